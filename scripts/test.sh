@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The whole test suite, on a fresh machine: set-up, ruff, mypy, pytest.
+# Usage: bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements-dev.txt
+cd "$root"
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m mypy
+export OMP_NUM_THREADS=1  # two test processes share two cores
+exec "$python" -m pytest -n 2 "$@"
