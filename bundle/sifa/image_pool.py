@@ -1,0 +1,41 @@
+"""A pool of earlier fakes for the discriminators (Shrivastava et al., CVPR 2017; CycleGAN)."""
+
+from __future__ import annotations
+
+import torch
+
+
+class ImagePool:
+    """Keeps up to `size` earlier fakes and returns, for each new one, itself or with probability 1/2 an old one.
+
+    An old one that is returned leaves the pool and the new one takes its place. With `size` 0 the pool hands every
+    image through, which is what the authors' code amounts to: its pool stores images but always returns the new ones.
+
+    Args:
+        size: number of images kept.
+        seed: seed of the pool's own random numbers.
+    """
+
+    def __init__(self, size: int = 0, seed: int = 0) -> None:
+        if size < 0:
+            raise ValueError(f"pool size {size} is negative: 0 switches the pool off.")
+        self.size = size
+        self.images: list[torch.Tensor] = []
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps fakes (B, C, H, W) without gradient to as many fakes, new or old, of the same shape."""
+        if self.size == 0:
+            return images
+        return torch.stack([self._exchange(image) for image in images])
+
+    def _exchange(self, image: torch.Tensor) -> torch.Tensor:
+        if len(self.images) < self.size:
+            self.images.append(image.clone())
+            return image
+        if torch.rand((), generator=self.generator) < 0.5:
+            return image
+        index = int(torch.randint(self.size, (), generator=self.generator))
+        old = self.images[index]
+        self.images[index] = image.clone()
+        return old

@@ -1,0 +1,31 @@
+"""The names that batches, engine outputs, losses and loss weights share (the glossary of the design)."""
+
+from __future__ import annotations
+
+from monai.utils import StrEnum
+
+
+class SIFAKeys(StrEnum):
+    """Images and labels of one iteration; the paper's symbol stands behind each."""
+
+    SOURCE_IMAGE = "source_image"  # x_s
+    SOURCE_LABEL = "source_label"  # y_s
+    TARGET_IMAGE = "target_image"  # x_t
+    FAKE_TARGET = "fake_target"  # x_{s->t} = G_t(x_s)
+    FAKE_SOURCE = "fake_source"  # x_{t->s} = U(E(x_t))
+    RECONSTRUCTED_SOURCE = "reconstructed_source"  # x_{s->t->s} = U(E(G_t(x_s)))
+    RECONSTRUCTED_TARGET = "reconstructed_target"  # x_{t->s->t} = G_t(U(E(x_t)))
+    PRED = "pred"  # C(E(x_t)), logits
+    LOSS = "loss"  # what E and C minimize
+
+
+class LossTerms(StrEnum):
+    """The terms of the loss; a column of the weight matrix names the ones that a module minimizes."""
+
+    SOURCE_CYCLE = "source_cycle"  # Eq. 2, first half: |U(E(G_t(x_s))) - x_s|
+    TARGET_CYCLE = "target_cycle"  # Eq. 2, second half: |G_t(U(E(x_t))) - x_t|
+    TARGET_ADVERSARIAL = "target_adversarial"  # Eq. 1: G_t(x_s) is to fool D_t
+    SOURCE_ADVERSARIAL = "source_adversarial"  # U(E(x_t)) is to fool D_s
+    AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) is to pass for a reconstructed source
+    PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) is to fool D_p
+    SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s

@@ -1,0 +1,17 @@
+"""The networks of SIFA; their defaults are the paper's."""
+
+from sifa.networks.encoder import Encoder
+from sifa.networks.patch_discriminator import PatchDiscriminator
+from sifa.networks.pixel_classifier import PixelClassifier
+from sifa.networks.segmenter import Segmenter
+from sifa.networks.source_decoder import SourceDecoder
+from sifa.networks.target_generator import TargetGenerator
+
+__all__ = [
+    "Encoder",
+    "PatchDiscriminator",
+    "PixelClassifier",
+    "Segmenter",
+    "SourceDecoder",
+    "TargetGenerator",
+]

@@ -1,0 +1,35 @@
+"""The segmenter C(E(.)): what is exported, deployed and called `network_def` in inference."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sifa.networks.encoder import Encoder
+from sifa.networks.pixel_classifier import PixelClassifier
+
+
+class Segmenter(nn.Module):
+    """C(E(x)), for slices of any size: padded inside to a multiple of 8 by repeating the border, then cropped.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: number of classes, background included.
+        width: factor on all channel numbers of E; 1 is the paper's.
+    """
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 5, width: float = 1.0) -> None:
+        super().__init__()
+        self.encoder = Encoder(in_channels, width)
+        self.pixel_classifier = PixelClassifier(self.encoder.out_channels, out_channels, Encoder.downsampling)
+        self.multiple = Encoder.downsampling
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Maps images (B, in_channels, H, W) in [-1, 1] to logits (B, out_channels, H, W)."""
+        height, width = image.shape[-2], image.shape[-1]
+        below = (self.multiple - height % self.multiple) % self.multiple
+        right = (self.multiple - width % self.multiple) % self.multiple
+        padded = functional.pad(image, [0, right, 0, below], mode="replicate")
+        logits = self.pixel_classifier(self.encoder(padded))
+        return logits[:, :, :height, :width]
