@@ -1,0 +1,145 @@
+"""Small inputs that tests of several subjects build: volumes in any orientation, a DICOM series, a data set folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from sifa.errors import InputError
+
+Array = npt.NDArray[Any]
+
+# Every way to store one volume: 6 orders of the axes times 8 flips.
+ALL_AXCODES = tuple(
+    "".join(pair[side] for pair, side in zip(order, flips, strict=True))
+    for order in itertools.permutations(("LR", "PA", "IS"))
+    for flips in itertools.product((0, 1), repeat=3)
+)
+
+
+def diagonal_affine(spacing: Sequence[float], origin: Sequence[float] = (-30.0, 20.0, 100.0)) -> Array:
+    """Returns the affine of a volume whose axes lead to right, anterior and superior (`RAS`), `spacing` in mm."""
+    affine = np.diag([*map(float, spacing), 1.0])
+    affine[:3, 3] = origin
+    return affine
+
+
+def stored_as(volume: Array, affine: Array, axcodes: str) -> tuple[Array, Array]:
+    """Returns the same volume at the same place in the patient, its axes leading to `axcodes`, and its affine."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(axcodes))
+    )
+    turned = nib.orientations.apply_orientation(volume, turn)
+    return turned, affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
+
+
+def write_nifti(path: Path, volume: Array, affine: Array | None = None) -> Path:
+    """Writes a NIfTI file and its folder; without an affine its axes are `RAS` and its voxels 1 mm wide."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Naming the type keeps nibabel from refusing 64-bit integers.
+    nib.save(nib.Nifti1Image(volume, np.eye(4) if affine is None else affine, dtype=volume.dtype), path)
+    return path
+
+
+def write_dicom_series(
+    folder: Path, volume: Array, spacing: Sequence[float] = (1.0, 1.0, 1.0), ending: str = ".dcm"
+) -> Path:
+    """Writes an axial CT series, a file a slice.
+
+    Args:
+        folder: where the files go.
+        volume: HU, whole numbers from -1024, its axes leading to left, posterior and superior (`LPS`).
+        spacing: voxel size in mm along these axes; the first voxel's center lies at the patient's origin.
+        ending: ending of the files' names.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    for index in range(volume.shape[2]):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        path = folder / f"slice_{index:03d}{ending}"
+        dicom = pydicom.dataset.FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
+        dicom.SOPClassUID, dicom.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.FrameOfReferenceUID = study, series, frame
+        dicom.Modality, dicom.PatientID, dicom.InstanceNumber = "CT", "nobody", index + 1
+        pixels = np.ascontiguousarray((volume[:, :, index].T + 1024).astype(np.uint16))
+        dicom.Rows, dicom.Columns = pixels.shape
+        dicom.PixelSpacing = [float(spacing[1]), float(spacing[0])]  # between rows, between columns
+        dicom.SliceThickness = float(spacing[2])
+        dicom.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dicom.ImagePositionPatient = [0, 0, index * float(spacing[2])]
+        dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, "MONOCHROME2"
+        dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 16, 15, 0
+        dicom.RescaleSlope, dicom.RescaleIntercept = 1, -1024
+        dicom.PixelData = pixels.tobytes()
+        dicom.save_as(path, enforce_file_format=True)
+    return folder
+
+
+def write_dataset(folder: Path, shape: Sequence[int] = (6, 7, 5), label_values: int = 3) -> dict[str, Any]:
+    """Writes the volumes of a data set and its `dataset.json`: MR labeled, CT not, a subject or two in each list.
+
+    Returns:
+        The content of the `dataset.json`, to change and write again with `write_description`.
+    """
+    generator = np.random.default_rng(0)
+    affine = diagonal_affine((1.5, 1.0, 2.0))
+
+    def subject(name: str, labeled: bool = True) -> dict[str, str]:
+        item = {"image": f"images/{name}.nii.gz"}
+        write_nifti(folder / item["image"], generator.normal(100, 50, size=shape).astype(np.float32), affine)
+        if labeled:
+            item["label"] = f"labels/{name}.nii.gz"
+            label = generator.permutation(np.arange(np.prod(shape)) % label_values).reshape(shape)
+            write_nifti(folder / item["label"], label.astype(np.uint8), affine)
+        return item
+
+    content: dict[str, Any] = {
+        "name": "tiny",
+        "slice_plane": "coronal",
+        "labels": {"0": "background", "1": "left", "2": "right"},
+        "source": {
+            "modality": "MR",
+            "training": [subject("mr_1"), subject("mr_2")],
+            "validation": [subject("mr_3")],
+        },
+        "target": {
+            "modality": "CT",
+            "training": [subject("ct_1", labeled=False), subject("ct_2", labeled=False)],
+            "validation": [subject("ct_3")],
+            "test": [subject("ct_4")],
+        },
+    }
+    write_description(folder, content)
+    return content
+
+
+def write_description(folder: Path, content: Any) -> Path:
+    """Writes `content` as the `dataset.json` of `folder` and returns its path."""
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def refusal(action: Callable[[], Any]) -> str:
+    """Returns how `action` refuses its input: the message of an `InputError`, which has to be one line that ends."""
+    with pytest.raises(InputError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
