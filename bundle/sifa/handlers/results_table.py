@@ -1,0 +1,158 @@
+"""Results per volume and structure: a table on the screen, a CSV and a JSON file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sifa.atomic import write_text
+
+
+class ResultsTable:
+    """Writes what the metrics of an evaluator found, at the end of each of its epochs.
+
+    Files: `<output_dir>/<name>.csv`, a row per volume and structure; `<output_dir>/<name>.json`, the same with means,
+    standard deviations and counts of what could not be measured (`n/a`: the prediction or the truth is empty).
+
+    Args:
+        output_dir: folder of the files.
+        labels: the fingerprint's labels, `{"0": "background", "1": ...}`.
+        metrics: name in `engine.state.metric_details` (volumes, structures) to the heading of its column.
+        name: name of the files.
+        percent: metrics that are shares, written in percent.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        labels: Mapping[str, str],
+        metrics: Mapping[str, str],
+        name: str = "results",
+        percent: Sequence[str] = ("mean_dice",),
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.structures = [
+            name for value, name in sorted(labels.items(), key=lambda item: int(item[0])) if value != "0"
+        ]
+        self.metrics = metrics
+        self.name = name
+        self.percent = percent
+        self.volumes: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collects names while `engine` runs and writes at the end of its epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forgets the volumes of the epoch before."""
+        self.volumes = []
+
+    def collect(self, engine: Engine) -> None:
+        """Notes the names of the volumes of this iteration."""
+        batch: Any = engine.state.batch
+        self.volumes.extend(str(item["image"].meta["filename_or_obj"]) for item in batch)
+
+    def write(self, engine: Engine) -> None:
+        """Prints the table and writes both files."""
+        state: Any = engine.state
+        values = {
+            metric: np.asarray(state.metric_details[metric], dtype=float) * (100 if metric in self.percent else 1)
+            for metric in self.metrics
+        }
+        names = [Path(volume).name for volume in self.volumes]
+        Console().print(self._table(names, values))
+        write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
+        write_text(self.output_dir / f"{self.name}.json", json.dumps(self.summary(names, values), indent=2) + "\n")
+
+    def summary(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Returns the content of the JSON file.
+
+        Args:
+            names: the volumes.
+            values: metric to (volumes, structures), NaN where not measurable.
+        """
+        return {
+            "volumes": list(names),
+            "metrics": {
+                metric: {
+                    "heading": self.metrics[metric],
+                    "mean": _number(_mean([_mean(column) for column in table.T])),
+                    "structures": {
+                        structure: {
+                            "mean": _number(_mean(column)),
+                            "std": _number(_std(column)),
+                            "not_available": int(np.isnan(column).sum()),
+                            "volumes": [_number(value) for value in column],
+                        }
+                        for structure, column in zip(self.structures, table.T, strict=True)
+                    },
+                }
+                for metric, table in values.items()
+            },
+        }
+
+    def _table(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Table:
+        table = Table(title=self.name, caption="n/a: the prediction or the truth holds no such structure")
+        table.add_column("volume")
+        table.add_column("structure")
+        for heading in self.metrics.values():
+            table.add_column(heading, justify="right")
+        for row, name in enumerate(names):
+            for column, structure in enumerate(self.structures):
+                table.add_row(
+                    escape(name), escape(structure), *(_text(values[metric][row, column]) for metric in self.metrics)
+                )
+        table.add_section()
+        for column, structure in enumerate(self.structures):
+            table.add_row(
+                "mean", escape(structure), *(_mean_text(values[metric][:, column]) for metric in self.metrics)
+            )
+        table.add_row(
+            "mean", "all", *(_text(_mean([_mean(part) for part in values[metric].T])) for metric in self.metrics)
+        )
+        return table
+
+    def _csv(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> str:
+        stream = StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["volume", "structure", *self.metrics])
+        for row, name in enumerate(names):
+            for column, structure in enumerate(self.structures):
+                writer.writerow([name, structure, *(_text(values[metric][row, column], 6) for metric in self.metrics)])
+        return stream.getvalue()
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.mean(measured)) if measured else math.nan
+
+
+def _std(values: np.ndarray) -> float:
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.std(measured)) if measured else math.nan
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _text(value: float, digits: int = 2) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _mean_text(values: np.ndarray) -> str:
+    missing = int(np.isnan(values).sum())
+    return _text(_mean(values)) + (f" ({missing} n/a)" if missing else "")
