@@ -1,0 +1,215 @@
+"""The inferer: slice-wise C(E(x)) over a whole scan in its own grid, a slab of slices at a time.
+
+A slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose soft maps are
+averaged, reduced to labels and brought back to the scan's own pixels, before the next slab begins. Nothing but the scan
+itself and its uint8 mask is ever held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, sliding_window_inference
+
+from sifa.intensity import intensity_window
+from sifa.resampling import restore_labels, sample_positions
+from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
+
+AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
+SEEN = -0.999  # ... which resampling rounds: above this there is something to see
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class Segmentation:
+    """What the network says of a scan."""
+
+    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
+    pixels: np.ndarray  # (classes,): sampled pixels of each class
+    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
+    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
+    window: tuple[float, float]  # intensities that the network sees as -1 and 1
+
+
+class SliceSegmenter(Inferer):
+    """Segments volumes in any storage order, slice by slice in the fingerprint's plane.
+
+    Args:
+        orientation: axis codes (nibabel) of rows, columns and slices.
+        pixel_spacing: size of a pixel in mm, rows and columns, that the network was trained on.
+        intensity: the fingerprint's entry of the target; see `sifa.intensity.intensity_window`.
+        slice_size: rows and columns of a window.
+        classes: number of classes, background included.
+        overlap: share of a window that its neighbor shares.
+        windows_at_once: windows in one pass of the network.
+        slices_at_once: slices in a slab.
+        precision: `float32`, or `bfloat16` for autocast.
+        region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
+            that the rest is left out; None: no such pass.
+        region_margin: mm that the region is widened by on every side.
+    """
+
+    def __init__(
+        self,
+        orientation: str,
+        pixel_spacing: Sequence[float],
+        intensity: Mapping[str, Any],
+        slice_size: Sequence[int],
+        classes: int,
+        overlap: float = 0.25,
+        windows_at_once: int = 8,
+        slices_at_once: int = 16,
+        precision: str = "float32",
+        region_step: float | None = None,
+        region_margin: float = 20.0,
+    ) -> None:
+        super().__init__()
+        self.orientation = orientation
+        self.pixel_spacing = pixel_spacing
+        self.intensity = intensity
+        self.slice_size = tuple(slice_size)
+        self.classes = classes
+        self.overlap = overlap
+        self.windows_at_once = windows_at_once
+        self.slices_at_once = slices_at_once
+        self.precision = precision
+        self.region_step = region_step
+        self.region_margin = region_margin
+
+    def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on the same grid."""
+        labels = self.segment(inputs[0], network, inputs.device).labels
+        result = labels[None, None]
+        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+    def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
+        """Segments one scan.
+
+        Args:
+            volume: intensities (C, X, Y, Z) in any storage order, with an affine (a MetaTensor).
+            network: C(E(.)), in evaluation mode, on `device`.
+            device: where the network runs.
+        """
+        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+        array = volume.numpy(force=True)
+        scan = self._as_scan_slices(array, affine)
+        labels = np.zeros(array.shape[1:], dtype=np.uint8)
+        label_slices = as_slices(labels[None], affine, self.orientation)[:, 0]  # a view: writing here fills `labels`
+        sums = np.zeros((3, self.classes))
+        region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
+        for part in _slabs(region, self.slices_at_once):
+            probabilities = self._probabilities(scan, part, network, device)
+            if probabilities is None:
+                continue
+            largest, predicted = probabilities.max(dim=1)
+            sums += _statistics(probabilities, largest, predicted)
+            whole = scan.spread(predicted, part)
+            label_slices[part.slices] = restore_labels(whole, scan.positions, scan.slices.shape[2:]).numpy()
+        return Segmentation(torch.from_numpy(labels), sums[0], sums[1], sums[2], scan.window)
+
+    def _as_scan_slices(self, array: np.ndarray, affine: np.ndarray) -> ScanSlices:
+        slices, steps = as_slices(array, affine, self.orientation), slice_steps(affine, self.orientation)
+        rows, columns = (
+            sample_positions(size, step, spacing)
+            for size, step, spacing in zip(slices.shape[2:], steps[:2], self.pixel_spacing, strict=True)
+        )
+        window = intensity_window(torch.as_tensor(array), self.intensity)
+        return ScanSlices(slices, (rows, columns), float(steps[2]), window)
+
+    def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
+        """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""
+        every = max(1, round(step / scan.step))
+        found = []
+        for index in range(0, len(scan.slices), every):
+            one = scan.whole._replace(slices=slice(index, index + 1))
+            probabilities = self._probabilities(scan, one, network, device)
+            if probabilities is not None:
+                places = probabilities.argmax(dim=1)[0].nonzero().cpu()
+                found.append(torch.cat([torch.full((len(places), 1), index), places], dim=1))
+        places = torch.cat(found) if found else torch.empty((0, 3), dtype=torch.long)
+        if len(places) == 0:
+            return scan.whole._replace(slices=slice(0, 0))
+        margins = [self.region_margin / length for length in (scan.step, *self.pixel_spacing)]
+        margins[0] += every  # a structure may end anywhere between two slices of the coarse pass
+        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
+        low, high = places.amin(dim=0).tolist(), (places.amax(dim=0) + 1).tolist()
+        box = zip(low, high, margins, sizes, strict=True)
+        return Region(
+            *(slice(max(0, int(a - margin)), min(size, int(np.ceil(b + margin)))) for a, b, margin, size in box)
+        )
+
+    def _probabilities(
+        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device
+    ) -> torch.Tensor | None:
+        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
+        windows = [
+            _windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
+            for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
+        ]
+        slab = scan.sample(Region(region.slices, *windows), device)
+        if not bool((slab > SEEN).any()):
+            return None
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            seen = (windows > SEEN).flatten(1).any(dim=1)
+            result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
+            result[:, 0] = 1  # windows of nothing but air are background
+            if bool(seen.any()):
+                result[seen] = network(windows[seen]).float().softmax(dim=1)
+            return result
+
+        with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            probabilities = sliding_window_inference(
+                slab,
+                self.slice_size,
+                self.windows_at_once,
+                predict,
+                overlap=self.overlap,
+                mode="gaussian",
+                padding_mode="constant",
+                cval=AIR,
+            )
+        assert isinstance(probabilities, torch.Tensor)
+        rows, columns = (
+            slice(part.start - window.start, part.stop - window.start)
+            for part, window in zip((region.rows, region.columns), windows, strict=True)
+        )
+        return probabilities[:, :, rows, columns]
+
+
+def _slabs(region: Region, count: int) -> Iterator[Region]:
+    """Yields the region in slabs of at most `count` slices."""
+    for start in range(region.slices.start, region.slices.stop, count):
+        yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
+
+
+def _windows_over(part: slice, size: int, window: int, interval: int) -> slice:
+    """Returns the union of the sliding windows that touch `part` of an axis.
+
+    The windows of the union are windows of the whole axis, so that what they say inside `part` is what it would be.
+
+    Args:
+        part: a range of the axis.
+        size: length of the axis.
+        window: length of a window.
+        interval: distance of windows; the last one ends with the axis.
+    """
+    last = max(0, size - window)
+    first = max(0, (part.start - window) // interval + 1) * interval
+    stop = (max(0, part.stop - 1) // interval) * interval + window
+    return slice(min(first, last), size if last < part.stop else min(size, stop))
+
+
+def _statistics(probabilities: torch.Tensor, largest: torch.Tensor, predicted: torch.Tensor) -> np.ndarray:
+    """Returns, for each class, the number of pixels that have it, and the sums of their confidence and entropy."""
+    entropy = torch.special.entr(probabilities).sum(dim=1)
+    classes, count = predicted.flatten(), probabilities.shape[1]
+    sums = [torch.bincount(classes, minlength=count).double()]
+    sums += [torch.bincount(classes, value.flatten().double(), count) for value in (largest, entropy)]
+    return torch.stack(sums).cpu().numpy()

@@ -1,0 +1,70 @@
+"""Figures and flags that tell which masks to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from sifa.inferer import Segmentation
+
+LOW_CONFIDENCE = 0.6  # mean of the largest class probability
+MANY_COMPONENTS = 5
+MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
+
+
+def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Measures each structure of a mask.
+
+    Args:
+        segmentation: what the network said of the scan.
+        voxel_ml: volume of a voxel in ml.
+        fingerprint: with `labels` and, where training measured them, `structures` (volumes in ml).
+
+    Returns:
+        For each structure: `volume_ml`, `components` (pieces, 26-connected), `confidence` (mean of the largest
+        probability), `entropy` (mean, in nats) and `flags`, a list of clauses.
+    """
+    mask = segmentation.labels.numpy()
+    boxes = ndimage.find_objects(mask, max_label=len(fingerprint["labels"]) - 1)
+    known = fingerprint.get("structures", {})
+    return {
+        name: _measure_one(mask, boxes[int(value) - 1], int(value), segmentation, voxel_ml, known.get(name))
+        for value, name in fingerprint["labels"].items()
+        if value != "0"
+    }
+
+
+def _measure_one(
+    mask: np.ndarray,
+    box: tuple[slice, ...] | None,
+    value: int,
+    segmentation: Segmentation,
+    voxel_ml: float,
+    known: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    if box is None:
+        return {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": ["empty"]}
+    structure = mask[box] == value
+    volume = float(structure.sum()) * voxel_ml
+    components = int(ndimage.label(structure, np.ones((3, 3, 3)))[1])
+    pixels = max(float(segmentation.pixels[value]), 1.0)
+    confidence = float(segmentation.confidence[value]) / pixels
+    flags = []
+    if any(part.start == 0 or part.stop == size for part, size in zip(box, mask.shape, strict=True)):
+        flags.append("touches the border of the field of view")
+    if components >= MANY_COMPONENTS:
+        flags.append(f"in {components} pieces")
+    if confidence < LOW_CONFIDENCE:
+        flags.append(f"low confidence ({confidence:.2f})")
+    if known is not None and not known["min"] / MARGIN <= volume <= known["max"] * MARGIN:
+        flags.append(f"volume outside the training's range of {known['min']:.0f} to {known['max']:.0f} ml")
+    return {
+        "volume_ml": round(volume, 3),
+        "components": components,
+        "confidence": round(confidence, 4),
+        "entropy": round(float(segmentation.entropy[value]) / pixels, 4),
+        "flags": flags,
+    }
