@@ -1,0 +1,95 @@
+"""What several test modules share: a tiny generated data set, a trained tiny model, the bundle's command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundle"
+SHARED = ROOT.parent / "shared"
+
+TINY: dict[str, Any] = {
+    "width": 0.0625,
+    "slice_size": "[32,32]",
+    "batch_size": 2,
+    "epochs": 2,
+    "iterations_per_epoch": 2,
+}
+
+RunBundle = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def as_flags(options: dict[str, Any]) -> list[str]:
+    """Returns `--name value` for each option."""
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def run_bundle(
+    run_id: str | None,
+    configs: Sequence[str],
+    bundle: Path = BUNDLE,
+    cwd: Path | str = "/",
+    check: bool = True,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m monai.bundle run` in a process of its own, as a user would, without PYTHONPATH.
+
+    Args:
+        run_id: what to run; None for plain `run`.
+        configs: names of files in `configs/`.
+        bundle: the bundle's folder; relative to `cwd` when relative.
+        cwd: the folder to call it from.
+        check: whether a non-zero exit status fails the test.
+        **options: further flags; `__` in a name stands for `#`.
+    """
+    files = ",".join(f"'{bundle / 'configs' / name}'" for name in configs)
+    command = [sys.executable, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
+    flags = as_flags({"config_file": f"[{files}]", **{name.replace("__", "#"): v for name, v in options.items()}})
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [*command, *flags], cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=600
+    )
+    if check and result.returncode != 0:
+        pytest.fail(f"{' '.join(command)} ended with status {result.returncode}:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def run_script(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs a script of `scripts/` in a process of its own."""
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=600)
+    if check and result.returncode != 0:
+        pytest.fail(f"{' '.join(command)} ended with status {result.returncode}:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated data set: two MR and two CT training subjects, one CT validation and two CT test subjects."""
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    counts = {"source_training": 2, "source_validation": 0, "target_training": 2, "target_validation": 1}
+    run_script("make_phantom.py", str(folder), *as_flags({**counts, "target_test": 2, "spacing": 5.0, "workers": 1}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a tiny SIFA training: model.pt, fingerprint.json, generators, logs."""
+    output = tmp_path_factory.mktemp("trained") / "run"
+    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=output, **TINY)
+    return output
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real scans; the test is skipped where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("real scans lie in ../shared/data beside the checkout, which is absent here")
+    return SHARED / "data"

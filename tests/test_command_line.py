@@ -1,0 +1,160 @@
+"""The bundle through MONAI's real command line: training, inference, evaluating, overlays, places to call it from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import BUNDLE, ROOT, TINY, run_bundle
+from sifa.nifti import load_nifti
+
+SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}
+
+
+def mask_of(output: Path, scan: Path) -> nib.Nifti1Image:
+    return load_nifti(output / scan.name.replace(".nii.gz", "_seg.nii.gz"))
+
+
+def test_training_writes_a_model_its_fingerprint_and_every_loss(trained: Path) -> None:
+    state = torch.load(trained / "model.pt", weights_only=True)
+    assert all(type(value) is torch.Tensor for value in state.values())
+    fingerprint = json.loads((trained / "fingerprint.json").read_text(encoding="utf-8"))
+    assert fingerprint["labels"]["4"] == "ascending aorta"
+    assert fingerprint["network"] == {"in_channels": 1, "width": 0.0625, "out_channels": 5}
+    rows = list(csv.DictReader((trained / "scalars.csv").open(encoding="utf-8")))
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    terms = {"target_adversarial", "source_adversarial", "source_cycle", "target_cycle", "segmentation"}
+    assert terms | {"prediction_adversarial", "auxiliary_adversarial", "segmenter_loss"} <= set(rows[0])
+    assert list(trained.glob("events.out.tfevents.*"))
+
+
+def test_inference_writes_uint8_masks_in_the_grid_of_each_scan(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    run_bundle(
+        "inference", ["inference.yaml"], model_dir=trained, dataset_dir=phantom / "ct_images", output_dir=tmp_path
+    )
+    scans = sorted((phantom / "ct_images").glob("*.nii.gz"))
+    assert len(scans) == len(list(tmp_path.rglob("*.nii.gz"))) == 5
+    for scan in scans:
+        image, mask = load_nifti(scan), mask_of(tmp_path, scan)
+        assert mask.get_data_dtype() == np.uint8
+        assert mask.shape == image.shape
+        assert np.array_equal(mask.affine, image.affine)
+        assert np.asarray(mask.dataobj).max() <= 4
+
+
+def test_evaluating_writes_a_table_a_csv_and_a_json(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    result = run_bundle(
+        "evaluating", ["train.yaml", "evaluate.yaml"], model_dir=trained, dataset_dir=phantom, output_dir=tmp_path
+    )
+    assert "ascending aorta" in result.stdout
+    summary = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert set(summary["metrics"]) == {"mean_dice", "surface_distance_voxels", "surface_distance_mm"}
+    assert len(summary["volumes"]) == 2
+    rows = list(csv.DictReader((tmp_path / "results.csv").open(encoding="utf-8")))
+    assert len(rows) == 2 * 4
+
+
+def test_evaluation_equals_dice_of_the_masks_that_inference_wrote(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model_dir": trained, "output_dir": tmp_path}
+    run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], dataset_dir=phantom, **options)
+    run_bundle("inference", ["inference.yaml"], dataset_dir=phantom / "ct_images", **options)
+    summary = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"]["mean_dice"]["structures"]
+    tests = json.loads((phantom / "dataset.json").read_text(encoding="utf-8"))["target"]["test"]
+    for value, structure in enumerate(summary, start=1):
+        for number, item in enumerate(tests):
+            truth = np.asarray(load_nifti(phantom / item["label"]).dataobj) == value
+            pred = np.asarray(mask_of(tmp_path, phantom / item["image"]).dataobj) == value
+            dice = 200 * (truth & pred).sum() / (truth.sum() + pred.sum())
+            assert summary[structure]["volumes"][number] == pytest.approx(dice, abs=1e-3)
+
+
+@pytest.mark.parametrize("run_id", ["training", None])
+def test_training_runs_once_under_its_name_and_as_plain_run(run_id: str | None, phantom: Path, tmp_path: Path) -> None:
+    result = run_bundle(run_id, ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    assert result.stdout.count("epoch 1 of 1") == 1
+
+
+def test_it_runs_from_the_repository_and_from_the_bundle_with_relative_paths(
+    phantom: Path, trained: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model_dir": trained, "dataset_dir": phantom / "ct_images" / "ct_test_000.nii.gz"}
+    for number, (cwd, bundle) in enumerate([(ROOT, Path("bundle")), (BUNDLE, Path())]):
+        output = tmp_path / str(number)
+        run_bundle(None, ["inference.yaml"], bundle=bundle, cwd=cwd, output_dir=output, **options)
+        assert (output / "ct_test_000_seg.nii.gz").is_file()
+
+
+def test_a_copy_of_the_bundle_under_another_name_works_alone(phantom: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "another name"
+    shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("__pycache__", "output", "eval"))
+    training: dict[str, Any] = {"dataset_dir": phantom, **SINGLE}
+    run_bundle("training", ["train.yaml", "compact.yaml"], bundle=copy, cwd=tmp_path, **training)
+    assert (copy / "output" / "model.pt").is_file()
+    scan = phantom / "ct_images" / "ct_test_000.nii.gz"
+    run_bundle("inference", ["inference.yaml"], bundle=copy, cwd="/", model_dir=copy / "output", dataset_dir=scan)
+    assert (copy / "eval" / "ct_test_000_seg.nii.gz").is_file()
+
+
+def test_the_shipped_weights_run_right_after_install(phantom: Path, tmp_path: Path) -> None:
+    scan = phantom / "ct_images" / "ct_test_000.nii.gz"
+    run_bundle("inference", ["inference.yaml"], dataset_dir=scan, output_dir=tmp_path)
+    mask = np.asarray(mask_of(tmp_path, scan).dataobj)
+    assert set(np.unique(mask)) == {0, 1, 2, 3, 4}
+    assert (BUNDLE / "models" / "model.pt").stat().st_size < 10e6
+
+
+@pytest.mark.parametrize(
+    ("overlay", "absent"),
+    [
+        ("source_only.yaml", {"target_generator_loss", "prediction_adversarial"}),
+        ("supervised.yaml", {"target_generator_loss", "prediction_adversarial"}),
+        ("image_adaptation.yaml", {"auxiliary_adversarial", "prediction_adversarial"}),
+        ("prediction_adaptation.yaml", {"auxiliary_adversarial"}),
+    ],
+)
+def test_each_ablation_is_an_overlay_of_the_one_trainer(
+    overlay: str, absent: set[str], phantom: Path, tmp_path: Path
+) -> None:
+    run_bundle("training", ["train.yaml", "compact.yaml", overlay], dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    columns = set((tmp_path / "scalars.csv").read_text(encoding="utf-8").splitlines()[0].split(","))
+    assert "segmentation" in columns
+    assert not absent & columns
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_two_runs_from_one_seed_give_the_same_losses_and_weights(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, **TINY)
+    assert (tmp_path / "scalars.csv").read_text(encoding="utf-8") == (trained / "scalars.csv").read_text(encoding="utf-8")
+    first, second = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, tmp_path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_gives_other_losses(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, seed=1, **SINGLE)
+    first, other = ((folder / "scalars.csv").read_text(encoding="utf-8").splitlines()[1] for folder in (trained, tmp_path))
+    assert first != other
+
+
+def test_validation_lists_are_measured_during_training(phantom: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path, "val_interval": 1, **SINGLE}
+    run_bundle("training", ["train.yaml", "compact.yaml"], **options)
+    assert json.loads((tmp_path / "validation.json").read_text(encoding="utf-8"))["volumes"] == ["ct_validation_000.nii.gz"]
+
+
+def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path, tmp_path: Path) -> None:
+    one: dict[str, Any] = {
+        "batch_size": 1,
+        "epochs": 1,
+        "iterations_per_epoch": 1,
+    }  # one slice: a batch of 8 takes minutes on a CPU
+    run_bundle("training", ["train.yaml"], dataset_dir=phantom, output_dir=tmp_path, **one)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert sum(value.numel() for name, value in state.items() if name.endswith(("weight", "bias"))) > 27.5e6
+    assert json.loads((tmp_path / "fingerprint.json").read_text(encoding="utf-8"))["slice_size"] == [256, 256]
