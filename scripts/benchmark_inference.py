@@ -1,0 +1,188 @@
+"""Times inference beside a plain loop, side by side in one run: seconds a scan, slices a second, share of the peak.
+
+    python scripts/benchmark_inference.py [--model_dir DIR] [--repeats 2] [--json FILE]
+
+The plain loop is what a first version would do: MONAI's stock transforms turn, normalize and resample the whole volume,
+`SliceInferer` runs the network in float32 on one window at a time, and `Invertd` brings the mask back. Two generated
+scans: one whose body fills it, and one of four times the length in which the organ is a quarter.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.inferers import SliceInferer
+from monai.transforms import AsDiscreted, Compose, Invertd, LoadImage, Orientationd
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from sifa.atomic import write_text  # noqa: E402
+from sifa.inferer import SliceSegmenter  # noqa: E402
+from sifa.transforms import NormalizeIntensityd, Spacingd  # noqa: E402
+
+Segment = Callable[[MetaTensor], np.ndarray]
+
+
+def read_parser(model_dir: str | None) -> ConfigParser:
+    """Returns the inference config, on the CPU, with another model where one is given."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "bundle" / "configs" / "inference.yaml"))
+    parser.update({"device": "cpu", **({"model_dir": model_dir} if model_dir else {})})
+    return parser
+
+
+def make_scans() -> dict[str, MetaTensor]:
+    """Returns the scans to time on: `body-filling`, and `organ a quarter`, with muscle and noise around it."""
+    with tempfile.TemporaryDirectory() as folder:
+        counts = ["--source_training=1", "--source_validation=0", "--target_training=1", "--target_validation=0"]
+        command = [sys.executable, str(ROOT / "scripts" / "make_phantom.py"), f"{folder}/data", "--target_test=1"]
+        subprocess.run([*command, *counts, "--spacing=1.2"], check=True, capture_output=True)
+        heart = LoadImage(ensure_channel_first=True)(f"{folder}/data/ct_images/ct_test_000.nii.gz")
+    generator = torch.Generator().manual_seed(0)
+    length = heart.shape[-1]
+    around = 55 + 20 * torch.randn((*heart.shape[:-1], 4 * length), generator=generator)
+    around[..., length : 2 * length] = heart.as_tensor()
+    return {"body-filling": heart, "organ a quarter": MetaTensor(around, affine=heart.affine)}
+
+
+def plain_loop(fingerprint: dict[str, Any], network: nn.Module) -> Segment:
+    """Returns the loop that the bundle is compared with."""
+    preprocessing = Compose(
+        [
+            NormalizeIntensityd("image", fingerprint["target"]["intensity"]),
+            Orientationd("image", fingerprint["orientation"], labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+            Spacingd("image", fingerprint["spacing"], mode="bilinear"),
+        ]
+    )
+    inferer = SliceInferer(2, fingerprint["slice_size"], 1, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
+    back = Compose([AsDiscreted("pred", argmax=True), Invertd("pred", preprocessing, "image", nearest_interp=True)])
+
+    def segment(scan: MetaTensor) -> np.ndarray:
+        data = preprocessing({"image": scan})
+        data["pred"] = inferer(data["image"][None], lambda window: network(window).softmax(dim=1))[0]
+        return np.asarray(back(data)["pred"])[0]
+
+    return segment
+
+
+def bundle(inferer: SliceSegmenter, network: nn.Module) -> Segment:
+    """Returns what the bundle does."""
+    return lambda scan: inferer.segment(scan, network, "cpu").labels.numpy()
+
+
+def convolution_peak() -> float:
+    """Returns the multiply-accumulates a second that this machine reaches in a convolution that suits it."""
+    layer, images = nn.Conv2d(128, 128, 3, padding=1), torch.rand(4, 128, 128, 128)
+    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = images.to(memory_format=torch.channels_last)
+    layer(images)
+    start, repeats = time.monotonic(), 5
+    for _ in range(repeats):
+        layer(images)
+    return repeats * 4 * 128 * 128 * 128 * 128 * 9 / (time.monotonic() - start)
+
+
+def multiply_accumulates(segment: Segment, scan: MetaTensor) -> float:
+    """Returns the multiply-accumulates of one scan, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        segment(scan)
+    return counter.get_total_flops() / 2
+
+
+def dice_change(mask: np.ndarray, reference: np.ndarray) -> float:
+    """Returns 100 minus the smallest Dice, in percent, of a structure of `mask` against the same one of `reference`."""
+    worst = 100.0
+    for value in range(1, int(reference.max()) + 1):
+        one, other = mask == value, reference == value
+        if other.any():
+            worst = min(worst, 200 * (one & other).sum() / (one.sum() + other.sum()))
+    return float(100 - worst)
+
+
+def measure(
+    name: str, segments: dict[str, Segment], scan: MetaTensor, repeats: int, peak: float
+) -> list[dict[str, Any]]:
+    """Times each way to segment a scan, taking turns, and returns a row for each; the best time counts."""
+    seconds: dict[str, list[float]] = {way: [] for way in segments}
+    masks: dict[str, np.ndarray] = {}
+    for _ in range(repeats):
+        for way, segment in segments.items():
+            start = time.monotonic()
+            masks[way] = segment(scan)
+            seconds[way].append(time.monotonic() - start)
+    reference = next(iter(segments))
+    best = {way: min(times) for way, times in seconds.items()}
+    slices = min(scan.shape[1:])
+    return [
+        {
+            "scan": name,
+            "shape": list(scan.shape[1:]),
+            "way": way,
+            "seconds": round(best[way], 3),
+            "times_faster": round(best[reference] / best[way], 2),
+            "slices_per_second": round(slices / best[way], 1),
+            "share_of_peak": round(multiply_accumulates(segment, scan) / best[way] / peak, 3),
+            "dice_change": round(dice_change(masks[way], masks[reference]), 3),
+        }
+        for way, segment in segments.items()
+    ]
+
+
+def main(model_dir: str | None = None, repeats: int = 2, json: str | None = None) -> None:
+    """Prints the table.
+
+    Args:
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
+        repeats: how often each way is timed.
+        json: a file for the rows.
+    """
+    parser = read_parser(model_dir)
+    parser["plain_network"] = parser["network"]["network"]
+    fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
+    plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
+    inferer = parser.get_parsed_content("inferer")
+    parser["inferer#region_step"] = 12.0
+    with_region = parser.get_parsed_content("inferer", reset=True)
+    ways = {
+        "plain loop": plain,
+        "bundle": bundle(inferer, network),
+        "bundle, region first": bundle(with_region, network),
+    }
+    with torch.inference_mode():
+        peak = convolution_peak()
+        rows = [row for name, scan in make_scans().items() for row in measure(name, ways, scan, repeats, peak)]
+    table = Table(title=f"{torch.get_num_threads()} threads; convolution peak {peak / 1e9:.0f} G MAC/s")
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=150).print(table)
+    if json:
+        write_rows(json, rows, peak)
+
+
+def write_rows(path: str, rows: list[dict[str, Any]], peak: float) -> None:
+    """Writes the table as JSON."""
+    content = {"threads": torch.get_num_threads(), "peak_gmac_per_second": round(peak / 1e9, 1), "rows": rows}
+    write_text(Path(path), json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,246 @@
+"""The whole job on generated data: adapt from MR to CT, segment a folder of CT scans, measure, draw.
+
+    python scripts/demo.py [--output_dir demo] [--seed 0]
+
+Trains the same compact segmenter twice, side by side on two cores: without adaptation (source-only) and with SIFA.
+Writes
+
+    results.json   mean Dice of the CT test scans in percent, and per structure, of both
+    report.html    the table, and panels: MR, fake CT, CT, fake MR, prediction, truth
+    masks/         what `run inference` made of the folder of CT test scans
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fire
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "bundle" / "configs"
+METHODS = {"source_only": ["source_only.yaml"], "sifa": []}
+EPOCH = re.compile(r"epoch (\d+) of (\d+)")
+
+console = Console()
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment of the child processes: one thread each, since two of them share two cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def bundle(run_id: str, configs: list[str], **options: Any) -> list[str]:
+    """Returns the command line of `python -m monai.bundle run`."""
+    files = ",".join(f"'{CONFIGS / name}'" for name in configs)
+    return [sys.executable, "-m", "monai.bundle", "run", run_id, *as_flags({"config_file": f"[{files}]", **options})]
+
+
+def script(name: str, **options: Any) -> list[str]:
+    """Returns the command line of another script of this folder."""
+    return [sys.executable, str(ROOT / "scripts" / name), *as_flags(options)]
+
+
+def as_flags(options: Mapping[str, Any]) -> list[str]:
+    """Returns `--name value` for each option."""
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def run(command: list[str], log: Path) -> None:
+    """Runs a command with its output in `log`; ends the demo with a sentence when it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as stream:
+        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment()).returncode
+    if status != 0:
+        sys.exit(f"error: this command failed with status {status}; {log} says why:\n  {' '.join(command)}")
+
+
+def train(output: Path, data: Path, options: Mapping[str, Any]) -> dict[str, float]:
+    """Trains all methods at once, each in its own process, and returns their seconds."""
+    started = time.monotonic()
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    logs = {method: output / "logs" / f"training_{method}.log" for method in METHODS}
+    for method, overlays in METHODS.items():
+        command = bundle(
+            "training",
+            ["train.yaml", "compact.yaml", *overlays],
+            dataset_dir=data,
+            output_dir=output / "models" / method,
+            **options,
+        )
+        logs[method].parent.mkdir(parents=True, exist_ok=True)
+        with open(logs[method], "wb") as stream:
+            children[method] = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment())
+    seconds: dict[str, float] = {}
+    try:
+        with Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+        ) as progress:
+            bars = {method: progress.add_task(method, total=options["epochs"]) for method in METHODS}
+            while len(seconds) < len(children):
+                time.sleep(1)
+                for method, child in children.items():
+                    epochs = EPOCH.findall(logs[method].read_text(encoding="utf-8", errors="replace"))
+                    if epochs:
+                        done, total = map(int, epochs[-1])
+                        progress.update(bars[method], completed=done, total=total)
+                    if method not in seconds and child.poll() is not None:
+                        seconds[method] = time.monotonic() - started
+                        if child.returncode != 0:
+                            sys.exit(
+                                f"error: training {method} failed with status {child.returncode}; see {logs[method]}"
+                            )
+    finally:
+        for child in children.values():
+            if child.poll() is None:
+                child.terminate()
+    return seconds
+
+
+def gather_scans(data: Path, scans: Path) -> None:
+    """Copies the images of the target's test scans, without their labels, to a folder of their own."""
+    scans.mkdir(parents=True)
+    description = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    for item in description["target"]["test"]:
+        shutil.copy2(data / item["image"], scans)
+
+
+def read_dice(results: Path) -> dict[str, Any]:
+    """Returns mean Dice and Dice per structure, in percent, from what `run evaluating` wrote."""
+    dice = json.loads(results.read_text(encoding="utf-8"))["metrics"]["mean_dice"]
+    return {
+        "mean_dice": round(dice["mean"], 2),
+        "structures": {name: round(entry["mean"], 2) for name, entry in dice["structures"].items()},
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """Prints the Dice table."""
+    structures = list(results["sifa"]["structures"])
+    table = Table(title="Dice of the CT test scans (%), no CT label used in training")
+    for heading in ("", *structures, "mean"):
+        table.add_column(heading, justify="right")
+    for method in METHODS:
+        values = [*(results[method]["structures"][name] for name in structures), results[method]["mean_dice"]]
+        table.add_row(method, *(f"{value:.1f}" for value in values))
+    console.print(table)
+
+
+def report(results: dict[str, Any], masks: list[str], seconds: float) -> str:
+    """Returns the HTML page: table, pictures, and the masks that inference wrote."""
+    structures = list(results["sifa"]["structures"])
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *structures, "mean"))
+    rows = "".join(
+        f"<tr><td>{method}</td>"
+        + "".join(f"<td>{results[method]['structures'][name]:.1f}</td>" for name in structures)
+        + f"<td>{results[method]['mean_dice']:.1f}</td></tr>"
+        for method in METHODS
+    )
+    items = "".join(f"<li>{html.escape(name)}</li>" for name in masks)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>SIFA demo</title>
+<style>body{{font-family:sans-serif;max-width:80em;margin:2em auto}}td,th{{padding:.3em 1em;text-align:right}}
+table{{border-collapse:collapse}}tr{{border-bottom:1px solid #ccc}}img{{max-width:100%}}</style></head><body>
+<h1>CT segmentation without a CT label</h1>
+<p>Generated MR and CT hearts; not patients, not for clinical use.
+Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
+<h2>Dice of the CT test scans (%)</h2><table><tr>{head}</tr>{rows}</table>
+<h2>SIFA</h2><img src="panels_sifa.png" alt="MR, fake CT, CT, fake MR, prediction, truth with SIFA">
+<h2>Source-only</h2><img src="panels_source_only.png" alt="MR, CT, prediction, truth without adaptation">
+<h2>Masks</h2><p>Written by <code>run inference</code> over <code>scans/</code>:</p><ul>{items}</ul>
+</body></html>
+"""
+
+
+def main(
+    output_dir: str = "demo",
+    seed: int = 0,
+    epochs: int = 12,
+    iterations_per_epoch: int = 50,
+    subjects: int = 16,
+    test_subjects: int = 6,
+) -> None:
+    """Runs the demo.
+
+    Args:
+        output_dir: where everything goes; must not exist or be an earlier demo's, which is replaced.
+        seed: seed of the data and of both trainings.
+        epochs: epochs of each training.
+        iterations_per_epoch: batches in an epoch.
+        subjects: MR and CT training subjects, each.
+        test_subjects: labeled CT subjects to measure on.
+    """
+    started = time.monotonic()
+    output = Path(output_dir).absolute()
+    if output.exists():
+        if any(output.iterdir()) and not (output / "logs").is_dir():
+            sys.exit(f"error: {output} exists and is no earlier demo: give another --output_dir.")
+        shutil.rmtree(output)
+    data = output / "data"
+    console.print("Demo on generated data: about 10 minutes on two cores, most of it SIFA's training.")
+    console.print("1/4 generating MR and CT subjects")
+    counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
+    run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
+    console.print("2/4 training without adaptation and with SIFA, side by side")
+    options = {"seed": seed, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
+    seconds = train(output, data, options)
+    console.print("3/4 segmenting the folder of CT test scans, measuring")
+    gather_scans(data, output / "scans")
+    results: dict[str, Any] = {
+        "seed": seed,
+        "training_seconds": {name: round(value) for name, value in seconds.items()},
+    }
+    for method in METHODS:
+        model, measured = output / "models" / method, output / "evaluation" / method
+        run(
+            bundle(
+                "inference",
+                ["inference.yaml"],
+                model_dir=model,
+                dataset_dir=output / "scans",
+                output_dir=output / "masks" / method,
+            ),
+            output / "logs" / f"inference_{method}.log",
+        )
+        run(
+            bundle(
+                "evaluating", ["train.yaml", "evaluate.yaml"], model_dir=model, dataset_dir=data, output_dir=measured
+            ),
+            output / "logs" / f"evaluating_{method}.log",
+        )
+        results[method] = read_dice(measured / "results.json")
+    console.print("4/4 drawing")
+    for method in METHODS:
+        panels = {
+            "model_dir": output / "models" / method,
+            "dataset_dir": data,
+            "output": output / f"panels_{method}.png",
+        }
+        run(script("panels.py", **panels), output / "logs" / f"panels_{method}.log")
+    masks = sorted(str(path.relative_to(output)) for path in (output / "masks").rglob("*.nii.gz"))
+    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (output / "report.html").write_text(report(results, masks, time.monotonic() - started), encoding="utf-8")
+    show(results)
+    console.print(f"{time.monotonic() - started:.0f} s. Look at {output / 'report.html'}")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,167 @@
+"""Draws what a trained adaptation does: MR, fake CT, CT, fake MR, prediction and truth, one subject a row.
+
+    python scripts/panels.py --model_dir DIR --dataset_dir DIR --output panels.png [--split test] [--rows 4]
+
+`model_dir` is the `output_dir` of a training: model.pt, fingerprint.json and generators/.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import fire
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from monai.bundle import ConfigParser
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
+sys.path.insert(0, str(BUNDLE))
+
+from sifa.atomic import temporary_beside  # noqa: E402
+from sifa.errors import InputError  # noqa: E402
+from sifa.weights import with_weights  # noqa: E402
+
+COLORS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
+
+
+def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:
+    """Returns the parsed training config with networks and preprocessing as the fingerprint in `model_dir` says."""
+    parser = ConfigParser()
+    parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.yaml", "evaluate.yaml")])
+    parser.update({"model_dir": model_dir, "dataset_dir": dataset_dir, "device": "cpu"})
+    labeled = deepcopy(parser["train#preprocessing"])  # of the target: the same with the target's intensities
+    for transform in labeled["transforms"]:
+        if "intensity" in transform:
+            transform["intensity"] = "$@fingerprint['target']['intensity']"
+    parser["labeled_target_preprocessing"] = labeled
+    return parser
+
+
+def middle_slice(label: torch.Tensor) -> int:
+    """Returns the index of the slice of (1, H, W, D) that shows the most structures, then the most of them."""
+    slices = torch.as_tensor(label).as_subclass(torch.Tensor).unbind(-1)
+    structures, areas = [len(part.unique()) for part in slices], [int((part > 0).sum()) for part in slices]
+    return max(range(label.shape[-1]), key=lambda index: (structures[index], areas[index]))
+
+
+def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Runs the networks on one source and one target slice.
+
+    Args:
+        parser: the config.
+        model_dir: folder of the weights.
+        sample: `source_image` and `target_image`, (1, H, W) in [-1, 1].
+
+    Returns:
+        `fake_target`, `fake_source` (H, W) in [-1, 1] where generators were trained, and `pred` (H, W), class indices.
+    """
+    segmenter = parser.get_parsed_content("network")
+    target = sample["target_image"][None]
+    result = {"pred": segmenter(target).argmax(dim=1)[0].numpy()}
+    if not (model_dir / "generators").is_dir():
+        return result
+    generator = parser.get_parsed_content("target_generator")
+    decoder = parser.get_parsed_content("source_decoder")
+    with_weights(generator, model_dir / "generators" / "target_generator.pt")
+    with_weights(decoder, model_dir / "generators" / "source_decoder.pt")
+    latent = segmenter.encoder(target)
+    result["fake_target"] = generator(sample["source_image"][None])[0, 0].numpy()
+    result["fake_source"] = decoder(latent, target)[0, 0].numpy()
+    return result
+
+
+def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """Returns `source_image`, `target_image` (1, H, W) in [-1, 1] and `target_label` (1, H, W) of one row."""
+    prepared_source = parser.get_parsed_content("train#preprocessing")(dict(source))
+    prepared_target = parser.get_parsed_content("labeled_target_preprocessing")(dict(target))
+    source_index, target_index = middle_slice(prepared_source["label"]), middle_slice(prepared_target["label"])
+    return {
+        "source_image": prepared_source["image"].as_tensor()[..., source_index],
+        "target_image": prepared_target["image"].as_tensor()[..., target_index],
+        "target_label": prepared_target["label"].as_tensor()[..., target_index],
+    }
+
+
+def draw(rows: Sequence[Mapping[str, np.ndarray]], labels: Mapping[str, str], headings: Mapping[str, str]) -> Figure:
+    """Draws one row of pictures for each item; masks lie over the target image.
+
+    Args:
+        rows: for each heading's key an image (H, W) in [-1, 1], or class indices for `pred` and `target_label`.
+        labels: `{"0": "background", "1": ...}`.
+        headings: key to column title, in order.
+    """
+    columns = [key for key in headings if all(key in row for row in rows)]
+    figure = Figure(figsize=(2 * len(columns), 2 * len(rows) + 0.5), facecolor="white")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        for ax, key in zip(axes, columns, strict=True):
+            _draw_one(ax, row, key)
+    for ax, key in zip(grid[0], columns, strict=True):
+        ax.set_title(headings[key], fontsize=10)
+    patches = [Patch(color=_color(int(value)), label=name) for value, name in labels.items() if value != "0"]
+    figure.legend(handles=patches, loc="lower center", ncols=4, fontsize=8, frameon=False)
+    figure.tight_layout(pad=0.3, rect=(0, 0.5 / (2 * len(rows) + 0.5), 1, 1))
+    return figure
+
+
+def _color(value: int) -> str:
+    return COLORS[(value - 1) % len(COLORS)]
+
+
+def _draw_one(ax: Axes, row: Mapping[str, np.ndarray], key: str) -> None:
+    masks = ("pred", "target_label")
+    ax.imshow(row["target_image"] if key in masks else row[key], cmap="gray", vmin=-1, vmax=1)
+    if key in masks:
+        highest = max(int(row[name].max()) for name in masks if name in row)
+        colors = ListedColormap([_color(value) for value in range(1, highest + 1)] or ["black"])
+        ax.imshow(np.ma.masked_equal(row[key], 0), cmap=colors, vmin=1, vmax=max(highest, 2), alpha=0.55)
+    ax.axis("off")
+
+
+def main(model_dir: str, dataset_dir: str, output: str, split: str = "test", rows: int = 4) -> None:
+    """Writes the picture.
+
+    Args:
+        model_dir: the `output_dir` of a training.
+        dataset_dir: the data set that it was trained on.
+        output: the PNG to write.
+        split: labeled target scans to show: test or validation.
+        rows: number of subjects.
+    """
+    parser = read_config(model_dir, dataset_dir)
+    parser["split"] = split
+    try:
+        dataset = parser.get_parsed_content("dataset_description")
+        targets = parser.get_parsed_content("validate#dataset#data")[:rows]
+        fingerprint = parser.get_parsed_content("fingerprint")
+        drawn = []
+        with torch.inference_mode():
+            for source, target in zip(dataset.source_training, targets, strict=False):
+                sample = load_row(parser, source, target)
+                images = {key: value[0].numpy() for key, value in sample.items()}
+                drawn.append(images | translate(parser, Path(model_dir), sample))
+    except (InputError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    headings = {
+        "source_image": dataset.source_modality,
+        "fake_target": f"fake {dataset.target_modality}",
+        "target_image": dataset.target_modality,
+        "fake_source": f"fake {dataset.source_modality}",
+        "pred": "prediction",
+        "target_label": "truth",
+    }
+    matplotlib.use("Agg")
+    with temporary_beside(Path(output)) as temporary:
+        draw(drawn, fingerprint["labels"], headings).savefig(temporary, dpi=110)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

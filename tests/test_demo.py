@@ -1,0 +1,44 @@
+"""The README's demo, made short: every step runs, and the files it promises are there and agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import run_script
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("demo") / "demo"
+    short = {"epochs": 1, "iterations_per_epoch": 1, "subjects": 4, "test_subjects": 1}
+    run_script("demo.py", "--output_dir", str(output), *(f"--{name}={value}" for name, value in short.items()))
+    return output
+
+
+def test_the_demo_writes_dice_of_both_trainings_in_percent(demo: Path) -> None:
+    results = json.loads((demo / "results.json").read_text(encoding="utf-8"))
+    for method in ("source_only", "sifa"):
+        structures = results[method]["structures"]
+        assert len(structures) == 4
+        assert results[method]["mean_dice"] == pytest.approx(sum(structures.values()) / 4, abs=0.02)
+        assert 0 <= results[method]["mean_dice"] <= 100
+    measured = json.loads((demo / "evaluation" / "sifa" / "results.json").read_text(encoding="utf-8"))
+    assert results["sifa"]["mean_dice"] == pytest.approx(measured["metrics"]["mean_dice"]["mean"], abs=0.01)
+
+
+def test_the_demo_segments_the_folder_of_test_scans_and_draws_them(demo: Path) -> None:
+    assert [path.name for path in (demo / "masks" / "sifa").glob("*.nii.gz")] == ["ct_test_000_seg.nii.gz"]
+    report = (demo / "report.html").read_text(encoding="utf-8")
+    for picture in ("panels_sifa.png", "panels_source_only.png"):
+        assert picture in report
+        assert (demo / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep", encoding="utf-8")
+    result = run_script("demo.py", "--output_dir", str(tmp_path), check=False)
+    assert result.returncode == 1
+    assert "is no earlier demo" in result.stderr
+    assert (tmp_path / "precious.txt").exists()
