@@ -26,6 +26,11 @@ ALL_AXCODES = tuple(
 )
 
 
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def diagonal_affine(spacing: Sequence[float], origin: Sequence[float] = (-30.0, 20.0, 100.0)) -> Array:
     """Returns the affine of a volume whose axes lead to right, anterior and superior (`RAS`), `spacing` in mm."""
     affine = np.diag([*map(float, spacing), 1.0])

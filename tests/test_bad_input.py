@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from builders import read_json
 from conftest import TINY, run_bundle
 
 
@@ -63,7 +64,7 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
 ) -> None:
     folder = tmp_path / "data"
     shutil.copytree(phantom, folder)
-    data = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    data = read_json(folder / "dataset.json")
     spoil(data)
     (folder / "dataset.json").write_text(json.dumps(data), encoding="utf-8")
     result = run_bundle(
@@ -102,7 +103,7 @@ def test_a_scan_that_cannot_be_read_is_reported_and_the_others_are_done(
         assert name in result.stderr
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     assert written == ["a_seg.nii.gz", "deeper/e_seg.nii.gz", "manifest.json"]
-    cases = {case["input"]: case for case in json.loads((output / "manifest.json").read_text(encoding="utf-8"))["cases"]}
+    cases = {case["input"]: case for case in read_json(output / "manifest.json")["cases"]}
     assert cases["d_four.nii.gz"]["status"] == "failed"
     assert "convert or split it" in cases["d_four.nii.gz"]["message"]
 
@@ -124,7 +125,7 @@ def test_missing_and_foreign_weights_are_refused(phantom: Path, trained: Path, t
     empty, mixed = tmp_path / "empty", tmp_path / "mixed"
     empty.mkdir()
     shutil.copytree(trained, mixed)
-    fingerprint = json.loads((mixed / "fingerprint.json").read_text(encoding="utf-8"))
+    fingerprint = read_json(mixed / "fingerprint.json")
     fingerprint["network"]["width"] = 0.125
     (mixed / "fingerprint.json").write_text(json.dumps(fingerprint), encoding="utf-8")
     for folder, words in ((empty, "there is no fingerprint"), (mixed, "weights do not fit")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,14 @@ import pytest
 import sifa
 import sifa.networks
 import torch
+from builders import read_json
 from conftest import BUNDLE, ROOT
 from monai.bundle import ConfigWorkflow
 from sifa.fingerprint import read_fingerprint
 
 
 def metadata() -> dict[str, Any]:
-    return json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return read_json(BUNDLE / "configs" / "metadata.json")
 
 
 def monai_bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,8 @@ def test_package_metadata_and_changelog_agree_on_the_version() -> None:
 
 
 def test_the_metadata_names_the_tested_versions() -> None:
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line)
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pins = dict(line.split("==") for line in constraints.splitlines() if "==" in line)
     content = metadata()
     assert content["monai_version"] == pins["monai"]
     assert content["pytorch_version"] == pins["torch"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from builders import read_json
 from conftest import BUNDLE, ROOT, TINY, run_bundle
 from sifa.nifti import load_nifti
 
@@ -25,7 +25,7 @@ def mask_of(output: Path, scan: Path) -> nib.Nifti1Image:
 def test_training_writes_a_model_its_fingerprint_and_every_loss(trained: Path) -> None:
     state = torch.load(trained / "model.pt", weights_only=True)
     assert all(type(value) is torch.Tensor for value in state.values())
-    fingerprint = json.loads((trained / "fingerprint.json").read_text(encoding="utf-8"))
+    fingerprint = read_json(trained / "fingerprint.json")
     assert fingerprint["labels"]["4"] == "ascending aorta"
     assert fingerprint["network"] == {"in_channels": 1, "width": 0.0625, "out_channels": 5}
     rows = list(csv.DictReader((trained / "scalars.csv").open(encoding="utf-8")))
@@ -54,7 +54,7 @@ def test_evaluating_writes_a_table_a_csv_and_a_json(phantom: Path, trained: Path
         "evaluating", ["train.yaml", "evaluate.yaml"], model_dir=trained, dataset_dir=phantom, output_dir=tmp_path
     )
     assert "ascending aorta" in result.stdout
-    summary = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    summary = read_json(tmp_path / "results.json")
     assert set(summary["metrics"]) == {"mean_dice", "surface_distance_voxels", "surface_distance_mm"}
     assert len(summary["volumes"]) == 2
     rows = list(csv.DictReader((tmp_path / "results.csv").open(encoding="utf-8")))
@@ -65,8 +65,8 @@ def test_evaluation_equals_dice_of_the_masks_that_inference_wrote(phantom: Path,
     options: dict[str, Any] = {"model_dir": trained, "output_dir": tmp_path}
     run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], dataset_dir=phantom, **options)
     run_bundle("inference", ["inference.yaml"], dataset_dir=phantom / "ct_images", **options)
-    summary = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"]["mean_dice"]["structures"]
-    tests = json.loads((phantom / "dataset.json").read_text(encoding="utf-8"))["target"]["test"]
+    summary = read_json(tmp_path / "results.json")["metrics"]["mean_dice"]["structures"]
+    tests = read_json(phantom / "dataset.json")["target"]["test"]
     for value, structure in enumerate(summary, start=1):
         for number, item in enumerate(tests):
             truth = np.asarray(load_nifti(phantom / item["label"]).dataobj) == value
@@ -131,21 +131,21 @@ def test_each_ablation_is_an_overlay_of_the_one_trainer(
 
 def test_two_runs_from_one_seed_give_the_same_losses_and_weights(phantom: Path, trained: Path, tmp_path: Path) -> None:
     run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, **TINY)
-    assert (tmp_path / "scalars.csv").read_text(encoding="utf-8") == (trained / "scalars.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "scalars.csv").read_bytes() == (trained / "scalars.csv").read_bytes()
     first, second = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_losses(phantom: Path, trained: Path, tmp_path: Path) -> None:
     run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, seed=1, **SINGLE)
-    first, other = ((folder / "scalars.csv").read_text(encoding="utf-8").splitlines()[1] for folder in (trained, tmp_path))
+    first, other = ((folder / "scalars.csv").read_bytes().splitlines()[1] for folder in (trained, tmp_path))
     assert first != other
 
 
 def test_validation_lists_are_measured_during_training(phantom: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path, "val_interval": 1, **SINGLE}
     run_bundle("training", ["train.yaml", "compact.yaml"], **options)
-    assert json.loads((tmp_path / "validation.json").read_text(encoding="utf-8"))["volumes"] == ["ct_validation_000.nii.gz"]
+    assert read_json(tmp_path / "validation.json")["volumes"] == ["ct_validation_000.nii.gz"]
 
 
 def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path, tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path
     run_bundle("training", ["train.yaml"], dataset_dir=phantom, output_dir=tmp_path, **one)
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert sum(value.numel() for name, value in state.items() if name.endswith(("weight", "bias"))) > 27.5e6
-    assert json.loads((tmp_path / "fingerprint.json").read_text(encoding="utf-8"))["slice_size"] == [256, 256]
+    assert read_json(tmp_path / "fingerprint.json")["slice_size"] == [256, 256]

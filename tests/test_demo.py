@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from builders import read_json
 from conftest import run_script
 
 
@@ -18,13 +18,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_writes_dice_of_both_trainings_in_percent(demo: Path) -> None:
-    results = json.loads((demo / "results.json").read_text(encoding="utf-8"))
+    results = read_json(demo / "results.json")
     for method in ("source_only", "sifa"):
         structures = results[method]["structures"]
         assert len(structures) == 4
         assert results[method]["mean_dice"] == pytest.approx(sum(structures.values()) / 4, abs=0.02)
         assert 0 <= results[method]["mean_dice"] <= 100
-    measured = json.loads((demo / "evaluation" / "sifa" / "results.json").read_text(encoding="utf-8"))
+    measured = read_json(demo / "evaluation" / "sifa" / "results.json")
     assert results["sifa"]["mean_dice"] == pytest.approx(measured["metrics"]["mean_dice"]["mean"], abs=0.01)
 
 

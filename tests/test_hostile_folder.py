@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import json
 import stat
 import subprocess
 import time
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+from builders import read_json
 from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
 from sifa.nifti import load_nifti
@@ -64,7 +64,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             previews=True,
         )
     seconds = time.monotonic() - start
-    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(output / "manifest.json")
     return Run(folder, output, temporary, result, seconds, before, {case["input"]: case for case in manifest["cases"]})
 
 

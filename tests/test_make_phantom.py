@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from builders import read_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
@@ -40,11 +40,6 @@ def run(output: Path, *options: str, spacing: float = SPACING, **counts: int) ->
     return subprocess.run(
         command, cwd=output.parent, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
     )
-
-
-def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def volumes(folder: Path) -> dict[str, bytes]:

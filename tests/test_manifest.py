@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from builders import diagonal_affine, refusal, write_dicom_series, write_nifti
+from builders import diagonal_affine, read_json, refusal, write_dicom_series, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
 from sifa.manifest import Manifest, merge_shards, read_cases, settings_hash, write_manifest
@@ -46,7 +45,7 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "deeper" / "masks", "settings")
     for number, status in enumerate(("ok", "failed", "skipped", "warning")):
         manifest.record(case(str(3 - number), status=status))
-        content = json.loads(manifest.path.read_text(encoding="utf-8"))
+        content = read_json(manifest.path)
         assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
         assert sum(content["counts"].values()) == number + 1
         assert [path.name for path in manifest.path.parent.iterdir()] == ["manifest.json"]
@@ -173,7 +172,7 @@ def test_shards_are_merged_into_one_manifest(tmp_path: Path) -> None:
     write_shard(tmp_path, 1, 3, "b")
     write_shard(tmp_path, 2, 3)
     merge_shards(tmp_path)
-    content = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    content = read_json(tmp_path / "manifest.json")
     assert [one["input"][0] for one in content["cases"]] == ["a", "b", "d"]
     assert content["counts"]["ok"] == 3
 
@@ -262,7 +261,7 @@ def masks(output: Path) -> dict[str, int]:
 
 
 def cases(output: Path, name: str = "manifest.json") -> dict[str, dict[str, Any]]:
-    content = json.loads((output / name).read_text(encoding="utf-8"))
+    content = read_json(output / name)
     assert sum(content["counts"].values()) == len(content["cases"])
     return {one["input"]: one for one in content["cases"]}
 

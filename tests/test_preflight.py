@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_nifti
+from builders import ALL_AXCODES, Array, diagonal_affine, read_json, refusal, stored_as, write_nifti
 from hostile import SHAPE, SPACING, Build, ct, header, nifti
 from sifa.nifti import load_nifti
 from sifa.preflight import check_file, check_scan
@@ -52,7 +51,7 @@ def changed(row: int, column: int, value: float) -> Array:
 
 
 def test_generated_ct_gives_neither_refusals_nor_doubts(phantom: Path, trained: Path) -> None:
-    fingerprint = json.loads((trained / "fingerprint.json").read_text(encoding="utf-8"))
+    fingerprint = read_json(trained / "fingerprint.json")
     scans = sorted((phantom / "ct_images").glob("*.nii.gz"))
     assert len(scans) == 5
     for scan in scans:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+from builders import read_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
@@ -69,11 +70,6 @@ def load(path: Path) -> nib.Nifti1Image:
     image = nib.load(path)
     assert isinstance(image, nib.Nifti1Image)
     return image
-
-
-def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def names(cases: list[dict[str, str]]) -> list[str]:

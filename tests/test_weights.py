@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from builders import refusal
+from builders import read_json, refusal
 from sifa.weights import save_model, save_state, with_weights
 from torch import nn
 
@@ -56,7 +55,7 @@ def test_the_pair_and_nothing_else_is_written(tmp_path: Path) -> None:
     save_model(network(0), FINGERPRINT, tmp_path / "run")
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["fingerprint.json", "model.pt"]
-    assert json.loads((tmp_path / "run" / "fingerprint.json").read_text(encoding="utf-8")) == FINGERPRINT
+    assert read_json(tmp_path / "run" / "fingerprint.json") == FINGERPRINT
 
 
 def test_the_file_is_a_plain_state_dict_that_loads_without_running_code(tmp_path: Path) -> None:
@@ -90,7 +89,7 @@ def test_a_failed_write_leaves_the_old_weights_and_no_temporary_file(
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fingerprint.json", "model.pt"]
     assert same(with_weights(network(2), tmp_path / "model.pt"), network(0))
-    assert json.loads((tmp_path / "fingerprint.json").read_text(encoding="utf-8")) == FINGERPRINT
+    assert read_json(tmp_path / "fingerprint.json") == FINGERPRINT
 
 
 def test_a_failed_first_write_leaves_no_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
