@@ -37,8 +37,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
+from sifa.atomic import write_json
 from sifa.errors import InputError
-from sifa.prepare import open_output_dir, refuse_unknown_options, write_json, write_nifti
+from sifa.prepare import open_output_dir, refuse_unknown_options, write_nifti
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -427,7 +428,7 @@ def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path) -> 
     supervised = {"name": f"{name}, upper bound trained on labeled CT", "source": labeled_ct, "target": measured_ct}
     adaptation = {"name": name, "source": mr, "target": {"modality": "CT", "training": unlabeled, **measured_ct}}
     for file, content in (("supervised.json", supervised), ("dataset.json", adaptation)):
-        write_json({"name": content["name"], "slice_plane": "coronal", "labels": LABELS, **content}, folder / file)
+        write_json(folder / file, {"name": content["name"], "slice_plane": "coronal", "labels": LABELS, **content})
 
 
 def check_options(spacing: object, integers: dict[str, object]) -> None:

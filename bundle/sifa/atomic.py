@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Yields a name in the folder of `path` to write to; renames it to `path` on success, removes it on failure.
 
-    The name begins with a dot and keeps the suffixes of `path`, by which writers choose their format.
+    The name begins with a dot and keeps the ending of `path`, by which writers choose their format. Those that
+    processes left which were killed while they wrote the same `path` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{os.getpid()}.{_ending(path)}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -27,3 +33,34 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     with temporary_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes `content` as JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _ending(path: Path) -> str:
+    """Returns what temporary names of `path` end with: short however long its name is, and of no other file."""
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    return f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{suffix}"
+
+
+def _remove_leftovers(path: Path) -> None:
+    ending = _ending(path)
+    for file in path.parent.glob(f".*.{escape(ending)}"):
+        process = file.name[1 : -len(ending) - 1]
+        if process.isdigit() and not _is_running(int(process)):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Tells whether there is such a process; where the system cannot be asked without harm, that there is."""
+    if os.name == "nt":
+        return True
+    with suppress(PermissionError):  # somebody else's
+        try:
+            os.kill(process, 0)  # signal 0 reaches nobody
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True

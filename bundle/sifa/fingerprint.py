@@ -20,7 +20,7 @@ from monai.transforms import LoadImage
 from tqdm import tqdm
 
 import sifa
-from sifa.atomic import write_text
+from sifa.atomic import write_json
 from sifa.dataset_description import DatasetDescription
 from sifa.errors import InputError
 from sifa.nifti import load_nifti
@@ -127,7 +127,7 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
 
 def write_fingerprint(fingerprint: Mapping[str, Any], path: str | Path) -> None:
     """Writes a fingerprint as JSON, under a temporary name first."""
-    write_text(Path(path), json.dumps(fingerprint, indent=2) + "\n")
+    write_json(Path(path), fingerprint)
 
 
 def _structure_volumes(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,6 @@ An image and its label have the same file name, `<subject>.nii.gz`.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -31,7 +30,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from sifa.atomic import temporary_beside, write_text
+from sifa.atomic import temporary_beside, write_json
 from sifa.errors import InputError
 from sifa.nifti import load_nifti
 
@@ -223,11 +222,6 @@ def write_nifti(image: nib.Nifti1Image, path: Path) -> None:
         nib.save(image, temporary)
 
 
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Writes a JSON file, so that no half-written file ever has its name."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def link_or_copy(source: Path, destination: Path) -> None:
     """Gives a file a second name without a second copy of its bytes, or copies it where hard links are not possible."""
     with temporary_beside(destination) as temporary:
@@ -309,8 +303,8 @@ def write_descriptions(
             "test": target_test,
         },
     }
-    write_json(supervised, output_dir / "supervised.json")
-    write_json(dataset, output_dir / "dataset.json")
+    write_json(output_dir / "supervised.json", supervised)
+    write_json(output_dir / "dataset.json", dataset)
 
 
 def _cases(subjects: Sequence[str], images: str, labels: str) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sifa.atomic import write_text
+from sifa.atomic import write_json, write_text
 
 
 class ResultsTable:
@@ -75,7 +74,7 @@ class ResultsTable:
         names = [Path(volume).name for volume in self.volumes]
         Console().print(self._table(names, values))
         write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
-        write_text(self.output_dir / f"{self.name}.json", json.dumps(self.summary(names, values), indent=2) + "\n")
+        write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
 
     def summary(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Returns the content of the JSON file.
