@@ -13,7 +13,7 @@ import pytest
 from builders import Array, refusal, write_dicom_series
 from monai.transforms import LoadImage
 from pydicom.sr.codedict import codes as known_codes
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, CTImageStorage, generate_uid
 from sifa import dicom_seg
 from sifa.dicom_seg import has_highdicom, highdicom, read_terminology, require_highdicom, write_dicom_seg
 
@@ -235,6 +235,67 @@ def test_the_object_belongs_to_the_study_and_series_it_was_made_from(series: Ser
 
 
 @needs_highdicom
+def test_identifiers_of_slices_that_are_blank_are_taken_from_the_header_of_the_file(
+    folder: Path, series: Series, tmp_path: Path
+) -> None:
+    wanted = {header.SOPInstanceUID for header in series.headers}
+
+    def blank(dicom: pydicom.Dataset) -> None:
+        dicom.SOPClassUID, dicom.SOPInstanceUID = "", ""
+
+    edit(folder, blank)
+    seg = series.write(tmp_path / "seg.dcm")
+    [source] = seg.ReferencedSeriesSequence
+    assert {item.ReferencedSOPInstanceUID for item in source.ReferencedInstanceSequence} == wanted
+    assert {item.ReferencedSOPClassUID for item in source.ReferencedInstanceSequence} == {CTImageStorage}
+    assert np.array_equal(rebuilt(seg, series.affine, series.mask.shape), series.mask)
+
+
+@needs_highdicom
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient"])
+def test_what_nothing_can_stand_in_for_is_named_with_what_to_do(
+    keyword: str, folder: Path, series: Series, tmp_path: Path
+) -> None:
+    edit(folder, lambda dicom: setattr(dicom, keyword, None))
+    message = series.refused(tmp_path / "out" / "seg.dcm")
+    assert message.startswith(f"{series.files[0]}: it lacks {keyword}, and")
+    assert "with new UIDs in place of those that de-identification takes away" in message
+
+
+@needs_highdicom
+@pytest.mark.parametrize("value", ["", None])
+def test_a_series_without_a_frame_of_reference_gets_one_of_its_own(
+    value: str | None, folder: Path, series: Series, tmp_path: Path
+) -> None:
+    def blank(dicom: pydicom.Dataset) -> None:
+        if value is None:
+            del dicom.FrameOfReferenceUID
+        else:
+            dicom.FrameOfReferenceUID = value
+
+    edit(folder, blank)
+    first, second = series.write(tmp_path / "first.dcm"), series.write(tmp_path / "second.dcm")
+    assert UID(first.FrameOfReferenceUID).is_valid
+    assert first.FrameOfReferenceUID == second.FrameOfReferenceUID
+    other = Series(write_dicom_series(tmp_path / "other", np.zeros((8, 6, 5)), (0.7, 1.3, 2.5)))
+    edit(tmp_path / "other", blank)
+    assert other.write(tmp_path / "other.dcm").FrameOfReferenceUID != first.FrameOfReferenceUID
+    assert np.array_equal(rebuilt(first, series.affine, series.mask.shape), series.mask)
+    assert np.array_equal(read_with_highdicom(tmp_path / "first.dcm", series.affine, series.mask.shape), series.mask)
+
+
+@needs_highdicom
+def test_slices_that_lack_the_frame_of_reference_of_their_series_share_it(
+    folder: Path, series: Series, tmp_path: Path
+) -> None:
+    wanted = series.headers[0].FrameOfReferenceUID
+    dicom = pydicom.dcmread(series.files[0])
+    del dicom.FrameOfReferenceUID
+    dicom.save_as(series.files[0])
+    assert series.write(tmp_path / "seg.dcm").FrameOfReferenceUID == wanted
+
+
+@needs_highdicom
 def test_the_spacing_of_slices_is_that_of_the_grid_even_where_slices_overlap(folder: Path, tmp_path: Path) -> None:
     edit(folder, lambda dicom: setattr(dicom, "SliceThickness", "5"))
     series = Series(folder)
@@ -402,7 +463,9 @@ def test_a_real_jpeg_2000_series_comes_back_voxel_by_voxel(shared: Path, tmp_pat
     labels = {1: "left ventricle myocardium", 2: "ascending aorta", 3: "left atrium blood cavity"}
     real.mask[real.image > 200] = 1
     real.mask[(real.image > 20) & (real.image < 80)] = 2
-    assert "StudyInstanceUID" in real.refused(path, labels=labels)  # its identifiers were removed
+    message = real.refused(path, labels=labels)  # of its identifiers, those of slices are left in the files' headers
+    assert "it lacks StudyInstanceUID and SeriesInstanceUID, and" in message
+    assert "export the series again" in message
 
     folder = tmp_path / "series"
     folder.mkdir()
@@ -412,8 +475,6 @@ def test_a_real_jpeg_2000_series_comes_back_voxel_by_voxel(shared: Path, tmp_pat
 
     def restore(dicom: pydicom.Dataset) -> None:
         dicom.StudyInstanceUID, dicom.SeriesInstanceUID = study, series_uid
-        dicom.SOPClassUID = dicom.file_meta.MediaStorageSOPClassUID
-        dicom.SOPInstanceUID = dicom.file_meta.MediaStorageSOPInstanceUID
 
     edit(folder, restore)
     restored = Series(folder)
@@ -423,5 +484,8 @@ def test_a_real_jpeg_2000_series_comes_back_voxel_by_voxel(shared: Path, tmp_pat
     assert np.array_equal(rebuilt(seg, real.affine, real.mask.shape), real.mask)
     assert np.array_equal(read_with_highdicom(path, real.affine, real.mask.shape), real.mask)
     assert seg.StudyInstanceUID == study
+    assert not restored.headers[0].SOPInstanceUID  # it stands in the file's own header only
+    instances = {header.file_meta.MediaStorageSOPInstanceUID for header in restored.headers}
+    assert {source for *_, sources in frames(seg) for source in sources} <= instances
     assert len(seg.SegmentSequence) == 3
     assert {segment for segment, *_ in frames(seg)} == {1, 2}

@@ -1,4 +1,4 @@
-"""DICOM series: which geometry is refused and how, and that the stock reader gets exactly the series that was meant."""
+"""DICOM series: which geometry is refused and how, and that what is read is exactly the series that was meant."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ import pydicom
 import pytest
 import torch
 from builders import Array, refusal, write_dicom_series
-from monai.transforms import LoadImaged
+from monai.transforms import LoadImage
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless, generate_uid
-from sifa import dicom_series
-from sifa.dicom_series import (
-    CheckedSeries,
-    check_geometry,
-    check_loaded,
-    in_slice_order,
-    read_headers,
-    read_slices,
-    skip_reason,
-    staged_series,
-    tame_padding,
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    RTStructureSetStorage,
+    generate_uid,
 )
+from sifa.dicom_series import check_loaded, read_series, staged_series, tame_padding
 from sifa.scans import find_scans
+from sifa.series_reader import SeriesReader
+from sifa.slice_headers import HEADER_TAGS, in_slice_order, read_headers, read_slices, skip_reason
 
 SPACING = (0.7, 0.8, 2.5)
 Change = Callable[[Dataset, int], Any]
@@ -49,14 +52,16 @@ def series(folder: Path, change: Change = lambda dicom, index: None, volume: Arr
     return files
 
 
-def checked(files: Sequence[Path | str]) -> CheckedSeries:
-    return check_geometry(read_headers(files))
-
-
 def refused(files: Sequence[Path]) -> str:
-    message = refusal(lambda: checked(files))
+    message = refusal(lambda: read_series(files))
     assert str(files[0].parent) in message
     return message
+
+
+def found(folder: Path) -> list[Path]:
+    """Returns the files of the only series of a folder, by their names."""
+    (item,) = find_scans(folder, folder.parent / "masks")
+    return sorted(map(Path, item["files"]))
 
 
 def place(*heights: float) -> Change:
@@ -67,18 +72,24 @@ def place(*heights: float) -> Change:
 
 
 def load(folder: Path | str) -> Any:
-    return LoadImaged(keys="image", ensure_channel_first=True)({"image": str(folder)})["image"]
+    """Returns a volume as MONAI's stock reader, ITKReader, reads it."""
+    return LoadImage(ensure_channel_first=True)(folder)
+
+
+def read(folder: Path | str) -> Any:
+    """Returns a volume as the bundle reads it."""
+    return LoadImage(ensure_channel_first=True, reader=SeriesReader(), dtype=None)(folder)
 
 
 def staged(files: Sequence[Path | str]) -> Any:
     with staged_series(files) as folder:
-        return load(folder)
+        return read(folder)
 
 
 def assert_same(image: Any, wanted: Any) -> None:
     assert image.shape == wanted.shape
-    assert torch.equal(image.as_tensor(), wanted.as_tensor())
-    assert torch.equal(image.affine, wanted.affine)
+    assert torch.equal(image.as_tensor().float(), wanted.as_tensor())
+    assert torch.allclose(image.affine, wanted.affine, rtol=0, atol=1e-9)
 
 
 # --- Geometry ---------------------------------------------------------------------------------------------------------
@@ -87,7 +98,7 @@ def assert_same(image: Any, wanted: Any) -> None:
 def test_a_regular_series_passes_in_slice_order(tmp_path: Path) -> None:
     files = series(tmp_path / "ct")
 
-    result = checked(files[::-1])
+    result = read_series(files[::-1])
 
     assert result.files == files
     assert result.warnings == []
@@ -107,7 +118,7 @@ def test_any_orientation_passes_when_slices_lie_straight_above_each_other(
 
     files = series(tmp_path / "ct", turn)
 
-    result = checked(files)
+    result = read_series(files)
 
     assert result.files == files
     assert_same(staged(result.files), load(tmp_path / "ct"))
@@ -146,7 +157,7 @@ def test_gaps_that_no_grid_has_are_refused(heights: tuple[float, ...], words: st
     ],
 )
 def test_slightly_uneven_gaps_give_a_warning_at_most(heights: tuple[float, ...], warns: bool, tmp_path: Path) -> None:
-    warnings = checked(series(tmp_path / "ct", place(*heights))).warnings
+    warnings = read_series(series(tmp_path / "ct", place(*heights))).warnings
 
     assert bool(warnings) == warns
     assert all(str(tmp_path / "ct") in warning and "unevenly" in warning for warning in warnings)
@@ -155,7 +166,7 @@ def test_slightly_uneven_gaps_give_a_warning_at_most(heights: tuple[float, ...],
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda dicom, index: setattr(dicom, "Rows", 7 + index // 5), "numbers of rows or columns"),
+        (lambda dicom, index: setattr(dicom, "Rows", 7 - index // 5), "numbers of rows or columns"),
         (lambda dicom, index: setattr(dicom, "PixelSpacing", [0.8, 0.7 + 0.01 * (index // 5)]), "pixel spacings"),
         (
             lambda dicom, index: setattr(dicom, "ImageOrientationPatient", [1, 0, 0, 0, 1, 0.01 * (index // 5)]),
@@ -186,7 +197,7 @@ def test_gantry_tilt_is_refused_with_its_angle(tmp_path: Path) -> None:
 
     assert "tilted by 12.5 degrees" in refused(series(tmp_path / "tilted", tilt(12.5)))
     assert "resample" in refused(series(tmp_path / "back", tilt(-0.6)))
-    assert checked(series(tmp_path / "nearly", tilt(0.4))).warnings == []
+    assert read_series(series(tmp_path / "nearly", tilt(0.4))).warnings == []
 
 
 def test_a_slice_that_is_there_twice_is_used_once(tmp_path: Path) -> None:
@@ -194,7 +205,7 @@ def test_a_slice_that_is_there_twice_is_used_once(tmp_path: Path) -> None:
     copy = tmp_path / "ct" / "zzz.dcm"
     copy.write_bytes(files[3].read_bytes())
 
-    result = checked([*files, copy])
+    result = read_series([*files, copy])
 
     assert result.files == files
     assert len(result.warnings) == 1
@@ -228,14 +239,99 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert str(files[2]) in refusal(lambda: read_headers(files))
 
 
-def test_every_cut_of_a_header_is_survived(tmp_path: Path) -> None:
+def test_every_cut_of_a_header_is_survived_and_noticed(tmp_path: Path) -> None:
     file = series(tmp_path / "ct")[0]
     content = file.read_bytes()
-    for size in range(0, len(content), 7):
+    for size in [*range(0, len(content), 7), len(content) - 1]:
         file.write_bytes(content[:size])
-        assert len(read_slices(file)) <= 1
+        headers = read_slices(file)
+        assert len(headers) == (size >= 132)
+        assert all(header.fault for header in headers)
         file.write_bytes(content[132:size])
-        assert len(read_slices(file)) <= 1
+        assert all(header.fault for header in read_slices(file))
+    file.write_bytes(content)
+    assert [header.fault for header in read_slices(file)] == [""]
+
+
+# --- Pixels that are not all there ------------------------------------------------------------------------------------
+
+
+def compressed(syntax: str) -> Change:
+    return lambda dicom, index: dicom.compress(syntax, generate_instance_uid=False)
+
+
+@pytest.mark.parametrize("which", [2, 5], ids=["between", "last"])
+@pytest.mark.parametrize("change", [lambda dicom, index: None, compressed(RLELossless), compressed(JPEGLSLossless)])
+def test_a_slice_whose_pixels_are_cut_short_makes_its_series_fail_by_its_name(
+    change: Change, which: int, tmp_path: Path
+) -> None:
+    files = series(tmp_path / "ct", change, noise((32, 24, 6)))
+    content = files[which].read_bytes()
+    begin = content.index(b"\xe0\x7f\x10\x00")
+    for size in (begin, begin + 6, begin + 12, begin + 25, (begin + len(content)) // 2, len(content) - 10):
+        files[which].write_bytes(content[:size])
+
+        assert found(tmp_path / "ct") == files
+        message = refusal(lambda: read_series(files))
+        assert message.startswith(f"{files[which]}: its voxels cannot be read, it is cut short")
+
+
+def test_a_compressed_slice_that_only_lacks_its_end_mark_is_whole(tmp_path: Path) -> None:
+    files = series(tmp_path / "ct", compressed(RLELossless), noise((32, 24, 6)))
+    wanted = load(tmp_path / "ct")
+    files[5].write_bytes(files[5].read_bytes()[:-8])
+
+    assert_same(staged(read_series(files).files), wanted)
+
+
+def test_a_compressed_slice_whose_end_is_zeros_is_damaged(tmp_path: Path) -> None:
+    files = series(tmp_path / "ct", compressed(RLELossless), noise((32, 24, 6)))
+    content = files[5].read_bytes()
+    files[5].write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+
+    assert "cut short or damaged" in refusal(lambda: read_series(files))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_whole_and_cut_pixels_are_told_apart_in_every_uncompressed_syntax(syntax: UID, tmp_path: Path) -> None:
+    def store(dicom: Dataset, index: int) -> None:
+        if syntax == ExplicitVRBigEndian:
+            dicom.PixelData = dicom.pixel_array.astype(">u2").tobytes()
+
+    file = series(tmp_path / "ct", store)[0]
+    dicom = pydicom.dcmread(file)
+    dicom.file_meta.TransferSyntaxUID = syntax
+    stored = Dataset(dicom)
+    stored.file_meta, stored.preamble = dicom.file_meta, bytes(128)
+    implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    pydicom.dcmwrite(file, stored, implicit_vr=implicit, little_endian=little)
+
+    assert [header.fault for header in read_slices(file)] == [""]
+    file.write_bytes(file.read_bytes()[:-2])
+    (header,) = read_slices(file)
+    assert "cut short" in header.fault
+
+
+@pytest.mark.parametrize(("frames", "rows", "whole"), [(6, 7, True), (7, 7, False), (6, 8, False)])
+def test_pixels_have_to_be_as_many_as_the_header_announces(frames: int, rows: int, whole: bool, tmp_path: Path) -> None:
+    folder = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5))
+    (file,) = folder.iterdir()
+    dicom = pydicom.dcmread(file)
+    dicom.NumberOfFrames, dicom.Rows = frames, rows
+    dicom.save_as(file)
+
+    assert {not header.fault for header in read_slices(file)} == {whole}
+
+
+def test_a_slice_of_another_kind_needs_no_pixels(tmp_path: Path) -> None:
+    def strip(dicom: Dataset, index: int) -> None:
+        dicom.SOPClassUID = dicom.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+        del dicom.PixelData
+
+    (header,) = read_slices(series(tmp_path / "ct", strip)[0])
+
+    assert header.fault == ""
+    assert "RT Structure Set" in skip_reason(header)
 
 
 # --- Padding ----------------------------------------------------------------------------------------------------------
@@ -260,11 +356,11 @@ def test_the_padding_of_a_header_is_given_in_hu(signed: int, stored: int, hu: fl
         dicom.PixelRepresentation = signed
         dicom.add_new("PixelPaddingValue", "SS" if stored < 0 else "US", stored)
 
-    assert checked(series(tmp_path / "ct", pad)).padding == hu
-    assert checked(series(tmp_path / "plain")).padding is None
+    assert read_series(series(tmp_path / "ct", pad)).padding == hu
+    assert read_series(series(tmp_path / "plain")).padding is None
 
 
-# --- The stock reader -------------------------------------------------------------------------------------------------
+# --- Reading: the same as the stock reader, where that reads it right -------------------------------------------------
 
 
 def test_a_series_out_of_a_mixed_folder_reads_as_from_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -275,7 +371,7 @@ def test_a_series_out_of_a_mixed_folder_reads_as_from_a_folder_of_its_own(tmp_pa
         for index, file in enumerate(files):
             (mixed / f"{index}_{number}").write_bytes(file.read_bytes())
 
-    images = [staged(checked(item["files"]).files) for item in find_scans(mixed, tmp_path / "masks")]
+    images = [staged(read_series(item["files"]).files) for item in find_scans(mixed, tmp_path / "masks")]
 
     for image, name in zip(sorted(images, key=lambda image: -image.shape[-1]), "ab", strict=True):
         assert_same(image, load(tmp_path / name))
@@ -283,7 +379,7 @@ def test_a_series_out_of_a_mixed_folder_reads_as_from_a_folder_of_its_own(tmp_pa
 
 def test_a_real_series_reads_as_from_its_folder(shared: Path, tmp_path: Path) -> None:
     (item,) = find_scans(shared / "scans" / "dicom_ct", tmp_path)
-    result = checked(item["files"])
+    result = read_series(item["files"])
 
     image, wanted = staged(result.files), load(shared / "scans" / "dicom_ct")
 
@@ -310,20 +406,36 @@ def test_a_staged_folder_holds_links_and_goes_away_even_after_an_error(tmp_path:
     assert all(file.is_file() for file in files)
 
 
+def forbid(monkeypatch: pytest.MonkeyPatch, *links: str) -> None:
+    def refuse(source: Any, target: Any) -> None:
+        raise OSError
+
+    for name in links:
+        monkeypatch.setattr(os, name, refuse)
+
+
 @pytest.mark.parametrize("missing", [("symlink",), ("symlink", "link")])
 def test_without_links_the_files_are_copied(
     missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(source: Any, target: Any) -> None:
-        raise OSError
-
-    for name in missing:
-        monkeypatch.setattr(os, name, refuse)
+    forbid(monkeypatch, *missing)
     files = series(tmp_path / "ct")
 
     with staged_series(files) as folder:
         assert not any(path.is_symlink() for path in folder.iterdir())
-        assert_same(load(folder), load(tmp_path / "ct"))
+        assert_same(read(folder), load(tmp_path / "ct"))
+
+
+@pytest.mark.parametrize("missing", [(), ("symlink", "link")])
+def test_an_error_about_a_staged_file_names_the_file_that_it_stands_for(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid(monkeypatch, *missing)
+    files = series(tmp_path / "ct")
+    checked = read_series(files).files
+    files[4].write_bytes(files[4].read_bytes()[:-20])
+
+    assert refusal(lambda: staged(checked)).startswith(f"{files[4]}: its voxels cannot be read, it is cut short")
 
 
 @pytest.mark.parametrize(
@@ -345,11 +457,10 @@ def test_a_series_that_the_stock_reader_would_split_is_read_whole(
             setattr(dicom, tag, values[index // 4])
 
     files = series(tmp_path / "ct", split)
-    before = [file.read_bytes() for file in files]
 
-    assert load(tmp_path / "ct").shape[-1] < 6  # what staging is for
-    assert_same(staged(checked(files).files), load(series(tmp_path / "whole")[0].parent))
-    assert [file.read_bytes() for file in files] == before
+    assert load(tmp_path / "ct").shape[-1] < 6  # what the stock reader would make of it
+    assert_same(read(tmp_path / "ct"), load(series(tmp_path / "whole")[0].parent))
+    assert_same(staged(read_series(files).files), load(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("kept", ["meta", "explicit", "implicit"])
@@ -364,14 +475,14 @@ def test_files_without_a_preamble_are_read(kept: str, tmp_path: Path) -> None:
             pydicom.dcmwrite(file, bare, implicit_vr=kept == "implicit", little_endian=True)
             assert file.read_bytes()[128:132] != b"DICM"
 
-    assert_same(staged(checked(files).files), wanted)
+    assert_same(staged(read_series(files).files), wanted)
 
 
-def test_a_slice_that_is_cut_short_is_noticed_after_loading(tmp_path: Path) -> None:
+def test_a_volume_unlike_its_headers_is_refused(tmp_path: Path) -> None:
     files = series(tmp_path / "ct")
-    result = checked(files)
-    files[2].write_bytes(files[2].read_bytes()[:-20])
-    image = staged(checked(files).files)
+    result = read_series(files)
+    files[2].unlink()
+    image = load(tmp_path / "ct")
 
     message = refusal(lambda: check_loaded(tmp_path / "ct", result, image.shape[1:], image.affine))
 
@@ -383,7 +494,7 @@ def test_a_slice_that_is_cut_short_is_noticed_after_loading(tmp_path: Path) -> N
 def compress_rle(files: Sequence[Path]) -> None:
     for file in files:
         dicom = pydicom.dcmread(file)
-        dicom.compress(RLELossless, generate_instance_uid=False)
+        compressed(RLELossless)(dicom, 0)
         dicom.save_as(file)
 
 
@@ -411,7 +522,7 @@ def test_compressed_series_read_as_uncompressed_ones(
     compress(files)
 
     assert all(pydicom.dcmread(file).file_meta.TransferSyntaxUID.is_compressed for file in files)
-    assert_same(staged(checked(files).files), wanted)
+    assert_same(staged(read_series(files).files), wanted)
 
 
 # --- Files of several frames ------------------------------------------------------------------------------------------
@@ -459,7 +570,7 @@ def test_an_enhanced_ct_file_reads_as_its_slices(heights: tuple[float, ...], tmp
     folder = write_enhanced(tmp_path / "enhanced", noise(), heights)
 
     (item,) = find_scans(folder, tmp_path / "masks")
-    result = checked(item["files"])
+    result = read_series(item["files"])
     image = staged(result.files)
 
     assert "skipped" not in item
@@ -473,6 +584,23 @@ def test_an_enhanced_ct_file_reads_as_its_slices(heights: tuple[float, ...], tmp
         assert torch.allclose(there, wanted.affine @ here.double())
 
 
+def test_an_enhanced_ct_file_without_a_preamble_is_read(tmp_path: Path) -> None:
+    (file,) = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5)).iterdir()
+    wanted = load(tmp_path / "enhanced")
+    file.write_bytes(file.read_bytes()[132:])
+
+    assert_same(staged(read_series([file]).files), wanted)
+
+
+def test_an_enhanced_ct_file_that_announces_fewer_frames_than_it_places_is_refused(tmp_path: Path) -> None:
+    (file,) = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5)).iterdir()
+    dicom = pydicom.dcmread(file)
+    dicom.NumberOfFrames = 5
+    dicom.save_as(file)
+
+    assert refusal(lambda: staged([file])).startswith(f"{file}: its pixels are not as many as its header announces")
+
+
 @pytest.mark.parametrize(
     ("heights", "slopes"),
     [
@@ -481,7 +609,7 @@ def test_an_enhanced_ct_file_reads_as_its_slices(heights: tuple[float, ...], tmp
         ((0, 2.5, 5, 7.5, 10, 12.5), (1, 1, 1, 1, 1, 2)),
     ],
 )
-def test_an_enhanced_ct_file_that_the_stock_reader_gets_wrong_is_refused(
+def test_an_enhanced_ct_file_that_itk_gets_wrong_is_refused(
     heights: tuple[float, ...], slopes: tuple[float, ...] | None, tmp_path: Path
 ) -> None:
     folder = write_enhanced(tmp_path / "enhanced", noise(), heights, slopes)
@@ -504,4 +632,4 @@ def test_headers_without_a_place_are_ordered_by_name_and_kept_for_the_check_to_r
 
     assert [header.file for header in in_slice_order(headers)] == files
     assert {skip_reason(header) for header in headers} == {""}
-    assert not {"PatientName", "PatientID"} & set(dicom_series.HEADER_TAGS)
+    assert not {"PatientName", "PatientID"} & set(HEADER_TAGS)

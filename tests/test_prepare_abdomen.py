@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,11 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from builders import read_json
+from conftest import run_script
 from monai.transforms import LoadImage
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from sifa.dataset_description import read_dataset
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_abdomen.py"
 
 ROWS, COLUMNS, SLICES = 6, 8, 5
 PIXEL_SPACING = (1.5, 1.25)  # mm, between rows and between columns
@@ -121,10 +116,9 @@ def make_btcv(root: Path, count: int = 5) -> Path:
 def run(chaos: Path, btcv: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs the script from a foreign working folder, as a user may."""
     folders = ["--chaos", str(chaos), "--btcv", str(btcv), "--output_dir", str(output)]
-    command = [sys.executable, str(SCRIPT), *folders, *options]
-    return subprocess.run(
-        command, cwd=output.parent, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(output.parent)
+        return run_script("prepare_abdomen.py", *folders, *options, check=False)
 
 
 def load(path: Path) -> nib.Nifti1Image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from builders import read_json
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
+from conftest import run_script
 from sifa.dataset_description import read_dataset
 from sifa.errors import InputError
 from sifa.prepare import check_same_grid, link_or_copy, pair_volumes, split_subjects
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_mmwhs.py"
 
 KNOWN_VALUES = (0, 205, 420, 500, 820, 550, 600, 850)
 EXPECTED_CLASSES = {0: 0, 205: 1, 420: 2, 421: 2, 500: 3, 820: 4, 550: 0, 600: 0, 850: 0}
@@ -59,10 +54,10 @@ def make_download(root: Path, count: int = 2) -> tuple[Path, Path]:
 
 def run(mr: Path, ct: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs the script from a foreign working folder, as a user may."""
-    command = [sys.executable, str(SCRIPT), "--mr", str(mr), "--ct", str(ct), "--output_dir", str(output), *options]
-    return subprocess.run(
-        command, cwd=mr.parent, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
-    )
+    folders = ["--mr", str(mr), "--ct", str(ct), "--output_dir", str(output)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(mr.parent)
+        return run_script("prepare_mmwhs.py", *folders, *options, check=False)
 
 
 def load(path: Path) -> nib.Nifti1Image:

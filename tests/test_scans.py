@@ -16,8 +16,9 @@ import pydicom
 import pytest
 from builders import refusal, write_dicom_series, write_nifti
 from pydicom.uid import UID, EncapsulatedPDFStorage, MRImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage
-from sifa.dicom_series import read_slices
+from sifa.dicom_series import read_series
 from sifa.scans import find_scans
+from sifa.slice_headers import read_slices
 
 VOLUME = np.zeros((4, 4, 2), np.int16)
 
@@ -360,6 +361,159 @@ def test_text_named_like_dicom_is_passed_over_with_a_warning(tmp_path: Path, cap
     assert "broken.dcm" in caplog.text
 
 
+# --- Files that may have been slices of the series beside them --------------------------------------------------------
+
+
+def cut(file: Path, element: bytes) -> Path:
+    """Cuts a DICOM file short before an element, given by the bytes of its tag."""
+    content = file.read_bytes()
+    file.write_bytes(content[: content.index(element)])
+    return file
+
+
+SERIES_UID, POSITION, ROWS = b"\x20\x00\x0e\x00", b"\x20\x00\x32\x00", b"\x28\x00\x10\x00"
+DOUBT = "{} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"
+
+
+@pytest.mark.parametrize("element", [POSITION, ROWS])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_damaged_slice_that_names_its_series_is_one_of_its_files(number: int, element: bytes, tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "scans" / "ct", np.zeros((4, 4, 4), np.int16))
+    files = sorted(series.iterdir())
+    cut(files[number], element)
+
+    (item,) = find_scans(tmp_path / "scans", tmp_path / "masks")
+
+    assert sorted(item["files"]) == list(map(str, files))
+    assert "warnings" not in item
+    assert str(files[number]) in refusal(lambda: read_series(item["files"]))
+
+
+def test_a_damaged_slice_that_names_no_series_is_an_item_and_every_series_beside_it_has_a_warning(
+    tmp_path: Path,
+) -> None:
+    parts = [write_dicom_series(tmp_path / name, np.zeros((4, 4, 4), np.int16)) for name in "ab"]
+    last = cut(mixed_into(tmp_path / "scans", *parts) / "003_0.dcm", SERIES_UID)
+
+    items = find_scans(tmp_path / "scans", tmp_path / "masks")
+
+    assert sorted(len(item["files"]) for item in items) == [1, 3, 4]
+    for item in items:
+        if len(item["files"]) == 1:
+            assert item["files"] == [str(last)]
+            assert not {"skipped", "warnings"} & set(item)
+            assert str(last) in refusal(lambda: read_series([last]))
+        else:
+            assert item["warnings"] == [DOUBT.format("003_0.dcm")]
+            assert read_series(item["files"]).warnings == []  # so the warning is all that tells
+
+
+def test_a_slice_cut_within_the_uid_of_its_series_is_not_taken_for_another_series(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "scans" / "ct", np.zeros((4, 4, 4), np.int16))
+    content = (series / "slice_003.dcm").read_bytes()
+    (series / "slice_003.dcm").write_bytes(content[: content.index(SERIES_UID) + 20])
+
+    whole, damaged = sorted(find_scans(tmp_path / "scans", tmp_path / "masks"), key=lambda item: -len(item["files"]))
+
+    assert whole["warnings"] == [DOUBT.format("slice_003.dcm")]
+    assert whole["mask"] == str(tmp_path / "masks" / "ct_seg.nii.gz")
+    assert damaged["files"] == [str(series / "slice_003.dcm")]
+
+
+def test_a_damaged_slice_of_a_series_without_a_uid_makes_that_series_fail(tmp_path: Path) -> None:
+    series = changed(
+        write_dicom_series(tmp_path / "scans" / "ct", np.zeros((4, 4, 4), np.int16)),
+        lambda dicom: setattr(dicom, "SeriesInstanceUID", ""),
+    )
+    last = cut(series / "slice_003.dcm", ROWS)
+
+    (item,) = find_scans(tmp_path / "scans", tmp_path / "masks")
+
+    assert str(last) in refusal(lambda: read_series(item["files"]))
+
+
+def test_a_damaged_slice_is_not_taken_for_what_is_skipped_and_names_no_series_either(tmp_path: Path) -> None:
+    capture = sort_of(SecondaryCaptureImageStorage, "OT")
+
+    def nameless(dicom: pydicom.Dataset) -> None:
+        capture(dicom)
+        dicom.SeriesInstanceUID = ""
+
+    changed(write_dicom_series(tmp_path / "scans", VOLUME), nameless)
+    series = write_dicom_series(tmp_path / "series", np.zeros((4, 4, 4), np.int16), ending=".ima")
+    last = cut(series / "slice_003.ima", SERIES_UID)
+    for file in series.iterdir():
+        file.rename(tmp_path / "scans" / file.name)
+
+    items = find_scans(tmp_path / "scans", tmp_path / "masks")
+
+    assert sorted((len(item["files"]), "skipped" in item, "warnings" in item) for item in items) == [
+        (1, False, False),
+        (2, True, False),
+        (3, False, True),
+    ]
+    assert [item["files"] for item in items if len(item["files"]) == 1] == [[str(tmp_path / "scans" / last.name)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("slice_004.dcm", b""),
+        ("slice_004.dcm", bytes(3000)),
+        ("slice_004.DCM", b"<html>not found</html>"),
+        ("slice_004.ima", b"not found"),
+    ],
+)
+def test_a_series_has_a_warning_when_a_file_beside_it_is_only_named_like_a_slice(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    write_dicom_series(tmp_path / "scans" / "ct", np.zeros((4, 4, 4), np.int16))
+    write_dicom_series(tmp_path / "scans" / "other", VOLUME)
+    put(tmp_path / "scans" / "ct" / name, content)
+
+    ct, other = find_scans(tmp_path / "scans", tmp_path / "masks")
+
+    assert ct["warnings"] == [DOUBT.format(name)]
+    assert len(ct["files"]) == 4
+    assert "warnings" not in other
+
+
+@pytest.mark.parametrize(
+    ("ending", "name", "content", "lost"),
+    [
+        ("", "IM4", b"", True),
+        ("", "IM4", bytes(500), True),
+        ("", "IM4", b"\x08\x00\x05\x00", True),
+        ("", "README", b"written by a viewer", False),
+        ("", "1.2.3", b"", True),
+        (".17", "1.2.840.1", b"", True),
+        (".DAT", "4.dat", b"", True),
+        (".dcm", "LOCK", b"", False),
+        (".dcm", "4.txt", b"", False),
+    ],
+)
+def test_other_names_tell_a_slice_only_beside_slices_named_alike_and_by_how_the_file_begins(
+    ending: str, name: str, content: bytes, lost: bool, tmp_path: Path
+) -> None:
+    series = write_dicom_series(tmp_path / "ct", np.zeros((4, 4, 4), np.int16), ending=ending)
+    put(series / name, content)
+
+    (item,) = find_scans(series, tmp_path / "masks")
+
+    assert item.get("warnings", []) == [DOUBT.format(name)] * lost
+
+
+def test_several_files_that_may_have_been_slices_are_counted(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "ct", np.zeros((4, 4, 4), np.int16))
+    put(series / "z.dcm")
+    cut(series / "slice_003.dcm", SERIES_UID)
+    (series / "gone.dcm").symlink_to(tmp_path / "nowhere.dcm")
+
+    whole = max(find_scans(series, tmp_path / "masks"), key=lambda item: len(item["files"]))
+
+    assert whole["warnings"] == [DOUBT.format("3 files (gone.dcm, ...)")]
+
+
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     put(tmp_path / "scans" / "a.nii")
     os.mkfifo(tmp_path / "scans" / "pipe")
@@ -443,6 +597,7 @@ def test_a_file_that_cannot_be_opened_is_an_item_and_leaves_the_others_their_nam
 
     assert [item["files"] for item in items if len(item["files"]) == 1] == [[str(forbidden)]]
     assert [Path(item["mask"]).name for item in items if len(item["files"]) == 3] == ["ct_seg.nii.gz"]
+    assert [item.get("warnings") for item in items if len(item["files"]) == 3] == [[DOUBT.format("slice_003.dcm")]]
     assert not any("skipped" in item for item in items)
 
 

@@ -15,6 +15,7 @@ import pydicom
 import yaml
 from monai.utils import optional_import
 from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
 
 from sifa.atomic import temporary_beside
 from sifa.errors import InputError, first_line
@@ -42,13 +43,14 @@ REQUIRED = (
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
-    "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
     "Rows",
     "Columns",
 )
+# Elements of the file's own header that have the same value by definition, also where the others were blanked.
+STAND_INS = {"SOPClassUID": "MediaStorageSOPClassUID", "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
 # These may be empty, and some series lack them.
 MAY_BE_EMPTY = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
 # As above; highdicom also refuses values such as the date 19450000, which de-identification leaves behind.
@@ -77,7 +79,8 @@ def write_dicom_seg(
 ) -> None:
     """Writes a mask as one DICOM SEG object with a binary segment for each structure, also for those it lacks.
 
-    The pixel values of the source are not read. Slices that hold no structure get no frame.
+    The pixel values of the source are not read. Slices that hold no structure get no frame. A series that names no
+    frame of reference gets one in the object, made from the series' UID, for a SEG that lies in space has to have one.
 
     Args:
         mask: labels (X, Y, Z) on the grid that MONAI's `LoadImaged` gives for the series: columns, rows, slices.
@@ -149,13 +152,17 @@ def _read_headers(files: Iterable[Path | str]) -> list[tuple[Path, pydicom.Datas
     for file in map(Path, files):
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True)  # some lack the preamble
+            for keyword, stand_in in STAND_INS.items():
+                if not header.get(keyword) and stand_in in header.file_meta:
+                    setattr(header, keyword, header.file_meta[stand_in].value)
             missing = [keyword for keyword in REQUIRED if not header.get(keyword)]
         except Exception as error:  # a damaged header fails in many ways
             raise InputError(f"{file} cannot be read as DICOM ({first_line(error)}): leave it out.") from error
         if missing:
             raise InputError(
-                f"{file}: {', '.join(missing)} is empty or absent, so no DICOM SEG can refer to it: "
-                "export the series again, one file a slice, without removing identifiers."
+                f"{file}: it lacks {' and '.join(missing)}, and a DICOM SEG has to name the study, the series "
+                "and the slices that it was made from, and where they lie: export the series again, one file a slice, "
+                "with new UIDs in place of those that de-identification takes away."
             )
         headers.append((file, header))
     if not headers:
@@ -254,8 +261,12 @@ def _make_acceptable(headers: Sequence[pydicom.Dataset], slice_distance: float) 
         first.SliceThickness = slice_distance
     if len(headers) > 1:
         first.SpacingBetweenSlices = slice_distance
-    for header in headers:  # equal but for rounding, as the check of the grid has shown
-        header.ImageOrientationPatient = first.ImageOrientationPatient
+    named = [header.FrameOfReferenceUID for header in headers if header.get("FrameOfReferenceUID")]
+    frame_of_reference = named[0] if named else generate_uid(entropy_srcs=[first.SeriesInstanceUID])
+    for header in headers:
+        header.ImageOrientationPatient = first.ImageOrientationPatient  # equal but for rounding, as the grid has shown
+        if not header.get("FrameOfReferenceUID"):  # a series has but one
+            header.FrameOfReferenceUID = frame_of_reference
     return kept
 
 

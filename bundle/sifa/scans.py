@@ -12,18 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sifa.dicom_series import SliceHeader, in_slice_order, read_slices, skip_reason
 from sifa.errors import InputError
+from sifa.slice_headers import SliceHeader, in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
 
 logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MASK_SUFFIX = "_seg.nii.gz"
+UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
 LABELS_FOLDER = "labels"  # MONAI Label writes masks into a folder of this name inside the studies ...
 LABEL_VERSIONS = ("final", "original")  # ... in folders of these names ...
 DATASTORE = "datastore_v2.json"  # ... and keeps its index beside it
 MANIFESTS = "manifest*.json"  # in `output_dir`, of earlier runs and of their shards: they list what was written ...
-OUTPUTS = ("output", "dicom_seg")  # ... under these keys of each case
+OUTPUTS = ("output", "dicom_seg", "uncertainty")  # ... under these keys of each case
+UNKNOWN = ("", "")  # series and reason to skip it, of damaged files that do not say which series they belong to
 
 
 class _Found(NamedTuple):
@@ -36,8 +38,8 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
     """Finds every scan below `dataset_dir`, or the one that it names.
 
     Links are followed and nothing is found twice: what is reached both directly and by a link counts where it lies.
-    Left out without a word: earlier masks (`*_seg.nii.gz`), what lies in `output_dir` or is listed as an output in its
-    `manifest.json`, a `labels` folder of MONAI Label, and names that begin with a dot.
+    Left out without a word: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`), what lies in `output_dir`
+    or is listed as an output in its `manifest.json`, a `labels` folder of MONAI Label, and names that begin with a dot.
 
     Args:
         dataset_dir: a folder, or a single NIfTI file.
@@ -47,7 +49,8 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
         Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a NIfTI file or the
         folder of a DICOM series; the latter also has `files`, its files in slice order. DICOM that is not to be
         segmented has `skipped`: the reason, in words free of the patient. A file or folder that cannot be read is an
-        item all the same, so that reading it fails and is reported.
+        item all the same, so that reading it fails and is reported; a series has its damaged slices among its `files`,
+        and `warnings` where files beside it may have been slices of it and no longer tell.
 
         `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
@@ -107,7 +110,7 @@ def _below(root: Path, output: Path) -> Iterator[_Found]:
     for folder, entries in files.items():
         nifti = [entry for entry in entries if entry.name.lower().endswith(NIFTI_SUFFIXES)]
         for scan in nifti:
-            if not scan.name.endswith(MASK_SUFFIX):
+            if not scan.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX)):
                 yield _Found(scan, mask_path(scan, root, output), {})
         yield from _series(folder, sorted(set(entries) - set(nifti)), mask_path(folder, root, output))
 
@@ -165,21 +168,46 @@ def _listed_outputs(output: Path) -> set[str]:
 
 def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     """Yields the DICOM series among the files of a folder; `plain` is the mask of the only one to segment."""
-    groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
-    for file in files:
-        slices = read_slices(file)
-        if not slices and file.suffix.lower() == ".dcm":
-            logger.warning("%s: left out: it is named like a DICOM file and is none", file)
-        for header in slices:
-            groups[header.series, skip_reason(header)].append(header)
+    read = {file: read_slices(file) for file in files}
+    groups = _grouped([header for slices in read.values() for header in slices])
     reasons = {
         key: key[1] or ("a single slice" if len(headers) == 1 and headers[0].sop_class else "")
         for key, headers in groups.items()
     }
     usable = [key for key, reason in reasons.items() if not reason and groups[key][0].sop_class]
+    kinds = {kind_of_name(file) for file, slices in read.items() if slices}
+    lost = [file for file, slices in read.items() if not slices and may_be_lost_slice(file, kinds)]
+    for file in lost:
+        logger.warning("%s: left out: it is named like a DICOM file and is none", file)
+    if UNKNOWN not in usable:
+        lost += [header.file for header in groups.get(UNKNOWN, ()) if not header.sop_class]
     for key, headers in groups.items():
         code = hashlib.sha256(key[0].encode()).hexdigest()[:8]
         coded = plain.with_name(f"{plain.name[: -len(MASK_SUFFIX)]}_{code}{MASK_SUFFIX}")
-        ordered = list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))
-        skipped = {"skipped": reasons[key]} if reasons[key] else {}
-        yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, {"files": ordered, **skipped})
+        details: dict[str, Any] = {"files": list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))}
+        if reasons[key]:
+            details["skipped"] = reasons[key]
+        elif lost and key in usable:
+            details["warnings"] = [_doubt(lost)]
+        yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
+
+
+def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:
+    """Returns slices by their series and the reason why they are skipped, if any.
+
+    A file whose header is not all there joins the series to segment that it names, which it makes fail; else `UNKNOWN`.
+    """
+    groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    for header in headers:
+        if header.sop_class:
+            groups[header.series, skip_reason(header)].append(header)
+    for header in headers:
+        if not header.sop_class:
+            groups[(header.series, "") if (header.series, "") in groups else UNKNOWN].append(header)
+    return groups
+
+
+def _doubt(lost: list[Path]) -> str:
+    """Returns the warning of a series beside which files lie that may have been its slices."""
+    beside = min(lost).name if len(lost) == 1 else f"{len(lost)} files ({min(lost).name}, ...)"
+    return f"{beside} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"
