@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from sifa.errors import InputError, first_line
+from sifa.reader import mm_per_unit
 from sifa.scan_slices import slice_steps
 
 HIGHEST_SMALLEST_HU = -50.0  # HU: every CT shows air or fat; a file whose smallest value is higher is not in HU
@@ -62,7 +63,12 @@ def check_file(path: Path, fingerprint: Mapping[str, Any]) -> list[str]:
             f"its header declares {' x '.join(map(str, shape))} voxels, which the file is too short to hold: it is cut "
             "short or its header is wrong; copy it anew."
         )
-    return _header_warnings(written)
+    return [*_length_unit_warnings(written), *_header_warnings(written)]
+
+
+def _length_unit_warnings(header: Any) -> list[str]:
+    unit = mm_per_unit(header)
+    return [] if unit == 1 else [f"its header counts in units of {unit:g} mm, which are taken as such"]
 
 
 def _header_warnings(header: Any) -> list[str]:
