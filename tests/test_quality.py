@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from builders import Array
+from scipy import ndimage
 from sifa.inferer import Segmentation
-from sifa.quality import measure
+from sifa.quality import count_voxels_and_pieces, measure
 
 FINGERPRINT: dict[str, Any] = {"labels": {"0": "background", "1": "liver", "2": "spleen"}}
 VOXEL_ML = 0.5
@@ -120,3 +121,21 @@ def test_several_flags_are_all_told() -> None:
     mask[::2, 2, 2] = 1
     known = {**FINGERPRINT, "structures": {"liver": {"min": 900.0, "max": 2100.0}}}
     assert len(liver(mask, known, confidence=0.3)["flags"]) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("length", [1, 7, 32, 33, 65, 100])
+def test_pieces_are_counted_slab_by_slab_as_in_the_whole(length: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    mask = (generator.random((length, 9, 8)) < 0.02 * (seed + 1)).astype(np.uint8) * 2
+    mask[generator.random(mask.shape) < 0.1] = 1
+    expected = ndimage.label(mask == 2, np.ones((3, 3, 3)))[1]
+    assert count_voxels_and_pieces(mask, 2) == (int((mask == 2).sum()), expected)
+
+
+def test_a_piece_that_winds_through_all_slabs_is_one() -> None:
+    mask = np.zeros((100, 40, 5), dtype=np.uint8)
+    for column in range(0, 40, 4):
+        mask[:, column] = 1
+        mask[99 if column % 8 == 0 else 0, column : column + 5] = 1
+    assert count_voxels_and_pieces(mask, 1)[1] == ndimage.label(mask, np.ones((3, 3, 3)))[1] == 1
