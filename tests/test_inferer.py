@@ -14,8 +14,10 @@ from conftest import BUNDLE
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import Compose, Invertd, Orientationd
+from sifa.errors import InputError
+from sifa.fingerprint import read_fingerprint
 from sifa.folding import for_inference
-from sifa.inferer import SliceSegmenter
+from sifa.inferer import SliceSegmenter, box_of_main_pieces
 from sifa.networks import Segmenter
 from sifa.orientation import AXCODES
 from sifa.resampling import resample_slices, restore_labels, sample_positions
@@ -136,6 +138,76 @@ def test_confidence_and_entropy_are_those_of_the_averaged_probabilities(scan: Me
     assert found.pixels[[0, 2]].sum() == 0
     assert found.confidence[1] / found.pixels[1] == pytest.approx(probabilities[1], rel=1e-4)
     assert found.entropy[1] / found.pixels[1] == pytest.approx(-(probabilities * np.log(probabilities)).sum(), rel=1e-4)
+
+
+def test_islands_do_not_widen_the_region_and_the_pieces_of_a_structure_do() -> None:
+    labels = np.zeros((20, 30, 30), dtype=np.uint8)
+    labels[5:10, 5:10, 5:10] = 1
+    labels[5:7, 15:19, 15:19] = 1  # 32 of 125 voxels: a second piece
+    labels[12, 20, 20] = 2  # small, and yet the largest of its structure
+    labels[19, 29, 29] = 1  # an island
+    assert box_of_main_pieces(labels, 0.05) == (slice(5, 13), slice(5, 21), slice(5, 21))
+    assert box_of_main_pieces(labels, 0.0) == (slice(5, 20), slice(5, 30), slice(5, 30))
+    assert box_of_main_pieces(np.zeros_like(labels), 0.05) is None
+
+
+def test_uncertainty_is_the_entropy_as_a_share_of_the_greatest_in_the_scans_own_order(scan: MetaTensor) -> None:
+    logits = torch.tensor([0.0, 1.0, -1.0])
+
+    def constant(windows: torch.Tensor) -> torch.Tensor:
+        return logits[None, :, None, None].expand(len(windows), 3, *windows.shape[2:])
+
+    found = make_segmenter(uncertainty=True).segment(scan, constant, "cpu")
+    probabilities = logits.softmax(0)
+    share = float(-(probabilities * probabilities.log()).sum() / np.log(3))
+    assert found.uncertainty is not None
+    assert found.uncertainty.dtype == torch.uint8
+    assert found.uncertainty.shape == scan.shape[1:]
+    assert found.uncertainty.float().mean() / 200 == pytest.approx(share, abs=0.5 / 200 + 1e-6)
+    assert make_segmenter().segment(scan, constant, "cpu").uncertainty is None
+
+
+def test_uncertainty_lies_where_classes_are_alike(scan: MetaTensor) -> None:
+    values = torch.linspace(-150.0, 250.0, 64)[None, :, None, None].expand(1, 64, 40, 64)  # the network sees 0 at 50 HU
+    volume = MetaTensor(values.clone(), affine=scan.affine)
+    found = make_segmenter(uncertainty=True).segment(volume, blob_network, "cpu")
+    assert found.uncertainty is not None
+    doubt = found.uncertainty.float().mean(dim=(1, 2))
+    assert 30 <= int(doubt.argmax()) <= 33
+    assert doubt[:20].max() < 0.1 * doubt.max() > doubt[44:].max()
+
+
+def test_the_precision_is_tried_once_and_kept(
+    monkeypatch: pytest.MonkeyPatch, network: Segmenter, scan: MetaTensor
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def choose(network: Segmenter, windows: torch.Tensor) -> str:
+        asked.append(tuple(windows.shape))
+        return "bfloat16"
+
+    monkeypatch.setattr("sifa.inferer.faster_precision", choose)
+    segmenter = make_segmenter(precision="auto")
+    with torch.inference_mode():
+        found = [segmenter.segment(scan, network, "cpu").labels for _ in range(2)]
+        expected = make_segmenter(precision="bfloat16").segment(scan, network, "cpu").labels
+    assert asked == [(8, 1, 32, 32)]
+    assert torch.equal(found[0], expected)
+    assert torch.equal(found[1], expected)
+
+
+def test_a_scan_handed_to_the_inferer_alone_is_checked_and_segmented_as_by_the_run(
+    trained: Path, network: Segmenter, scan: MetaTensor
+) -> None:
+    fingerprint = read_fingerprint(trained / "fingerprint.json")
+    segmenter = make_segmenter(fingerprint=fingerprint)
+    with torch.inference_mode():
+        labels = segmenter(scan[None], network)[0, 0]
+        assert torch.equal(labels, segmenter.segment(scan, for_inference(network), "cpu").labels)
+    broken = scan.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        segmenter(broken[None], network)
 
 
 def test_slices_are_a_view_so_that_no_volume_is_copied() -> None:

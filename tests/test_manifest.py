@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -105,6 +107,16 @@ def test_what_was_wanted_beside_the_mask_counts_and_has_to_be_there(tmp_path: Pa
 def test_an_extra_that_could_not_be_made_is_not_tried_at_every_run(tmp_path: Path) -> None:
     manifest = recorded(tmp_path, extras=["DicomSegWriter"], status="warning", message="DicomSegWriter: no")
     assert manifest.is_current("a.nii.gz", "1 file", ["DicomSegWriter"])
+
+
+def test_files_of_an_earlier_state_are_set_aside_and_not_lost(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path, preview="a_preview.png", dicom_seg=None)
+    (tmp_path / "a_preview.png").write_bytes(b"picture")
+    manifest.set_aside("a.nii.gz")
+    manifest.set_aside("never seen.nii.gz")
+    names = ["a_preview.png.outdated", "a_seg.nii.gz.outdated", "manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "a_seg.nii.gz.outdated").read_bytes() == b"mask"
 
 
 def test_scans_that_are_gone_are_forgotten_and_nothing_is_written_when_none_are(tmp_path: Path) -> None:
@@ -350,6 +362,43 @@ def test_pictures_that_are_wanted_later_are_made(trained: Path, again: tuple[Pat
     infer(trained, scans, output, previews="true")
     assert len(list(output.rglob("*_preview.png"))) == 3
     assert all((output / one["preview"]).is_file() for one in cases(output).values())
+
+
+def test_a_scan_that_got_damaged_loses_its_mask_and_gets_one_when_it_is_whole_again(
+    trained: Path, again: tuple[Path, Path]
+) -> None:
+    scans, output = again
+    scan, mask = scans / "patient_0" / "scan.nii.gz", output / "patient_0" / "scan_seg.nii.gz"
+    whole, before = scan.read_bytes(), mask.read_bytes()
+    scan.write_bytes(whole[: len(whole) // 2])
+    assert infer(trained, scans, output, check=False).returncode == 1
+    assert cases(output)["patient_0/scan.nii.gz"]["output"] is None
+    assert not mask.exists()
+    assert mask.with_name("scan_seg.nii.gz.outdated").read_bytes() == before
+    scan.write_bytes(whole)
+    infer(trained, scans, output)
+    assert np.array_equal(
+        np.asarray(load_nifti(mask).dataobj), np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(before)).dataobj)
+    )
+
+
+def test_a_map_of_uncertainty_lies_beside_each_mask_in_the_scans_own_grid(
+    trained: Path, again: tuple[Path, Path]
+) -> None:
+    scans, output = again
+    infer(trained, scans, output, uncertainty="true")
+    found = cases(output)
+    assert len(found) == 3
+    for one in found.values():
+        mask, uncertainty = load_nifti(output / one["output"]), load_nifti(output / one["uncertainty"])
+        assert one["uncertainty"].endswith("_uncertainty.nii.gz")
+        assert np.array_equal(uncertainty.affine, mask.affine)
+        assert uncertainty.shape == mask.shape
+        assert uncertainty.get_data_dtype() == np.uint8
+        values = uncertainty.get_fdata()
+        assert 0 <= values.min() < values.max() <= 1
+    infer(trained, output, output / "masks_of_masks", check=False)
+    assert not list((output / "masks_of_masks").rglob("*uncertainty_seg.nii.gz"))
 
 
 def test_a_single_scan_is_added_and_ends_by_its_own_fate(trained: Path, again: tuple[Path, Path]) -> None:

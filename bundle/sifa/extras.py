@@ -1,4 +1,4 @@
-"""What inference can make beside each mask: a picture, a DICOM SEG."""
+"""What inference can make beside each mask: a picture, a DICOM SEG, a map of uncertainty."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import sifa
 from sifa.dicom_seg import require_highdicom, write_dicom_seg
+from sifa.inferer import HALF_PERCENTS
+from sifa.mask_writer import write_mask
 from sifa.previews import write_preview
-from sifa.scans import MASK_SUFFIX
+from sifa.scans import MASK_SUFFIX, UNCERTAINTY_SUFFIX
 from sifa.segmented_scan import SegmentedScan
 
 
@@ -66,6 +68,27 @@ class DicomSegWriter:
         model = f"SIFA, {self.fingerprint['name']}"
         write_dicom_seg(scan.labels, scan.affine, scan.files, self.fingerprint["labels"], path, model, sifa.__version__)
         return {"dicom_seg": os.path.relpath(path, self.output_dir)}
+
+
+class UncertaintyWriter:
+    """Writes where the network hesitates: `<mask without _seg.nii.gz>_uncertainty.nii.gz` beside the mask.
+
+    The map is in the scan's own grid; readers see the entropy of the class probabilities as a share of the greatest
+    that is possible, from 0 (certain) to 1 (every class alike), in steps of 1/200.
+
+    Args:
+        output_dir: folder of the masks.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, scan: SegmentedScan) -> dict[str, Any]:
+        """Writes the map and returns `{"uncertainty": path below output_dir}`."""
+        assert scan.uncertainty is not None  # the inferer was asked for it
+        path = _beside(scan, UNCERTAINTY_SUFFIX)
+        write_mask(scan.uncertainty, scan.image, scan.affine, path, slope=1 / HALF_PERCENTS)
+        return {"uncertainty": os.path.relpath(path, self.output_dir)}
 
 
 def _beside(scan: SegmentedScan, ending: str) -> Path:

@@ -7,6 +7,8 @@ itself and its uint8 mask is ever held whole.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,21 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
+from scipy import ndimage
+from torch import nn
 
+from sifa.folding import for_inference
 from sifa.intensity import intensity_window
-from sifa.resampling import restore_labels, sample_positions
+from sifa.precision import faster_precision
+from sifa.preflight import check_scan
+from sifa.resampling import sample_positions
 from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
+
+logger = logging.getLogger(__name__)
 
 AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
 SEEN = -0.999  # ... which resampling rounds: above this there is something to see
+HALF_PERCENTS = 200  # in which the map of uncertainty counts
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -35,6 +45,7 @@ class Segmentation:
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
     entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
+    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
 class SliceSegmenter(Inferer):
@@ -49,10 +60,14 @@ class SliceSegmenter(Inferer):
         overlap: share of a window that its neighbor shares.
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
-        precision: `float32`, or `bfloat16` for autocast.
+        precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
         region_margin: mm that the region is widened by on every side.
+        region_island: a piece that the coarse pass finds counts when it is at least this share of the largest piece of
+            its structure.
+        uncertainty: whether the entropy of each voxel is kept too.
+        fingerprint: what a scan that is handed over without any check is compared with; None: with nothing.
     """
 
     def __init__(
@@ -68,6 +83,9 @@ class SliceSegmenter(Inferer):
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
+        region_island: float = 0.05,
+        uncertainty: bool = False,
+        fingerprint: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.orientation = orientation
@@ -81,10 +99,25 @@ class SliceSegmenter(Inferer):
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
+        self.region_island = region_island
+        self.uncertainty = uncertainty
+        self.fingerprint = fingerprint
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on the same grid."""
-        labels = self.segment(inputs[0], network, inputs.device).labels
+        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on the same grid.
+
+        Who calls this and not `segment` (a server, an evaluator) has neither checked the scan nor folded the network.
+
+        Raises:
+            InputError: when there is a fingerprint and the scan cannot be segmented.
+        """
+        volume = inputs[0]
+        if self.fingerprint is not None:
+            affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+            for warning in check_scan(volume.numpy(force=True), affine, self.fingerprint):
+                logger.warning("%s", warning)
+        folded = for_inference(network) if isinstance(network, nn.Module) else network
+        labels = self.segment(volume, folded, inputs.device).labels
         result = labels[None, None]
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
@@ -98,9 +131,12 @@ class SliceSegmenter(Inferer):
         """
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         array = volume.numpy(force=True)
+        if self.precision == "auto":
+            windows = torch.zeros((self.windows_at_once, len(array), *self.slice_size), device=device)
+            self.precision = faster_precision(network, windows)
         scan = self._as_scan_slices(array, affine)
-        labels = np.zeros(array.shape[1:], dtype=np.uint8)
-        label_slices = as_slices(labels[None], affine, self.orientation)[:, 0]  # a view: writing here fills `labels`
+        labels, label_slices = self._empty_volume(array.shape[1:], affine)
+        doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
         sums = np.zeros((3, self.classes))
         region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
         for part in _slabs(region, self.slices_at_once):
@@ -108,10 +144,19 @@ class SliceSegmenter(Inferer):
             if probabilities is None:
                 continue
             largest, predicted = probabilities.max(dim=1)
-            sums += _statistics(probabilities, largest, predicted)
-            whole = scan.spread(predicted, part)
-            label_slices[part.slices] = restore_labels(whole, scan.positions, scan.slices.shape[2:]).numpy()
-        return Segmentation(torch.from_numpy(labels), sums[0], sums[1], sums[2], scan.window)
+            entropy = torch.special.entr(probabilities).sum(dim=1)
+            sums += _statistics(predicted, largest, entropy, self.classes)
+            label_slices[part.slices] = scan.restore(predicted, part)
+            if self.uncertainty:
+                share = entropy / math.log(self.classes)
+                doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
+        uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
+        return Segmentation(torch.from_numpy(labels), sums[0], sums[1], sums[2], scan.window, uncertainty)
+
+    def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
+        volume = np.zeros(shape, dtype=np.uint8)
+        return volume, as_slices(volume[None], affine, self.orientation)[:, 0]
 
     def _as_scan_slices(self, array: np.ndarray, affine: np.ndarray) -> ScanSlices:
         slices, steps = as_slices(array, affine, self.orientation), slice_steps(affine, self.orientation)
@@ -125,20 +170,20 @@ class SliceSegmenter(Inferer):
     def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
         """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""
         every = max(1, round(step / scan.step))
-        found = []
-        for index in range(0, len(scan.slices), every):
+        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
+        coarse = np.zeros((len(range(0, sizes[0], every)), *sizes[1:]), dtype=np.uint8)
+        for number, index in enumerate(range(0, sizes[0], every)):
             one = scan.whole._replace(slices=slice(index, index + 1))
             probabilities = self._probabilities(scan, one, network, device)
             if probabilities is not None:
-                places = probabilities.argmax(dim=1)[0].nonzero().cpu()
-                found.append(torch.cat([torch.full((len(places), 1), index), places], dim=1))
-        places = torch.cat(found) if found else torch.empty((0, 3), dtype=torch.long)
-        if len(places) == 0:
+                coarse[number] = probabilities.argmax(dim=1)[0].cpu().numpy()
+        found = box_of_main_pieces(coarse, self.region_island)
+        if found is None:
             return scan.whole._replace(slices=slice(0, 0))
+        low = [found[0].start * every, found[1].start, found[2].start]
+        high = [(found[0].stop - 1) * every + 1, found[1].stop, found[2].stop]
         margins = [self.region_margin / length for length in (scan.step, *self.pixel_spacing)]
         margins[0] += every  # a structure may end anywhere between two slices of the coarse pass
-        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
-        low, high = places.amin(dim=0).tolist(), (places.amax(dim=0) + 1).tolist()
         box = zip(low, high, margins, sizes, strict=True)
         return Region(
             *(slice(max(0, int(a - margin)), min(size, int(np.ceil(b + margin)))) for a, b, margin, size in box)
@@ -206,10 +251,25 @@ def _windows_over(part: slice, size: int, window: int, interval: int) -> slice:
     return slice(min(first, last), size if last < part.stop else min(size, stop))
 
 
-def _statistics(probabilities: torch.Tensor, largest: torch.Tensor, predicted: torch.Tensor) -> np.ndarray:
+def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
+    """Returns the box around the structures of a mask, without pieces too small to count; None for an empty mask.
+
+    Args:
+        labels: a mask, 0 for background.
+        least_share: a piece counts when it has at least this share of the voxels of its structure's largest piece.
+    """
+    counts = np.zeros(labels.shape, dtype=np.uint8)
+    for value in range(1, int(labels.max()) + 1):
+        pieces, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        voxels = np.bincount(pieces.ravel())
+        voxels[0] = 0  # what is not of this structure
+        counts |= (voxels >= max(1, least_share * voxels.max()))[pieces]
+    return ndimage.find_objects(counts)[0] if counts.any() else None
+
+
+def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
     """Returns, for each class, the number of pixels that have it, and the sums of their confidence and entropy."""
-    entropy = torch.special.entr(probabilities).sum(dim=1)
-    classes, count = predicted.flatten(), probabilities.shape[1]
-    sums = [torch.bincount(classes, minlength=count).double()]
-    sums += [torch.bincount(classes, value.flatten().double(), count) for value in (largest, entropy)]
+    flat = predicted.flatten()
+    sums = [torch.bincount(flat, minlength=classes).double()]
+    sums += [torch.bincount(flat, value.flatten().double(), classes) for value in (largest, entropy)]
     return torch.stack(sums).cpu().numpy()

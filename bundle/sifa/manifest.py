@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -16,11 +17,14 @@ from sifa.atomic import write_text
 from sifa.errors import InputError, first_line
 from sifa.previews import write_index
 
+logger = logging.getLogger(__name__)
+
 STATUSES = ("ok", "warning", "failed", "skipped")
 NAME = "manifest.json"
 SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see shard_name
+OUTDATED = ".outdated"  # ending of files whose scan can no longer be segmented
 FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
-OUTPUTS = ("output", "preview", "dicom_seg")  # keys of a case that name a file
+OUTPUTS = ("output", "preview", "dicom_seg", "uncertainty")  # keys of a case that name a file
 
 
 def settings_hash(model_dir: str | Path, settings: Mapping[str, Any]) -> str:
@@ -56,8 +60,8 @@ class Manifest:
 
     A case is a dictionary: `input` and `output` (paths below the folder of scans and the output folder), `status` (ok,
     warning, failed, skipped), `message`, `seconds`, `volumes_ml` and `quality` by structure, `flags` by structure,
-    `preview`, `dicom_seg`, `model` (its name), and what decides whether it is still current: `settings`, `signature`
-    and `extras`.
+    `preview`, `dicom_seg`, `uncertainty`, `model` (its name), and what decides whether it is still current: `settings`,
+    `signature` and `extras`.
 
     Args:
         output_dir: folder of the manifest.
@@ -90,6 +94,18 @@ class Manifest:
             and set(extras) <= set(case.get("extras", ()))
             and all((self.output_dir / case[key]).is_file() for key in OUTPUTS if case.get(key))
         )
+
+    def set_aside(self, case_input: str) -> None:
+        """Renames what earlier runs made of a scan that can no longer be segmented: to its name and `.outdated`.
+
+        So nobody takes the mask of an older state of the scan for a current one, and nothing is lost.
+        """
+        for key in OUTPUTS:
+            earlier = self.cases.get(case_input, {}).get(key)
+            path = self.output_dir / str(earlier)
+            if earlier and path.is_file():
+                path.replace(path.with_name(f"{path.name}{OUTDATED}"))
+                logger.warning("%s: of an earlier state of its scan; renamed with the ending %s", path, OUTDATED)
 
     def record(self, case: Mapping[str, Any]) -> None:
         """Adds or replaces a case and writes the manifest, whole or not at all."""

@@ -1,4 +1,4 @@
-"""Writes masks as NIfTI in the scan's own grid, whole or not at all."""
+"""Writes masks, and other maps of a scan, as NIfTI in the scan's own grid, whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ GRID_FIELDS = (
 )
 
 
-def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path) -> None:
-    """Writes a mask.
+def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, slope: float | None = None) -> None:
+    """Writes a mask, or another map of the scan.
 
     Args:
         labels: (X, Y, Z) uint8, in the scan's own order.
         scan: the scan; of a NIfTI file the mask takes over sform, qform, their codes and the units, bit by bit.
         affine: of the scan's grid, to RAS in mm; used where the scan is no NIfTI file.
         path: the `.nii.gz` to write; its folder is made.
+        slope: what readers multiply the stored values with; None for labels.
     """
     if scan.is_dir():
         mask = nib.Nifti1Image(labels, affine)
@@ -38,5 +39,7 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path) -
         for field in GRID_FIELDS:
             header[field] = source.header[field]
         mask = source.__class__(labels, None, header)
+    if slope is not None:
+        mask.header.set_slope_inter(slope, 0)
     with temporary_beside(path) as temporary:
         nib.save(mask, temporary)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sifa.intensity import normalize
-from sifa.resampling import resample_slices
+from sifa.resampling import resample_slices, restore_labels
 
 
 def as_slices(volume: np.ndarray, affine: np.ndarray, orientation: str) -> np.ndarray:
@@ -73,9 +73,12 @@ class ScanSlices:
         rows, columns = self.positions
         return resample_slices(normalize(raw, *self.window), (rows[region.rows], columns[region.columns]))
 
-    def spread(self, labels: torch.Tensor, region: Region) -> torch.Tensor:
-        """Returns labels (N, rows, columns) of a region as labels of whole sampled slices, 0 elsewhere."""
+    def restore(self, values: torch.Tensor, region: Region) -> np.ndarray:
+        """Brings values (N, rows, columns) of a region back to whole slices (N, H, W), uint8, 0 outside the region.
+
+        Each pixel takes the value of the nearest sample.
+        """
         rows, columns = self.positions
-        whole = torch.zeros((len(labels), len(rows), len(columns)), dtype=torch.uint8)
-        whole[:, region.rows, region.columns] = labels.to("cpu", torch.uint8)
-        return whole
+        whole = torch.zeros((len(values), len(rows), len(columns)), dtype=torch.uint8)
+        whole[:, region.rows, region.columns] = values.to("cpu", torch.uint8)
+        return restore_labels(whole, self.positions, self.slices.shape[2:]).numpy()

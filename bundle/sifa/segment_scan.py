@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from sifa import quality
-from sifa.dicom_series import check_geometry, check_loaded, read_headers, staged_series, tame_padding
+from sifa.dicom_series import check_loaded, read_series, staged_series, tame_padding
 from sifa.errors import InputError, Interrupted, find_input_error, first_line, innermost
 from sifa.inferer import SliceSegmenter
 from sifa.manifest import Manifest, count_statuses
@@ -99,6 +99,7 @@ class SegmentScan:
         output = os.path.relpath(item["mask"], self.manifest.output_dir)
         case: dict[str, Any] = {"input": name, "output": None, "message": "", "seconds": 0.0}
         if "skipped" in item:
+            self.manifest.set_aside(name)
             self.manifest.record({**case, "status": "skipped", "message": item["skipped"]})
             logger.info("%s: skipped: %s", printable(name), item["skipped"])
             return
@@ -115,6 +116,7 @@ class SegmentScan:
             reason = one_line(error).removeprefix(f"{item['image']}: ")
             logger.error("%s: failed: %s", printable(name), printable(reason))
             logger.debug("details", exc_info=error)
+            self.manifest.set_aside(name)
             self.manifest.record({**case, "status": "failed", "message": reason, "seconds": _since(start)})
             return
         status = "warning" if found["message"] else "ok"
@@ -144,6 +146,7 @@ class SegmentScan:
         measured = quality.measure(segmentation, voxel_ml, self.fingerprint)
         made, doubts = self._make_extras(
             SegmentedScan(
+                Path(item["image"]),
                 Path(item["mask"]),
                 np.asarray(image)[0],
                 segmentation.labels.numpy(),
@@ -151,6 +154,7 @@ class SegmentScan:
                 segmentation.window,
                 measured,
                 files,
+                None if segmentation.uncertainty is None else segmentation.uncertainty.numpy(),
             )
         )
         return {
@@ -178,17 +182,14 @@ class SegmentScan:
         if not item.get("files"):
             scan = Path(item["image"])
             warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
-            data = self._load(item["image"])
-            if not scan.is_dir():
-                source: Any = nib.load(scan)  # the mask has its sform; MONAI takes the qform where pixdim differs
-                data["image"].affine = torch.as_tensor(source.affine)
-            return data, [], warnings
-        series = check_geometry(read_headers(item["files"]))
+            return self._load(item["image"]), [], warnings
+        series = read_series(item["files"])
         with staged_series(series.files) as folder:
             data = self._load(str(folder))
         check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
         tame_padding(data["image"], series.padding)
-        warnings = [warning.removeprefix(f"{item['image']}: ").rstrip(".") for warning in series.warnings]
+        doubts = [*series.warnings, *item.get("warnings", [])]
+        warnings = [doubt.removeprefix(f"{item['image']}: ").rstrip(".") for doubt in doubts]
         return data, [str(file) for file in series.files], warnings
 
     def _load(self, image: str) -> dict[str, Any]:
@@ -196,7 +197,8 @@ class SegmentScan:
             return self.preprocessing({"image": image})
         except Exception as error:
             cause = innermost(error)
-            if isinstance(cause, InputError) or not isinstance(cause, (OSError, EOFError, ValueError, zlib.error)):
+            damaged = isinstance(cause, (OSError, EOFError, ValueError, zlib.error)) or "Unable to decode" in str(cause)
+            if find_input_error(error) is not None or not damaged:
                 raise
             kind = type(cause).__name__
             raise InputError(
@@ -227,13 +229,14 @@ class SegmentScan:
 
 
 def input_signature(item: Mapping[str, Any]) -> str:
-    """Returns sizes and times of a scan's files, which change when the scan does."""
+    """Returns sizes and times of a scan's files, and doubts about those beside it: they change when the scan does."""
     files = [Path(file) for file in item.get("files") or [item["image"]]]
     try:
         stats = [file.stat() for file in files]
     except OSError as error:
         raise InputError(f"it cannot be opened ({error.strerror}): check the file or where the link leads.") from error
-    return f"{len(files)} files, {sum(stat.st_size for stat in stats)} bytes, {max(stat.st_mtime_ns for stat in stats)}"
+    size, changed = sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return "; ".join([f"{len(files)} files, {size} bytes, {changed}", *item.get("warnings", [])])
 
 
 def one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 class SegmentedScan:
     """A scan in its own storage order, and what was found in it."""
 
+    image: Path  # the NIfTI file or the folder of the DICOM series
     mask: Path  # where the mask lies
     volume: np.ndarray  # (X, Y, Z) intensities
     labels: np.ndarray  # (X, Y, Z) uint8
@@ -20,3 +21,4 @@ class SegmentedScan:
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.quality.measure`
     files: list[str] = field(default_factory=list)  # of a DICOM series
+    uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `sifa.inferer.Segmentation`
