@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -341,3 +341,11 @@ def test_the_segmenter_under_torchscript_equals_the_eager_one_at_every_size(segm
         for size in SIZES:
             image = draw_image(2, 1, *size)
             torch.testing.assert_close(scripted(image), segmenter(image))
+
+
+def test_weights_of_another_network_are_an_error_also_for_those_who_would_accept_them() -> None:
+    narrow, wide = Segmenter(1, 3, 0.0625), Segmenter(1, 3, 0.125)
+    states: list[dict[str, Any]] = [{}, {"state_dict": {}}, wide.state_dict()]
+    for state in states:
+        with pytest.raises(RuntimeError):
+            narrow.load_state_dict(state, strict=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -24,6 +27,14 @@ class Segmenter(nn.Module):
         self.encoder = Encoder(in_channels, width)
         self.pixel_classifier = PixelClassifier(self.encoder.out_channels, out_channels, Encoder.downsampling)
         self.multiple = Encoder.downsampling
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads weights strictly, whatever is asked for: MONAI Label asks for less, and would go on with random ones.
+
+        Raises:
+            RuntimeError: when a tensor is missing, is one too many or has another shape.
+        """
+        return super().load_state_dict(state_dict, strict=True, assign=assign)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Maps images (B, in_channels, H, W) in [-1, 1] to logits (B, out_channels, H, W)."""
