@@ -1,0 +1,104 @@
+"""Measures the peak memory of inference on scans of growing length, each run a real command in a process of its own.
+
+    python scripts/benchmark_memory.py [--lengths 250,1000] [--model_dir DIR] [--json FILE]
+
+A generated scan has 512 x 512 pixels of 0.8 mm and slices of 0.7 mm: a body with noise in air. The growth is given as a
+share of what the added slices take as float32, which is the most that a user should have to provide.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import fire
+import nibabel as nib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from sifa.atomic import write_json  # noqa: E402
+
+PIXELS = 512
+SPACING = (0.8, 0.8, 0.7)  # mm
+GIB = 2**30
+
+
+def write_scan(path: Path, slices: int) -> None:
+    """Writes a scan of int16 HU: an elliptic body of 40 HU with noise, and a brighter cylinder in it that sways."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:PIXELS, :PIXELS] - PIXELS // 2
+    body = np.where((columns / 220) ** 2 + (rows / 160) ** 2 < 1, 40, -1000)
+    noise = generator.normal(0, 20, (8, PIXELS, PIXELS))
+    volume = np.empty((PIXELS, PIXELS, slices), dtype=np.int16, order="F")
+    for index in range(slices):
+        bright = ((columns - 30 * np.sin(index / 60)) / 60) ** 2 + (rows / 60) ** 2 < 1
+        volume[..., index] = body + noise[index % len(noise)] + 200 * bright
+    nib.save(nib.Nifti1Image(volume, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])), path)
+
+
+def peak_memory(command: Sequence[str]) -> int:
+    """Runs a command and returns the most memory that it held at once, in bytes.
+
+    Raises:
+        SystemExit: when the command fails.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(errors)
+    return usage.ru_maxrss * 1024
+
+
+def measure(slices: int, flags: Sequence[str]) -> dict[str, Any]:
+    """Returns a row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        scan = Path(folder) / "scan.nii.gz"
+        writer = get_context("spawn").Process(target=write_scan, args=(scan, slices))  # what it holds is not counted
+        writer.start()
+        writer.join()
+        start = time.monotonic()
+        config = ["--config_file", str(ROOT / "bundle" / "configs" / "inference.yaml")]
+        command = [sys.executable, "-m", "monai.bundle", "run", "inference", *config, *flags]
+        peak = peak_memory([*command, "--dataset_dir", str(scan), "--output_dir", f"{folder}/masks"])
+        seconds = time.monotonic() - start
+    return {"slices": slices, "seconds": round(seconds, 1), "peak_gib": round(peak / GIB, 3)}
+
+
+def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, json: str | None = None) -> None:
+    """Prints the table.
+
+    Args:
+        lengths: numbers of slices.
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
+        json: a file for the rows.
+    """
+    rows = [measure(slices, ["--model_dir", model_dir] if model_dir else []) for slices in lengths]
+    for row in rows:
+        added = (row["slices"] - rows[0]["slices"]) * PIXELS * PIXELS * 4 / GIB
+        row["growth_as_share_of_float32"] = round((row["peak_gib"] - rows[0]["peak_gib"]) / added, 2) if added else None
+    table = Table(title=f"{PIXELS} x {PIXELS} pixels")
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=120).print(table)
+    if json:
+        write_json(Path(json), {"rows": rows})
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
