@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
-from sifa.handlers import ModelSaver, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
+from sifa.handlers import EpochMeans, ModelSaver, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
 from sifa.weights import with_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -333,3 +333,13 @@ def test_without_a_terminal_no_bar_is_drawn(capsys: pytest.CaptureFixture[str]) 
 
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_the_mean_of_each_loss_over_each_epoch_is_among_the_metrics() -> None:
+    values = iter([1.0, 3.0, 10.0, 20.0])
+    engine = Engine(lambda engine, batch: [{"loss": torch.tensor(value := next(values)), "other_loss": -value}])
+    EpochMeans().attach(engine)
+    seen: list[dict[str, float]] = []
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: seen.append(dict(engine.state.metrics)))
+    engine.run([0, 1], max_epochs=2)
+    assert seen == [{"loss": 2.0, "other_loss": -2.0}, {"loss": 15.0, "other_loss": -15.0}]
