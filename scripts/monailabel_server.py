@@ -1,0 +1,314 @@
+"""What `scripts/monailabel.sh` does: checks its input, makes an environment and a working folder, starts MONAI Label.
+
+Everything lies in `.venv-monailabel/` and in the working folder (`build/monailabel/`):
+
+    apps/monaibundle/                the app of MONAI Label, as it comes
+    apps/monaibundle/model/<name>/   a copy of the bundle: what training through the server changes is this copy
+        models/                      the weights in use and their fingerprint
+        output/                      of the last training: weights, losses
+        earlier/<time>/              the weights that a training replaced
+    studies/<folder>-<hash>/         a copy of the studies, into which the server writes labels
+    python/                          on the server's path: plain replies, stand-ins for packages that cannot be imported
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundle"
+SUPPORT = ROOT / "scripts" / "monailabel_support"
+REQUIREMENTS = ROOT / "requirements-monailabel.txt"
+ENVIRONMENT = ROOT / ".venv-monailabel"
+
+IMAGES = (".nii.gz", ".nii", ".nrrd")  # what the server is told to list
+MASK = "_seg.nii.gz"  # ends the masks of `run inference`
+PAIR = ("model.pt", "fingerprint.json")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns what the command line says; python-fire is not there yet on a fresh machine."""
+    parser = argparse.ArgumentParser(
+        prog="bash scripts/monailabel.sh", description="Starts a MONAI Label server for the bundle; needs no internet."
+    )
+    parser.add_argument(
+        "studies", metavar="STUDIES", help="folder of scans (.nii.gz, .nii, .nrrd), or a DICOMweb address"
+    )
+    parser.add_argument("--target", metavar="DIR", help="folder of unlabeled CT (NIfTI) that training adapts to")
+    parser.add_argument(
+        "--model_dir", metavar="DIR", help="model.pt and fingerprint.json of a training; else the bundle's"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves the whole network, without any password")
+    parser.add_argument("--in-place", action="store_true", help="let the server write into STUDIES instead of a copy")
+    parser.add_argument("--work_dir", metavar="DIR", default=str(ROOT / "build" / "monailabel"))
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def refuse(sentence: str) -> NoReturn:
+    """Ends the process with one sentence."""
+    sys.exit(f"error: {sentence}")
+
+
+def is_address(studies: str) -> bool:
+    """Tells whether the studies are a DICOMweb server's."""
+    return studies.startswith(("http://", "https://"))
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses wrong input before anything is made; needs nothing but Python."""
+    studies = Path(arguments.studies)
+    if not is_address(arguments.studies):
+        if not studies.is_dir():
+            refuse(f"{studies}: there is no such folder: name the folder of scans to label.")
+        if not images_in(studies):
+            refuse(
+                f"{studies}: it holds no scan ({', '.join(IMAGES)}): MONAI Label lists no sub-folders and no DICOM "
+                "files; convert them, or give the address of a DICOMweb server."
+            )
+    if arguments.target is not None and not Path(arguments.target).is_dir():
+        refuse(f"--target {arguments.target}: there is no such folder: name the folder of unlabeled CT.")
+    weights = Path(arguments.model_dir or BUNDLE / "models")
+    for name in PAIR:
+        if not (weights / name).is_file():
+            refuse(f"{weights}: it holds no {name}: name the folder that training wrote (--model_dir).")
+    if "#" in str(Path(arguments.work_dir).absolute()):
+        refuse(f"{arguments.work_dir}: MONAI's configs cannot hold a path with '#': choose another --work_dir.")
+    with socket.socket() as test:
+        test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            test.bind((arguments.host, arguments.port))
+        except (OSError, OverflowError) as error:
+            refuse(f"port {arguments.port} of {arguments.host} cannot be used ({error}): choose another --port.")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Returns the scans that the server would list."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name.endswith(IMAGES) and not path.name.endswith(MASK) and path.name[0] != "."
+    )
+
+
+def make_environment() -> Path:
+    """Makes MONAI Label's environment, on top of this one, and returns its Python.
+
+    It sees the packages of this one, torch above all, and has what MONAI Label needs beside them.
+    """
+    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    wanted = hashlib.sha256(f"{packages} {sys.version} {REQUIREMENTS.read_text(encoding='utf-8')}".encode()).hexdigest()
+    stamp, python = ENVIRONMENT / "installed.txt", ENVIRONMENT / "bin" / "python"
+    ENVIRONMENT.mkdir(exist_ok=True)
+    (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
+    with (ENVIRONMENT / "lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+            return python
+        print(f"Making {ENVIRONMENT} (about half a minute the first time)", flush=True)
+        stamp.unlink(missing_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+        link = f"import site; site.addsitedir({str(packages)!r})\n"
+        folder = ENVIRONMENT / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+        (folder / "project.pth").write_text(link, encoding="utf-8")
+        install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+        if subprocess.run([*install, "-r", str(REQUIREMENTS)], check=False).returncode != 0:
+            refuse(f"{REQUIREMENTS.name} could not be installed into {ENVIRONMENT}: see pip's message above.")
+        stamp.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def make_app(work: Path) -> Path:
+    """Copies MONAI Label's `monaibundle` app, as `monailabel apps --download` does, and returns its folder."""
+    app = work / "apps" / "monaibundle"
+    ignored = shutil.ignore_patterns("logs", "model", "__pycache__")
+    sample = ENVIRONMENT / "monailabel" / "sample-apps" / "monaibundle"
+    shutil.copytree(sample, app, ignore=ignored, dirs_exist_ok=True)
+    return app
+
+
+def make_model(app: Path, model_dir: str | None) -> Path:
+    """Copies the bundle into the app, under its model name, with the training config for a server.
+
+    Weights that a training through the server made stay in use unless `model_dir` names others.
+
+    Returns:
+        The copy.
+
+    Raises:
+        sifa.errors.InputError: when the weights do not fit their fingerprint.
+    """
+    sys.path.insert(0, str(BUNDLE))
+    from monai.bundle import ConfigParser  # not there when the input is checked on a fresh machine
+    from sifa.fingerprint import read_fingerprint
+    from sifa.networks import Segmenter
+    from sifa.weights import with_weights
+
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    model = app / "model" / model_name(metadata["name"])
+    for part in ("configs", "sifa"):
+        if (model / part).exists():
+            shutil.rmtree(model / part)
+        shutil.copytree(BUNDLE / part, model / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(BUNDLE / "LICENSE", model)
+    configs = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "monailabel.yaml")]
+    merged: Any = ConfigParser.load_config_files(configs)
+    ConfigParser.export_config_file(merged, str(model / "configs" / "train.yaml"), fmt="yaml", sort_keys=False)
+
+    def check_pair(weights: Path) -> None:
+        fingerprint = read_fingerprint(weights / "fingerprint.json")
+        with_weights(Segmenter(**fingerprint["network"]), weights / "model.pt")
+
+    check_pair(Path(model_dir or BUNDLE / "models"))
+    put_weights(model, model_dir)
+    check_pair(model / "models")
+    return model
+
+
+def model_name(name: str) -> str:
+    """Returns a bundle's name as part of an address: `A name (of it)` becomes `a_name_of_it`."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def put_weights(model: Path, model_dir: str | None) -> None:
+    """Puts weights and fingerprint into a copy of the bundle, and says which ones are in use."""
+    source, models, record = Path(model_dir or BUNDLE / "models"), model / "models", model / "put.json"
+    put = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    trained = (models / "model.pt").is_file() and digest(models) != put
+    if (trained and model_dir is None) or source.resolve() == models.resolve():
+        print(f"Weights: {models}, trained through the server; --model_dir {BUNDLE / 'models'} goes back.")
+        return
+    if trained:
+        number = 1 + sum(1 for _ in (model / "earlier").glob("replaced-*"))
+        models.rename(exist(model / "earlier") / f"replaced-{number}")
+    models.mkdir(exist_ok=True)
+    for name in PAIR:
+        shutil.copy2(source / name, models / name)
+    record.write_text(json.dumps(digest(models)), encoding="utf-8")
+    print(f"Weights: {source}")
+
+
+def exist(folder: Path) -> Path:
+    """Makes a folder that is not there yet, and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def digest(models: Path) -> str:
+    """Returns a hash of the weights."""
+    return hashlib.sha256((models / "model.pt").read_bytes()).hexdigest()
+
+
+def copy_studies(studies: Path, work: Path) -> Path:
+    """Copies scans that are new or changed, and labels that are new, and returns the copy; nothing in it is removed."""
+    path = studies.resolve()
+    copy = work / "studies" / f"{model_name(path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    for image in images_in(studies):
+        copied, stat = exist(copy) / image.name, image.stat()
+        if not copied.is_file() or (copied.stat().st_size, copied.stat().st_mtime) != (stat.st_size, stat.st_mtime):
+            shutil.copy2(image, copied)
+    for tag in ("final", "original"):
+        folder = studies / "labels" / tag
+        for label in images_in(folder) if folder.is_dir() else ():
+            if not (copy / "labels" / tag / label.name).exists():
+                shutil.copy2(label, exist(copy / "labels" / tag))
+    return copy
+
+
+def make_python(work: Path, python: Path) -> Path:
+    """Makes the folder that goes on the server's path: plain replies, and stand-ins where the real import fails."""
+    folder = work / "python"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    shutil.copy2(SUPPORT / "plain_replies.py", folder)
+    for stub in sorted(path for path in (SUPPORT / "stubs").iterdir() if path.is_dir()):
+        if subprocess.run([str(python), "-c", f"import {stub.name}"], capture_output=True, check=False).returncode != 0:
+            shutil.copytree(stub, folder / stub.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def environment(work: Path, python_path: Path, target: str | None) -> dict[str, str]:
+    """Returns the server's environment: nothing is looked up on the internet, nothing is written outside `work`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MONAI_LABEL_")}
+    return kept | {
+        "PYTHONPATH": str(python_path),
+        "PATH": os.pathsep.join([str(ENVIRONMENT / "bin"), os.environ.get("PATH", os.defpath)]),
+        "MONAI_ZOO_SOURCE": "local",
+        "MONAI_LABEL_SESSION_PATH": str(work / "sessions"),
+        "MONAI_LABEL_DATASTORE_CACHE_PATH": str(work / "cache"),
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(work / "cache"),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in IMAGES]),
+        "SIFA_TARGET_DIR": str(Path(target).resolve()) if target is not None else "",
+    }
+
+
+def introduce(arguments: argparse.Namespace, model: Path, studies: str) -> None:
+    """Says what is served, where labels go, and how to connect."""
+    host = "127.0.0.1" if arguments.host == "0.0.0.0" else arguments.host
+    address = f"http://{host}:{arguments.port}"
+    print(f"Model: {model.name}\nStudies: {studies}")
+    if is_address(arguments.studies):
+        if shutil.which("itkimage2segimage") is None:
+            print("Note: MONAI Label downloads dcmqi at start; put its itkimage2segimage on the PATH to do without.")
+        print(f"OHIF: open {address}/ohif/ in a browser when the server is up.")
+    else:
+        print(f"Labels: {Path(studies) / 'labels'}")
+        print("OHIF: needs a DICOMweb server: give its address instead of a folder, then open /ohif/ on this server.")
+    print(
+        f"3D Slicer: install the extension MONAILabel, open the module MONAI Label, enter {address} as its server, "
+        f"choose Next Sample, then {model.name} under Auto Segmentation, and Run.\n"
+        f"Everything else: {address}/ lists all requests. Ctrl-C ends the server.",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Checks the input; unless only that is asked for, sets up everything and becomes the server."""
+    arguments = parse_arguments()
+    check(arguments)
+    if arguments.check:
+        return
+    work = exist(Path(arguments.work_dir).absolute())
+    lock = os.open(work / "lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        refuse(f"{work}: another server uses this folder: end it, or choose another --work_dir.")
+    os.set_inheritable(lock, True)  # held for as long as the server runs
+    python = make_environment()
+    app = make_app(work)
+    try:
+        model = make_model(app, arguments.model_dir)
+    except ValueError as error:  # sifa.errors.InputError
+        refuse(str(error))
+    studies = arguments.studies
+    if not is_address(studies):
+        folder = Path(studies) if arguments.in_place else copy_studies(Path(studies), work)
+        studies = str(folder.resolve())
+    python_path = make_python(work, python)
+    introduce(arguments, model, studies)
+    command = [python, "-m", "monailabel.main", "start_server", "--uvicorn_app", "plain_replies:app"]
+    command += ["--app", app, "--studies", studies, "--host", arguments.host, "--port", str(arguments.port)]
+    for name, value in {"models": model.name, "zoo_source": "local", "sam2": "false"}.items():
+        command += ["--conf", name, value]
+    os.chdir(work)  # MONAI Label reads a `.env` of the folder that it is started in
+    os.execve(python, [str(part) for part in command], environment(work, python_path, arguments.target))
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()
