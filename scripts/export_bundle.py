@@ -1,0 +1,398 @@
+"""Exports the segmenter as TorchScript and ONNX, compares both with PyTorch on real slices, and times them.
+
+    python scripts/export_bundle.py [--model_dir DIR] [--output_dir dist] [--scan FILE] [--torchscript_only]
+
+Writes
+
+    model.ts      TorchScript by MONAI's `ckpt_export`; carries metadata and the inference config, fingerprint included
+    model.onnx    any batch and slice size; its metadata properties hold fingerprint and labels
+    exports.json  what was compared and timed
+    exports.md    the same as tables
+
+Both files hold the network alone: slices in [-1, 1] at the fingerprint's pixel size go in, logits come out. The exit
+status is 1 when an export does not say what PyTorch says. ONNX needs `pip install onnx onnxscript onnxruntime`.
+OpenVINO is timed where it is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import torch
+from monai.bundle import ConfigParser, ckpt_export
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundle"
+CONFIGS = BUNDLE / "configs"
+sys.path.insert(0, str(BUNDLE))
+
+from sifa.atomic import write_text  # noqa: E402
+from sifa.errors import InputError  # noqa: E402
+from sifa.fingerprint import read_fingerprint  # noqa: E402
+from sifa.folding import for_inference  # noqa: E402
+from sifa.networks import Segmenter  # noqa: E402
+from sifa.weights import with_weights  # noqa: E402
+
+SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # beside the checkout, where it is
+LEAST_AGREEMENT = 0.9999  # share of pixels that have the same class
+BATCH = 8  # slices in one pass, as in inference
+OPSET = 20
+REFERENCE = "eager"
+LOW = ", bfloat16"  # ends the names of runtimes that compute in bfloat16
+
+Runtime = Callable[[torch.Tensor], torch.Tensor]
+
+console = Console(width=None if sys.stdout.isatty() else 150)
+
+
+def inference_config(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the inference config with the fingerprint inside, so that it needs no file beside it.
+
+    The fingerprint goes in as JSON text: MONAI's parser takes some strings for references or code. "#" is written as
+    its escape, since the parser replaces it.
+    """
+    config = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
+    text = json.dumps(fingerprint).replace("#", "\\u0023")
+    return {**config, "fingerprint": {"_target_": "json.loads", "s": text}}
+
+
+def metadata(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the bundle's metadata, saying of this model what its fingerprint says."""
+    content = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    structures = [name for value, name in fingerprint["labels"].items() if value != "0"]
+    modality, channels = fingerprint["target"]["modality"], fingerprint["network"]["out_channels"]
+    content["description"] = f"Segments {modality}: {', '.join(structures)}. Trained on: {fingerprint['name']}."
+    content["data_source"] = f"Trained on: {fingerprint['name']}"
+    content["label_classes"] = ", ".join(f"{value}: {name}" for value, name in fingerprint["labels"].items())
+    content["pred_classes"] = f"{channels} channels of logits, one a class"
+    formats = content["network_data_format"]
+    formats["inputs"]["image"] |= {"num_channels": fingerprint["network"]["in_channels"], "modality": modality}
+    formats["outputs"]["pred"] |= {"num_channels": channels, "channel_def": fingerprint["labels"]}
+    return content
+
+
+def export_torchscript(model_dir: Path, fingerprint: Mapping[str, Any], path: Path) -> None:
+    """Writes TorchScript by MONAI's `ckpt_export`.
+
+    MONAI Deploy looks for `<name of the file>/extra/metadata.json` in it, so it is written under its own name, in a
+    folder of its own, and then moved.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        written = {name: Path(folder) / f"{name}.json" for name in ("metadata", "inference")}
+        written["metadata"].write_text(json.dumps(metadata(fingerprint)), encoding="utf-8")
+        written["inference"].write_text(json.dumps(inference_config(fingerprint)), encoding="utf-8")
+        logging.getLogger("monai.bundle.scripts").setLevel(logging.WARNING)
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(Path(folder) / path.name),
+            ckpt_file=str(model_dir / "model.pt"),
+            meta_file=str(written["metadata"]),
+            config_file=str(written["inference"]),
+        )
+        os.replace(Path(folder) / path.name, path)
+
+
+def export_onnx(network: nn.Module, fingerprint: Mapping[str, Any], path: Path) -> None:
+    """Writes ONNX for any batch, height and width.
+
+    `torch.export` follows the network's padding to multiples of 8 symbolically, so the file pads for itself; the sizes
+    of the example are no multiples, so that nothing about them is taken for granted.
+    """
+    import onnx
+
+    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+    example = torch.zeros(2, fingerprint["network"]["in_channels"], 50, 70)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["pred"],
+            dynamic_shapes={"image": {0: batch, 2: height, 3: width}},
+        )
+    assert program is not None
+    model = program.model_proto
+    for place in (*model.graph.input, *model.graph.output):
+        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+            place.type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.helper.set_model_props(
+        model, {"fingerprint": json.dumps(fingerprint), "labels": json.dumps(fingerprint["labels"])}
+    )
+    onnx.checker.check_model(model, full_check=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        onnx.save(model, Path(folder) / path.name)
+        os.replace(Path(folder) / path.name, path)
+
+
+def torch_runtimes(eager: nn.Module, torchscript: Path) -> dict[str, Runtime]:
+    """Returns PyTorch's ways to run the network."""
+    folded = for_inference(eager)
+    scripted = torch.jit.load(torchscript).eval()
+
+    def bfloat16(slices: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return folded(slices).float()
+
+    return {
+        REFERENCE: eager,
+        "eager, folded, channels last": folded,
+        f"eager, folded, channels last{LOW}": bfloat16,
+        "TorchScript": scripted,
+    }
+
+
+def onnx_runtimes(path: Path) -> dict[str, Runtime]:
+    """Returns the ways to run the ONNX file, each on one thread and, unless it says so, in float32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    runtimes: dict[str, Runtime] = {
+        "onnxruntime": lambda slices: torch.from_numpy(session.run(["pred"], {"image": slices.numpy()})[0])
+    }
+    if importlib.util.find_spec("openvino") is not None:
+        runtimes |= {"OpenVINO": openvino_runtime(path, "f32"), f"OpenVINO{LOW}": openvino_runtime(path, "bf16")}
+    return runtimes
+
+
+def openvino_runtime(path: Path, precision: str) -> Runtime:
+    """Returns OpenVINO's way to run the ONNX file, in `f32` or `bf16`."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    return lambda slices: torch.from_numpy(compiled([slices.numpy()])[0])
+
+
+def read_windows(model_dir: Path, scan: Path | None) -> torch.Tensor:
+    """Returns the windows (N, C, H, W) that the network sees when inference segments a scan.
+
+    Args:
+        model_dir: folder of the fingerprint.
+        scan: a CT; None: a generated one.
+    """
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "inference.yaml"))
+    parser.update({"device": "cpu", "model_dir": str(model_dir)})
+    with tempfile.TemporaryDirectory() as folder:
+        if scan is None:
+            counts = ["--source_training=1", "--source_validation=0", "--target_training=1", "--target_validation=0"]
+            command = [sys.executable, str(ROOT / "scripts" / "make_phantom.py"), f"{folder}/data", "--target_test=1"]
+            subprocess.run([*command, *counts], check=True, capture_output=True)
+            scan = Path(folder) / "data" / "ct_images" / "ct_test_000.nii.gz"
+        volume = parser.get_parsed_content("preprocessing")({"image": str(scan)})["image"]
+    classes = parser.get_parsed_content("fingerprint")["network"]["out_channels"]
+    seen: list[torch.Tensor] = []
+
+    def spy(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(windows.as_subclass(torch.Tensor))
+        return windows.new_zeros((len(windows), classes, *windows.shape[2:]))
+
+    parser.get_parsed_content("inferer").segment(volume, spy, "cpu")
+    return torch.cat(seen)
+
+
+def as_sizes(windows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Returns the windows (N, C, H, W) as they are and in three other sizes that are no multiples of 8."""
+    height, width = windows.shape[-2:]
+    pairs = torch.cat([windows[0:-1:2], windows[1::2]], dim=-1)
+    variants = [windows, windows[:, :, : height - 3, : width - 5], windows[:, :, 1:], pairs[:, :, :, :-1]]
+    return {f"{variant.shape[-2]} x {variant.shape[-1]}": variant for variant in variants}
+
+
+def compare(runtime: Runtime, reference: Runtime, slices: torch.Tensor) -> dict[str, float]:
+    """Returns the greatest difference of a probability, and the share of pixels that have the same class."""
+    greatest, same = 0.0, 0
+    for part in slices.split(_batches(len(slices))):
+        one, other = (run(part.contiguous()).softmax(dim=1) for run in (runtime, reference))
+        greatest = max(greatest, float((one - other).abs().max()))
+        same += int((one.argmax(dim=1) == other.argmax(dim=1)).sum())
+    return {"difference": greatest, "agreement": same / slices[:, 0].numel()}
+
+
+def _batches(count: int) -> list[int]:
+    """Returns sizes of batches that sum to `count` and differ: 1, 2, ... up to the size in inference, and so on."""
+    sizes: list[int] = []
+    while sum(sizes) < count:
+        sizes.append(min(len(sizes) % BATCH + 1, count - sum(sizes)))
+    return sizes
+
+
+def measure(runtimes: Mapping[str, Runtime], slices: torch.Tensor, repeats: int) -> dict[str, list[float]]:
+    """Returns the seconds of `repeats` passes of each runtime, which take turns, after three to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    for repeat in range(-3, repeats):
+        for name, run in runtimes.items():
+            start = time.perf_counter()
+            run(slices)
+            if repeat >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def summarize(
+    runtimes: Mapping[str, Runtime], variants: Mapping[str, torch.Tensor], seconds: Mapping[str, list[float]]
+) -> list[dict[str, Any]]:
+    """Returns a row for each runtime: ms a slice, times faster than the best eager one of its precision, difference."""
+    best = {name: min(times) / BATCH * 1000 for name, times in seconds.items()}
+    eager: dict[bool, float] = {}
+    for name, value in best.items():
+        if name.startswith(REFERENCE):
+            eager[name.endswith(LOW)] = min(value, eager.get(name.endswith(LOW), value))
+    rows = []
+    for name, run in runtimes.items():
+        compared = [compare(run, runtimes[REFERENCE], slices) for slices in variants.values()]
+        rows.append(
+            {
+                "runtime": name,
+                "ms_per_slice": round(best[name], 3),
+                "ms_per_slice_median": round(float(np.median(seconds[name])) / BATCH * 1000, 3),
+                "times_best_eager": round(eager[name.endswith(LOW)] / best[name], 2),
+                "greatest_difference": max(entry["difference"] for entry in compared),
+                "least_agreement": min(entry["agreement"] for entry in compared),
+            }
+        )
+    return rows
+
+
+HEADINGS = {
+    "runtime": "runtime",
+    "ms_per_slice": "ms a slice, best",
+    "ms_per_slice_median": "median",
+    "times_best_eager": "x best eager of this precision",
+    "greatest_difference": "softmax, max difference",
+    "least_agreement": "same class (%)",
+}
+
+
+def texts(row: Mapping[str, Any]) -> list[str]:
+    """Returns the cells of a row as they are shown."""
+    shown = {**row, "greatest_difference": f"{row['greatest_difference']:.1e}"}
+    shown["least_agreement"] = f"{int(row['least_agreement'] * 1e6) / 1e4:.4f}"  # rounded down: 100 means all
+    return [str(shown[name]) for name in HEADINGS]
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """Returns the result as text and a Markdown table."""
+    lines = [
+        f"Network of width {result['width']}, {result['slices']} slices of {result['scan']} in the sizes "
+        f"{', '.join(result['sizes'])}; timed: batches of {BATCH} slices of {result['sizes'][0]}, one thread, best and "
+        f"median of {result['repeats']} interleaved passes. {', '.join(result['versions'])}.",
+        "",
+        f"| {' | '.join(HEADINGS.values())} |",
+        f"|---{'|---:' * (len(HEADINGS) - 1)}|",
+        *(f"| {' | '.join(texts(row))} |" for row in result["rows"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def versions() -> list[str]:
+    """Returns names and versions of what took part."""
+    found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def main(
+    model_dir: str | None = None,
+    output_dir: str = "dist",
+    scan: str | None = None,
+    slices: int = 96,
+    repeats: int = 20,
+    torchscript_only: bool = False,
+) -> None:
+    """Exports, compares and times.
+
+    Args:
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
+        output_dir: where everything goes.
+        scan: a CT to take slices from; when left out, a heart of `../shared/data` if it is there, else a generated one.
+        slices: how many slices of the scan are compared, at most.
+        repeats: passes that are timed.
+        torchscript_only: whether to leave ONNX out.
+    """
+    needed = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if needed and not torchscript_only:
+        sys.exit(f"error: ONNX needs pip install {' '.join(needed)}; --torchscript_only leaves it out.")
+    torch.set_num_threads(1)
+    model, output = Path(model_dir or BUNDLE / "models").absolute(), Path(output_dir).absolute()
+    found = Path(scan) if scan else SCAN if SCAN.is_file() else None
+    if found is not None and not found.exists():
+        sys.exit(f"error: {found} does not exist: give a CT as --scan FILE.")
+    try:
+        fingerprint = read_fingerprint(model / "fingerprint.json")
+        eager = with_weights(Segmenter(**fingerprint["network"]), model / "model.pt")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    output.mkdir(parents=True, exist_ok=True)
+    export_torchscript(model, fingerprint, output / "model.ts")
+    runtimes = torch_runtimes(eager, output / "model.ts")
+    if not torchscript_only:
+        export_onnx(eager, fingerprint, output / "model.onnx")
+        runtimes |= onnx_runtimes(output / "model.onnx")
+    windows = read_windows(model, found)
+    if len(windows) < BATCH:
+        sys.exit(f"error: {found} shows {len(windows)} slices, {BATCH} are needed: give another --scan.")
+    windows = windows[np.linspace(0, len(windows) - 1, min(len(windows), max(slices, BATCH))).astype(int)]
+    variants = as_sizes(windows)
+    batch = windows[np.linspace(0, len(windows) - 1, BATCH).astype(int)]
+    with torch.inference_mode():
+        rows = summarize(runtimes, variants, measure(runtimes, batch, repeats))
+    result = {
+        "model": fingerprint["name"],
+        "width": fingerprint["network"]["width"],
+        "scan": found.name if found else "a generated scan",
+        "slices": len(windows),
+        "sizes": list(variants),
+        "repeats": repeats,
+        "versions": versions(),
+        "rows": rows,
+    }
+    write_text(output / "exports.json", json.dumps(result, indent=2) + "\n")
+    write_text(output / "exports.md", as_markdown(result))
+    show(result)
+    exact = [row for row in rows if not row["runtime"].endswith(LOW)]
+    wrong = [row["runtime"] for row in exact if row["least_agreement"] < LEAST_AGREEMENT]
+    if wrong:
+        sys.exit(f"error: {', '.join(wrong)}: less than {LEAST_AGREEMENT:.2%} of the pixels have PyTorch's class.")
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints the table."""
+    table = Table(title=f"{result['slices']} slices of {result['scan']}; one thread")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="left" if heading == "runtime" else "right")
+    for row in result["rows"]:
+        table.add_row(*texts(row))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
