@@ -14,7 +14,7 @@ from sifa.inferer import Segmentation
 
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability
 MANY_COMPONENTS = 5
-SLICES = 32  # whose pieces are labeled at once: int32, which of a whole scan is as large as the scan
+SLICES = 8  # whose pieces are labeled at once: int32, which of a whole scan is as large as the scan
 MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
 
 
