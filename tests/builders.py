@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ ALL_AXCODES = tuple(
 def read_json(path: Path) -> Any:
     """Returns the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def names(cases: list[dict[str, str]]) -> list[str]:
+    """Returns the subjects of a list of cases."""
+    return [Path(case["image"]).name.removesuffix(".nii.gz") for case in cases]
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Checks exit status 2 and one sentence on stderr that holds every part."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    for part in parts:
+        assert part in errors[0]
 
 
 def diagonal_affine(spacing: Sequence[float], origin: Sequence[float] = (-30.0, 20.0, 100.0)) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import read_json
+from builders import assert_refused, names, read_json
 from conftest import run_script
 from sifa.dataset_description import read_dataset
 from sifa.errors import InputError
@@ -65,21 +65,6 @@ def load(path: Path) -> nib.Nifti1Image:
     image = nib.load(path)
     assert isinstance(image, nib.Nifti1Image)
     return image
-
-
-def names(cases: list[dict[str, str]]) -> list[str]:
-    """Returns the subjects of a list of cases."""
-    return [Path(case["image"]).name.removesuffix(".nii.gz") for case in cases]
-
-
-def assert_refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Checks exit status 2 and one sentence on stderr that holds every part."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    for part in parts:
-        assert part in errors[0]
 
 
 @pytest.fixture(scope="module")
