@@ -17,7 +17,7 @@ from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from sifa.fingerprint import read_fingerprint
 from sifa.studies import WeightsInstaller, studies_slices
-from sifa.unpaired import UnpairedSlices
+from sifa.unpaired import Draw, UnpairedSlices
 
 FINGERPRINT = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
 STRUCTURES = [name for value, name in sorted(FINGERPRINT["labels"].items()) if value != "0"]
@@ -64,8 +64,9 @@ def test_labeled_mr_trains_with_what_is_held_back_and_labeled_ct_is_left_out(tmp
     items = [study(tmp_path, name, mr()) for name in ("mr_1", "mr_2")] + [study(tmp_path, "ct_1", ct())]
     found = slices(items[1:], target, held_back=items[:1])
     assert (found.source_size, found.target_size) == (8, 4)  # 4 slices a volume
-    assert bool((found.source_images == 1).all())
-    assert bool((torch.as_tensor(found.target_images) == 0).all())
+    samples = [found[Draw(index, index % 4, 0)] for index in range(8)]
+    assert all(bool((sample["source_image"] == 1).all()) for sample in samples)
+    assert all(bool((sample["target_image"] == 0).all()) for sample in samples)
 
 
 def test_without_a_labeled_source_scan_there_is_no_training(tmp_path: Path, target: Path) -> None:

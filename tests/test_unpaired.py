@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import torch
 from builders import Array, refusal, write_nifti
 from monai.bundle import ConfigParser
+from monai.data.utils import worker_init_fn
 from monai.engines import Trainer
-from monai.transforms import Compose, LoadImaged
-from sifa.unpaired import Draw, UnpairedSampler, UnpairedSlices, cut_slices
+from monai.transforms import Compose, LoadImaged, Randomizable
+from sifa.slice_cache import prepare_volumes
+from sifa.unpaired import Draw, UnpairedSampler, UnpairedSlices
 from torch.utils.data import DataLoader
 
 CONFIG = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "train.yaml"
@@ -50,12 +53,13 @@ def test_slices_come_along_the_last_axis_volume_after_volume_and_contiguous_in_m
         "b": -torch.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2).float(),
     }
 
-    slices = cut_slices(
+    found = prepare_volumes(
         [{"image": "a"}, {"image": "b"}], lambda item: {"image": volumes[item["image"]]}, ("image",), ""
-    )["image"]
+    )
+    slices = [found[index]["image"] for index in range(len(found))]
 
-    assert slices.shape == (7, 2, 3, 4)
-    assert slices.is_contiguous()
+    assert len(slices) == 7
+    assert all(one.is_contiguous() for one in slices)
     assert all(torch.equal(slices[index], volumes["a"][..., index]) for index in range(5))
     assert all(torch.equal(slices[5 + index], volumes["b"][..., index]) for index in range(2))
 
@@ -69,8 +73,8 @@ def test_image_and_label_of_a_sample_are_of_the_same_slice_of_the_same_volume() 
         assert sample["source_image"].shape == sample["source_label"].shape == (1, 2, 2)
         assert sample["source_image"].unique().tolist() == [number]
         assert sample["source_label"].unique().tolist() == [number % 3]
+        assert sample["source_label"].dtype == torch.uint8
     assert dataset.source_size == 9
-    assert dataset.source_labels.dtype == torch.uint8
 
 
 def test_an_epoch_is_as_long_as_the_larger_domain() -> None:
@@ -237,6 +241,46 @@ def test_monais_trainer_moves_the_sampler_from_epoch_to_epoch() -> None:
     assert train() == first
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_pass_that_skips_iterations_is_the_rest_of_the_full_one(replicas: int) -> None:
+    dataset = slices_of(12, 24)
+    for rank in range(replicas):
+        sampler = UnpairedSampler(dataset, batch_size=4, iterations=5, num_replicas=replicas, rank=rank)
+        sampler.set_epoch(3)
+        full = list(sampler)
+
+        sampler.skip(2)
+
+        assert len(sampler) == len(full) == 20
+        assert list(sampler) == full[8:]
+        assert list(sampler) == full  # only that one pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_within_an_epoch_and_begins_the_next_one_at_its_beginning(workers: int) -> None:
+    dataset = slices_of(40, 40)
+    sampler = UnpairedSampler(dataset, 8, iterations=5)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=8, sampler=sampler, num_workers=workers)
+
+    def run_from(iteration: int) -> list[list[float]]:
+        def note(engine: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+            seen.append(batch["source_image"][:, 0, 0, 0].tolist())
+            return {}
+
+        seen: list[list[float]] = []
+        trainer = Trainer(torch.device("cpu"), 3, loader, iteration_update=note, decollate=False)
+        trainer.state.iteration, trainer.state.epoch = iteration, iteration // 5
+        sampler.skip(iteration % 5)
+        trainer.run()
+        return seen
+
+    full = run_from(0)
+
+    assert len(full) == 15
+    assert run_from(7) == full[7:]
+    assert run_from(10) == full[10:]
+
+
 # --- augmentation, with the transforms of train.yaml ---
 
 
@@ -355,10 +399,9 @@ def test_augmentation_leaves_the_stored_slices_as_they_are() -> None:
     for seed in range(6):
         assert dataset[Draw(0, 0, seed)]["source_image"].shape == (1, SIZE, SIZE)
 
-    assert dataset.target_images is not None
-    assert np.array_equal(dataset.source_images[0, 0], image)
-    assert np.array_equal(dataset.target_images[0, 0], image)
-    assert np.array_equal(dataset.source_labels[0, 0], label)
+    assert np.array_equal(dataset.source[0]["image"][0], image)
+    assert np.array_equal(dataset.target[0]["image"][0], image)
+    assert np.array_equal(dataset.source[0]["label"][0], label)
 
 
 def test_without_target_images_the_source_is_augmented_all_the_same() -> None:
@@ -372,3 +415,53 @@ def test_without_target_images_the_source_is_augmented_all_the_same() -> None:
 
     assert set(sample) == {"source_image", "source_label"}
     assert not np.array_equal(sample["source_image"][0], image)
+
+
+# --- workers of the loader ---
+
+
+def test_batches_do_not_depend_on_the_number_of_workers() -> None:
+    image, label = square_with_label()
+
+    def volumes(item: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        return {"image": torch.as_tensor(image)[None, ..., None], "label": torch.as_tensor(label)[None, ..., None]}
+
+    dataset = UnpairedSlices(
+        [{"image": "-", "label": "-"}] * 5, volumes, [{"image": "-"}] * 7, volumes, augmentation_of()
+    )
+
+    def batches(workers: int) -> list[dict[str, torch.Tensor]]:
+        sampler = UnpairedSampler(dataset, 2, iterations=5)
+        return list(DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers))
+
+    for alone, shared in zip(batches(0), batches(2), strict=True):
+        assert all(torch.equal(alone[key], shared[key]) for key in ("source_image", "source_label", "target_image"))
+
+
+class Unseeded:
+    """An augmentation that the seed of a draw does not reach: it asks the global generators and one of its own."""
+
+    def __init__(self) -> None:
+        self.own = Randomizable()
+
+    def __call__(self, sample: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        numbers = [random.random(), np.random.random(), float(torch.rand(())), self.own.R.random()]
+        return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
+
+
+def test_workers_give_augmentations_without_a_seed_numbers_that_differ_and_can_be_repeated() -> None:
+    dataset = UnpairedSlices([{"image": "0:8", "label": "-"}], numbered, augmentation=Unseeded())
+
+    def numbers(seed: int) -> list[list[float]]:
+        torch.manual_seed(seed)
+        sampler = UnpairedSampler(dataset, 1, iterations=8)
+        loader: DataLoader[Any] = DataLoader(dataset, sampler=sampler, num_workers=2, worker_init_fn=worker_init_fn)
+        return [batch["numbers"][0].tolist() for batch in loader]
+
+    first = numbers(0)
+
+    assert len({number for sample in first for number in sample}) == 8 * 4
+    assert numbers(0) == first
+    assert not {number for sample in numbers(1) for number in sample} & {
+        number for sample in first for number in sample
+    }
