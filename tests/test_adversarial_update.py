@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,308 +13,37 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
+from iterations import (
+    BATCHES,
+    EVERY_TERM,
+    ORDER,
+    SIFA,
+    Columns,
+    OldImages,
+    State,
+    build_networks,
+    images_of,
+    largest_difference,
+    moved,
+    naive_iteration,
+    state_of,
+    train,
+    trainer_of,
+    update_of,
+)
 from monai.engines import IterationEvents, Trainer
 from monai.handlers import StatsHandler, TensorBoardStatsHandler, from_engine
 from sifa.adversarial_update import AdversarialUpdate, Networks
 from sifa.image_pool import ImagePool
-from sifa.loss_weights import LossWeights
-from sifa.losses import SegmentationLoss
-from sifa.networks import PatchDiscriminator, Segmenter, SourceDecoder, TargetGenerator
+from sifa.simultaneous_update import SimultaneousUpdate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.optim import Adam
-
-CLASSES, WIDTH, LAMBDA_DICE, WEIGHT_DECAY = 3, 1 / 32, 0.7, 0.01
-RATE, SEGMENTER_RATE = 2e-3, 1e-2  # ten times the paper's, so that two iterations show a slip
-ORDER = (
-    "target_generator",
-    "target_discriminator",
-    "segmenter",
-    "source_decoder",
-    "source_discriminator",
-    "prediction_discriminator",
-)
-Columns = Mapping[str, Mapping[str, Any]]
-State = dict[str, torch.Tensor]
-
-SIFA: Columns = {  # the matrix of the design, w_p at its end
-    "target_generator": {"source_cycle": 10, "target_cycle": 10, "target_adversarial": 1},
-    "segmenter": {
-        "segmentation": 1,
-        "source_cycle": 1,
-        "target_cycle": 1,
-        "source_adversarial": 0.1,
-        "auxiliary_adversarial": 0.1,
-        "prediction_adversarial": 0.1,
-    },
-    "source_decoder": {"source_cycle": 10, "target_cycle": 10, "source_adversarial": 1},
-}
-EVERY_TERM: Columns = {  # no two weights alike, and none zero
-    "target_generator": {"source_cycle": 2, "target_cycle": 3, "target_adversarial": 5},
-    "segmenter": {
-        "segmentation": 0.5,
-        "source_cycle": 1.5,
-        "target_cycle": 2.5,
-        "source_adversarial": 3.5,
-        "auxiliary_adversarial": 4.5,
-        "prediction_adversarial": 5.5,
-    },
-    "source_decoder": {
-        "source_cycle": 0.3,
-        "target_cycle": 0.7,
-        "source_adversarial": 1.1,
-        "auxiliary_adversarial": 1.3,
-    },
-}
 
 
-class OldImages(ImagePool):
-    """Stands for a pool that returns an old image every time; what it returns follows from what it gets."""
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        assert not images.requires_grad
-        return 0.5 * images.flip(-1)
-
-
-# --- A run at tiny size ----------------------------------------------------------------------------------------------
-
-
-def build_networks(seed: int = 0, auxiliary: bool = True, prediction: bool = True) -> Networks:
-    """Networks in float64 and evaluation mode; weights large enough that every path counts."""
-    torch.manual_seed(seed)
-    segmenter = Segmenter(1, CLASSES, WIDTH)
-    networks = Networks(
-        segmenter,
-        TargetGenerator(1, WIDTH, num_blocks=1),
-        SourceDecoder(segmenter.encoder.out_channels, 1, WIDTH, num_blocks=1),
-        PatchDiscriminator(1, 1, WIDTH),
-        PatchDiscriminator(1, 2 if auxiliary else 1, WIDTH),
-        PatchDiscriminator(CLASSES, 1, WIDTH) if prediction else None,
-    )
-    for network in parts_of(networks).values():
-        for layer in network.double().eval().modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-                layer.reset_parameters()
-            if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-                nn.init.uniform_(layer.weight, 0.5, 1.5)
-                nn.init.normal_(layer.bias, 0, 0.2)
-    return networks
-
-
-def parts_of(networks: Networks) -> dict[str, nn.Module]:
-    """The networks that there are, by name."""
-    return {name: network for name, network in vars(networks).items() if network is not None}
-
-
-def state_of(networks: Networks) -> State:
-    """Copies of all parameters and buffers, `<network>.<name>`."""
-    return {
-        f"{part}.{name}": value.detach().clone()
-        for part, network in parts_of(networks).items()
-        for name, value in network.state_dict().items()
-    }
-
-
-def optimizers_of(networks: Networks, weight_decay: float) -> dict[str, Adam]:
-    optimizers = {
-        name: Adam(network.parameters(), lr=RATE, betas=(0.5, 0.999))
-        for name, network in parts_of(networks).items()
-        if name != "segmenter"
-    }
-    optimizers["segmenter"] = Adam(networks.segmenter.parameters(), lr=SEGMENTER_RATE, weight_decay=weight_decay)
-    return optimizers
-
-
-def draw_batch(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Two slices of each domain, of 16 x 32 pixels."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def image() -> torch.Tensor:
-        return 2 * torch.rand(2, 1, 16, 32, dtype=torch.float64, generator=generator) - 1
-
-    label = torch.randint(CLASSES, (2, 1, 16, 32), dtype=torch.uint8, generator=generator)
-    return {"source_image": image(), "source_label": label, "target_image": image()}
-
-
-BATCHES = [draw_batch(0), draw_batch(1)]
-
-
-def update_of(
-    networks: Networks,
-    columns: Columns = SIFA,
-    target_pool: ImagePool | None = None,
-    source_pool: ImagePool | None = None,
-) -> AdversarialUpdate:
-    return AdversarialUpdate(
-        networks,
-        optimizers_of(networks, WEIGHT_DECAY),
-        LossWeights(columns),
-        SegmentationLoss(LAMBDA_DICE),
-        target_pool or ImagePool(0),
-        source_pool or ImagePool(0),
-    )
-
-
-def trainer_of(update: AdversarialUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> Trainer:
-    """MONAI's stock trainer."""
-    return Trainer("cpu", max_epochs=epochs, data_loader=batches, iteration_update=update, decollate=False)
-
-
-def train(update: AdversarialUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> list[dict[str, Any]]:
-    """Runs `update` and returns the outputs of its iterations."""
-    outputs: list[dict[str, Any]] = []
-    trainer = trainer_of(update, batches, epochs)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
-    trainer.run()
-    return outputs
-
-
-def largest_difference(first: State, second: State) -> tuple[float, str]:
-    """The largest absolute difference of two states, and where it is."""
-    assert first.keys() == second.keys()
-    return max(((first[key] - second[key]).abs().max().item(), key) for key in first)
-
-
-# --- The naive iteration ---------------------------------------------------------------------------------------------
-
-
-def to_one(scores: torch.Tensor) -> torch.Tensor:
-    return ((scores - 1) ** 2).mean()
-
-
-def to_zero(scores: torch.Tensor) -> torch.Tensor:
-    return (scores**2).mean()
-
-
-def segmentation_of(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    p = logits.softmax(1)
-    g = torch.stack([(label[:, 0] == k).double() for k in range(CLASSES)], dim=1)
-    cross_entropy = -((1 - g.mean((0, 2, 3), keepdim=True)) * g * p.log()).sum(1).mean()
-    dice = 2 * (p * g).sum((0, 2, 3)) / ((p * p).sum((0, 2, 3)) + (g * g).sum((0, 2, 3)) + 1e-7)
-    return cross_entropy + LAMBDA_DICE * (1 - dice.mean())
-
-
-@dataclass
-class Images:
-    """All that the networks make of a batch, with the graph through every one of them."""
-
-    fake_target: torch.Tensor
-    fake_source: torch.Tensor
-    reconstructed_source: torch.Tensor
-    reconstructed_target: torch.Tensor
-    fake_logits: torch.Tensor
-    target_logits: torch.Tensor
-
-
-def images_of(networks: Networks, batch: Mapping[str, torch.Tensor]) -> Images:
-    encoder, classifier = networks.segmenter.encoder, networks.segmenter.pixel_classifier
-    source, target = batch["source_image"], batch["target_image"]
-    fake_target = networks.target_generator(source)
-    fake_source = networks.source_decoder(encoder(target), target)
-    return Images(
-        fake_target,
-        fake_source,
-        networks.source_decoder(encoder(fake_target), fake_target),
-        networks.target_generator(fake_source),
-        classifier(encoder(fake_target)),
-        classifier(encoder(target)),
-    )
-
-
-class NaiveIteration:
-    """The table of the design, line by line: no result is kept from one update to the next, nothing is detached.
-
-    Every update copies all networks, computes every image with the copies in training mode, states its formula, and
-    moves its own network along the derivative of that formula with respect to its own parameters. The L2 term is
-    written out. Running statistics change in one place only.
-    """
-
-    def __init__(self, networks: Networks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool) -> None:
-        self.networks = copy.deepcopy(networks)
-        self.optimizers = optimizers_of(self.networks, weight_decay=0)
-        self.columns = columns
-        self.target_pool = target_pool
-        self.source_pool = source_pool
-
-    def run(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Runs one iteration and returns each term as it stood before the update that minimizes it, and each loss."""
-        self.update_running_statistics(batch["target_image"])
-        report: dict[str, float] = {}
-        for name in ORDER:
-            if name not in parts_of(self.networks):
-                continue
-            scratch = copy.deepcopy(self.networks)
-            for network in parts_of(scratch).values():
-                network.train()
-            terms = self.terms_of(name, scratch, batch)
-            loss = torch.stack([self.columns[name].get(term, 0) * value for term, value in terms.items()]).sum()
-            own = list(parts_of(scratch)[name].parameters())
-            l2 = WEIGHT_DECAY / 2 * torch.stack([p.square().sum() for p in own]).sum()
-            gradients = torch.autograd.grad(loss + l2 if name == "segmenter" else loss, own)
-            for parameter, gradient in zip(parts_of(self.networks)[name].parameters(), gradients, strict=True):
-                parameter.grad = gradient
-            self.optimizers[name].step()
-            report[f"{name}_loss"] = loss.item()
-            if name in ("target_generator", "segmenter"):
-                report |= {term: value.item() for term, value in terms.items()}
-        return report
-
-    def update_running_statistics(self, target_image: torch.Tensor) -> None:
-        scratch = copy.deepcopy(self.networks.segmenter.encoder).train()
-        scratch(target_image)
-        for buffer, new in zip(self.networks.segmenter.encoder.buffers(), scratch.buffers(), strict=True):
-            buffer.copy_(new)
-
-    def terms_of(self, name: str, n: Networks, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        images = images_of(n, batch)
-        source_cycle = (images.reconstructed_source - batch["source_image"]).abs().mean()
-        target_cycle = (images.reconstructed_target - batch["target_image"]).abs().mean()
-        if name == "target_generator":
-            return {
-                "source_cycle": source_cycle,
-                "target_cycle": target_cycle,
-                "target_adversarial": to_one(n.target_discriminator(images.fake_target)),
-            }
-        if name == "target_discriminator":
-            fakes = self.target_pool(images.fake_target.detach())
-            real = n.target_discriminator(batch["target_image"])
-            return {"all": 0.5 * (to_one(real) + to_zero(n.target_discriminator(fakes)))}
-        scores = n.source_discriminator(images.fake_source)
-        auxiliary = scores.shape[1] == 2
-        if name == "source_discriminator":
-            fakes = self.source_pool(images.fake_source.detach())
-            real, fake = n.source_discriminator(batch["source_image"]), n.source_discriminator(fakes)
-            loss = 0.5 * (to_one(real[:, 0]) + to_zero(fake[:, 0]))
-            if auxiliary:
-                reconstructed = n.source_discriminator(images.reconstructed_source)
-                loss = loss + 0.5 * (to_one(reconstructed[:, 1]) + to_zero(fake[:, 1]))
-            return {"all": loss}
-        if name == "prediction_discriminator":
-            assert n.prediction_discriminator is not None
-            real, fake = (
-                n.prediction_discriminator(images.fake_logits),
-                n.prediction_discriminator(images.target_logits),
-            )
-            return {"all": 0.5 * (to_one(real) + to_zero(fake))}
-        terms = {
-            "source_cycle": source_cycle,
-            "target_cycle": target_cycle,
-            "source_adversarial": to_one(scores[:, 0]),
-        }
-        if auxiliary:
-            terms["auxiliary_adversarial"] = to_one(scores[:, 1])
-        if name == "segmenter":
-            terms["segmentation"] = segmentation_of(images.fake_logits, batch["source_label"])
-            if n.prediction_discriminator is not None:
-                terms["prediction_adversarial"] = to_one(n.prediction_discriminator(images.target_logits))
-        return terms
-
-
-def naive_iteration(
-    networks: Networks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool
-) -> NaiveIteration:
-    discriminators: Columns = {name: {"all": 1} for name in ORDER if name.endswith("discriminator")}
-    return NaiveIteration(networks, {**columns, **discriminators}, target_pool, source_pool)
+def losses_of(output: dict[str, Any]) -> dict[str, float]:
+    """The terms and losses among the scalars of an output."""
+    extras = ("_gradient_norm", "_learning_rate", "_weight")
+    return {key: value.item() for key, value in output.items() if value.ndim == 0 and not key.endswith(extras)}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +67,7 @@ def test_iterations_agree_with_naive_ones_in_every_weight_statistic_and_loss(
     expected = [naive.run(batch) for batch in BATCHES]
     outputs = train(update_of(networks, columns, copy.deepcopy(pool), copy.deepcopy(pool)))
     for output, report in zip(outputs, expected, strict=True):
-        losses = {key: value.item() for key, value in output.items() if value.ndim == 0}
+        losses = losses_of(output)
         assert losses.pop("loss") == losses["segmenter_loss"]
         assert losses == pytest.approx(report, rel=1e-9, abs=0)
     difference, where = largest_difference(state_of(networks), state_of(naive.networks))
@@ -350,7 +78,7 @@ def test_iterations_agree_with_naive_ones_in_every_weight_statistic_and_loss(
 def test_the_output_holds_the_images_of_the_final_weights() -> None:
     networks = build_networks()
     output = train(update_of(networks), BATCHES[:1])[0]
-    for network in parts_of(networks).values():
+    for network in networks.by_name().values():
         network.train()
     with torch.no_grad():
         images = images_of(networks, BATCHES[0])
@@ -380,7 +108,7 @@ class Step:
 def networks_with_gradient(networks: Networks) -> set[str]:
     return {
         name
-        for name, network in parts_of(networks).items()
+        for name, network in networks.by_name().items()
         if any(parameter.grad is not None for parameter in network.parameters())
     }
 
@@ -403,10 +131,6 @@ def steps() -> list[Step]:
         optimizer.register_step_post_hook(leave)
     train(update, BATCHES[:1])
     return [*recorded, Step("end", state_of(networks), {}, networks_with_gradient(networks))]
-
-
-def moved(before: State, after: State) -> set[str]:
-    return {key for key in before if not torch.equal(before[key], after[key])}
 
 
 def test_the_six_updates_run_in_the_order_of_the_paper(steps: list[Step]) -> None:
@@ -438,7 +162,7 @@ def test_between_the_updates_no_parameter_moves(steps: list[Step]) -> None:
 def test_after_an_iteration_everything_can_still_learn_and_is_in_training_mode() -> None:
     networks = build_networks()
     train(update_of(networks), BATCHES[:1])
-    for network in parts_of(networks).values():
+    for network in networks.by_name().values():
         assert all(parameter.requires_grad for parameter in network.parameters())
         assert all(layer.training for layer in network.modules())
     norms = [layer for layer in networks.segmenter.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -487,6 +211,8 @@ def test_the_output_is_plain_tensors_without_gradient_under_plain_names() -> Non
         *("source_cycle", "target_cycle", "target_adversarial", "source_adversarial", "auxiliary_adversarial"),
         *("prediction_adversarial", "segmentation", "loss", *(f"{name}_loss" for name in ORDER)),
         *("fake_target", "fake_source", "reconstructed_source", "reconstructed_target", "pred"),
+        *(f"{name}_{what}" for name in ORDER for what in ("gradient_norm", "learning_rate")),
+        "prediction_adversarial_weight",
     }
     for key, value in output.items():
         assert type(key) is str
@@ -545,6 +271,28 @@ def test_image_adaptation_alone_reports_no_term_of_the_features() -> None:
     output = train(update, BATCHES[:1])[0]
     assert not [key for key in output if "auxiliary" in key or "prediction" in key]
     assert {"source_adversarial", "source_discriminator_loss", "segmenter_loss"} <= output.keys()
+
+
+@pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate])
+def test_the_output_tells_gradient_norms_learning_rates_and_w_p(kind: type[AdversarialUpdate]) -> None:
+    ramp = {**SIFA, "segmenter": {**SIFA["segmenter"], "prediction_adversarial": [0, 0.25]}}
+    networks = build_networks()
+    update = update_of(networks, ramp, kind=kind)
+    norms: dict[str, float] = {}
+    for name, optimizer in update.optimizers.items():
+        own = networks.by_name()[name]
+
+        def keep(*_: Any, name: str = name, own: nn.Module = own) -> None:
+            squares = [parameter.grad.square().sum() for parameter in own.parameters() if parameter.grad is not None]
+            norms[name] = math.sqrt(torch.stack(squares).sum())
+
+        optimizer.register_step_pre_hook(keep)
+    outputs = train(update, BATCHES[:1], epochs=2)
+    assert [output["prediction_adversarial_weight"].item() for output in outputs] == [0, 0.25]
+    for name in ORDER:
+        rate = update.optimizers[name].param_groups[0]["lr"]
+        assert outputs[-1][f"{name}_learning_rate"].item() == pytest.approx(rate)
+        assert outputs[-1][f"{name}_gradient_norm"].item() == pytest.approx(norms[name], rel=1e-9)
 
 
 def test_without_weight_of_eq_4_the_segmenter_is_the_same_whatever_judges_its_predictions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch.optim import Optimizer
 
 from sifa import losses
 from sifa.batch_norm import running_statistics_held
+from sifa.distributed import mean_over_processes
 from sifa.image_pool import ImagePool
 from sifa.keys import LossTerms, SIFAKeys
 from sifa.loss_weights import LossWeights
 from sifa.losses import SegmentationLoss
+from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
 
 
@@ -31,6 +34,10 @@ class Networks:
     target_discriminator: nn.Module  # D_t
     source_discriminator: nn.Module  # D_s; two output channels where FA-I is on, else one
     prediction_discriminator: nn.Module | None = None  # D_p
+
+    def by_name(self) -> dict[str, nn.Module]:
+        """Returns the networks that there are."""
+        return {name: network for name, network in vars(self).items() if network is not None}
 
 
 @dataclass
@@ -60,6 +67,7 @@ class AdversarialUpdate:
         segmentation_loss: Eq. 3.
         target_pool: earlier fake targets for D_t.
         source_pool: earlier fake sources for D_s.
+        precision: what the networks compute in; None: float32.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class AdversarialUpdate:
         segmentation_loss: SegmentationLoss,
         target_pool: ImagePool,
         source_pool: ImagePool,
+        precision: MixedPrecision | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -77,6 +86,16 @@ class AdversarialUpdate:
         self.segmentation_loss = segmentation_loss
         self.target_pool = target_pool
         self.source_pool = source_pool
+        self.precision = precision or MixedPrecision()
+        forward = self.precision.forward
+        self.encoder = forward(networks.segmenter.encoder)
+        self.classifier = forward(networks.segmenter.pixel_classifier)
+        self.generator = forward(networks.target_generator)
+        self.decoder = forward(networks.source_decoder)
+        self.target_discriminator = forward(networks.target_discriminator)
+        self.source_discriminator = forward(networks.source_discriminator)
+        judge = networks.prediction_discriminator
+        self.prediction_discriminator = None if judge is None else forward(judge)
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one iteration.
@@ -91,39 +110,66 @@ class AdversarialUpdate:
         """
         state: Any = engine.state
         batch = Batch(*(batchdata[key].to(state.device) for key in ("source_image", "source_label", "target_image")))
-        for network in vars(self.networks).values():
-            if network is not None:
-                network.train()
-        output = self._update_all(batch, state.epoch)
-        state.output = {str(key): value.detach() for key, value in output.items()}
+        for network in self.networks.by_name().values():
+            network.train()
+        output = {str(key): value.detach() for key, value in self._update_all(batch, state.epoch).items()}
+        self.precision.end_iteration()
+        scalars = {key: value for key, value in output.items() if value.ndim == 0}
+        state.output = {**output, **mean_over_processes(scalars)}
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return state.output
 
-    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        generator, decoder = self.networks.target_generator, self.networks.source_decoder
-        encoder, classifier = self.networks.segmenter.encoder, self.networks.segmenter.pixel_classifier
+    def modules(self) -> list[nn.Module]:
+        """Returns the networks that train."""
+        return list(self.networks.by_name().values())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that training changes: weights, optimizers, scale of the gradients; not the pools."""
+        networks = self.networks.by_name()
+        return {
+            "networks": {name: network.state_dict() for name, network in networks.items()},
+            "optimizers": {name: self.optimizers[name].state_dict() for name in networks},
+            "precision": self.precision.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up again what `state_dict` returned."""
+        for name, network in self.networks.by_name().items():
+            network.load_state_dict(state["networks"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.precision.load_state_dict(state["precision"])
+
+    def process_state_dict(self) -> dict[str, Any]:
+        """Returns what each process has of its own: the pools."""
+        return {"target_pool": self.target_pool.state_dict(), "source_pool": self.source_pool.state_dict()}
+
+    def load_process_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up again what `process_state_dict` returned."""
+        self.target_pool.load_state_dict(state["target_pool"])
+        self.source_pool.load_state_dict(state["source_pool"])
+
+    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         # E and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
-        target_latent = encoder(batch.target_image)
-        fake_source = decoder(target_latent, batch.target_image)
+        target_latent = self.encoder(batch.target_image)
+        fake_source = self.decoder(target_latent, batch.target_image)
 
         output = self._update_target_generator(batch, fake_source.detach(), epoch)
         with torch.no_grad():
-            fake_target = generator(batch.source_image)
+            fake_target = self.generator(batch.source_image)
         output |= self._update_target_discriminator(batch, fake_target)
         output |= self._update_segmenter(batch, fake_target, target_latent, fake_source, epoch)
 
-        with torch.no_grad(), running_statistics_held(encoder):
-            fake_latent, target_latent = encoder(fake_target), encoder(batch.target_image)
+        with torch.no_grad(), self._running_statistics_held():
+            fake_latent, target_latent = self.encoder(fake_target), self.encoder(batch.target_image)
         output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, epoch)
 
         with torch.no_grad():
-            reconstructed_source = decoder(fake_latent, fake_target)
-            fake_source = decoder(target_latent, batch.target_image)
-            fake_logits, target_logits = classifier(fake_latent), classifier(target_latent)
+            reconstructed_source = self.decoder(fake_latent, fake_target)
+            fake_source = self.decoder(target_latent, batch.target_image)
+            fake_logits, target_logits = self.classifier(fake_latent), self.classifier(target_latent)
         output |= self._update_source_discriminator(batch, reconstructed_source, fake_source)
         output |= self._update_prediction_discriminator(fake_logits, target_logits)
         output[SIFAKeys.FAKE_TARGET] = fake_target
@@ -132,40 +178,31 @@ class AdversarialUpdate:
         output[SIFAKeys.PRED] = target_logits
         return output
 
-    def _step(self, name: str, loss: torch.Tensor) -> None:
-        """Moves the parameters of `optimizers[name]`, and nothing else, down the gradient of `loss`."""
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward(inputs=[parameter for group in optimizer.param_groups for parameter in group["params"]])
-        optimizer.step()
+    def _running_statistics_held(self) -> AbstractContextManager[None]:
+        return running_statistics_held(self.networks.segmenter.encoder)
+
+    def _descend(self, name: str, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.precision.descend(name, self.optimizers[name], loss)
 
     def _update_target_generator(self, batch: Batch, fake_source: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
         """G_t: cycle both ways, and G_t(x_s) is to fool D_t (Eq. 1 and 2)."""
-        generator, decoder = self.networks.target_generator, self.networks.source_decoder
-        encoder = self.networks.segmenter.encoder
-        fake_target = generator(batch.source_image)
-        with running_statistics_held(encoder):
-            fake_latent = encoder(fake_target)
-        reconstructed_target = generator(fake_source)
+        fake_target = self.generator(batch.source_image)
+        with self._running_statistics_held():
+            fake_latent = self.encoder(fake_target)
+        reconstructed_target = self.generator(fake_source)
         terms = {
-            LossTerms.SOURCE_CYCLE: losses.cycle(decoder(fake_latent, fake_target), batch.source_image),
+            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
             LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
-            LossTerms.TARGET_ADVERSARIAL: losses.fool(self.networks.target_discriminator(fake_target)),
+            LossTerms.TARGET_ADVERSARIAL: losses.fool(self.target_discriminator(fake_target)),
         }
-        loss = self.loss_weights.total("target_generator", terms, epoch)
-        self._step("target_generator", loss)
-        return {
-            **_by_name(terms),
-            "target_generator_loss": loss,
-            SIFAKeys.RECONSTRUCTED_TARGET: reconstructed_target,
-        }
+        report = self._descend("target_generator", self.loss_weights.total("target_generator", terms, epoch))
+        return {**by_name(terms), **report, SIFAKeys.RECONSTRUCTED_TARGET: reconstructed_target}
 
     def _update_target_discriminator(self, batch: Batch, fake_target: torch.Tensor) -> dict[str, torch.Tensor]:
         """D_t: x_t is real, G_t(x_s) is fake."""
-        discriminator = self.networks.target_discriminator
-        loss = losses.discriminate(discriminator(batch.target_image), discriminator(self.target_pool(fake_target)))
-        self._step("target_discriminator", loss)
-        return {"target_discriminator_loss": loss}
+        fake_scores = self.target_discriminator(self.target_pool(fake_target))
+        loss = losses.discriminate(self.target_discriminator(batch.target_image), fake_scores)
+        return self._descend("target_discriminator", loss)
 
     def _update_segmenter(
         self,
@@ -179,26 +216,28 @@ class AdversarialUpdate:
 
         `target_latent` and `fake_source` carry the graph that leads to E.
         """
-        encoder, classifier = self.networks.segmenter.encoder, self.networks.segmenter.pixel_classifier
-        with running_statistics_held(encoder):
-            fake_latent = encoder(fake_target)
-        scores = self.networks.source_discriminator(fake_source)
+        with self._running_statistics_held():
+            fake_latent = self.encoder(fake_target)
+        scores = self.source_discriminator(fake_source)
         terms = {
-            LossTerms.SEGMENTATION: self.segmentation_loss(classifier(fake_latent), batch.source_label),
-            LossTerms.SOURCE_CYCLE: losses.cycle(
-                self.networks.source_decoder(fake_latent, fake_target), batch.source_image
-            ),
-            LossTerms.TARGET_CYCLE: losses.cycle(self.networks.target_generator(fake_source), batch.target_image),
+            LossTerms.SEGMENTATION: self.segmentation_loss(self.classifier(fake_latent), batch.source_label),
+            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
+            LossTerms.TARGET_CYCLE: losses.cycle(self.generator(fake_source), batch.target_image),
             LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
         }
         if scores.shape[1] > 1:
             terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
-        if self.networks.prediction_discriminator is not None:
-            prediction_scores = self.networks.prediction_discriminator(classifier(target_latent))
+        report = {}
+        if self.prediction_discriminator is not None:
+            prediction_scores = self.prediction_discriminator(self.classifier(target_latent))
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(prediction_scores)
+            report["prediction_adversarial_weight"] = self.prediction_weight(epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
-        self._step("segmenter", loss)
-        return {**_by_name(terms), "segmenter_loss": loss, SIFAKeys.LOSS: loss}
+        return {**by_name(terms), **report, **self._descend("segmenter", loss), SIFAKeys.LOSS: loss}
+
+    def prediction_weight(self, epoch: int) -> torch.Tensor:
+        """Returns w_p of Eq. 4 in `epoch`, which follows a ramp."""
+        return torch.tensor(self.loss_weights.at("segmenter", LossTerms.PREDICTION_ADVERSARIAL, epoch))
 
     def _update_source_decoder(
         self,
@@ -209,44 +248,39 @@ class AdversarialUpdate:
         epoch: int,
     ) -> dict[str, torch.Tensor]:
         """U: cycle both ways, and U(E(x_t)) is to fool D_s."""
-        decoder = self.networks.source_decoder
-        fake_source = decoder(target_latent, batch.target_image)
-        scores = self.networks.source_discriminator(fake_source)
+        fake_source = self.decoder(target_latent, batch.target_image)
+        scores = self.source_discriminator(fake_source)
         terms = {
-            LossTerms.SOURCE_CYCLE: losses.cycle(decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(self.networks.target_generator(fake_source), batch.target_image),
+            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
+            LossTerms.TARGET_CYCLE: losses.cycle(self.generator(fake_source), batch.target_image),
             LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
         }
         if scores.shape[1] > 1:
             terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
-        loss = self.loss_weights.total("source_decoder", terms, epoch)
-        self._step("source_decoder", loss)
-        return {"source_decoder_loss": loss}
+        return self._descend("source_decoder", self.loss_weights.total("source_decoder", terms, epoch))
 
     def _update_source_discriminator(
         self, batch: Batch, reconstructed_source: torch.Tensor, fake_source: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """D_s: x_s is real and U(E(x_t)) fake; auxiliary head: U(E(G_t(x_s))) is 1 and U(E(x_t)) is 0 (Eq. 5)."""
-        discriminator = self.networks.source_discriminator
-        real_scores = discriminator(batch.source_image)
-        fake_scores = discriminator(self.source_pool(fake_source))
+        real_scores = self.source_discriminator(batch.source_image)
+        fake_scores = self.source_discriminator(self.source_pool(fake_source))
         loss = losses.discriminate(real_scores[:, 0], fake_scores[:, 0])
         if fake_scores.shape[1] > 1:
-            loss = loss + losses.discriminate(discriminator(reconstructed_source)[:, 1], fake_scores[:, 1])
-        self._step("source_discriminator", loss)
-        return {"source_discriminator_loss": loss}
+            reconstructed_scores = self.source_discriminator(reconstructed_source)
+            loss = loss + losses.discriminate(reconstructed_scores[:, 1], fake_scores[:, 1])
+        return self._descend("source_discriminator", loss)
 
     def _update_prediction_discriminator(
         self, fake_logits: torch.Tensor, target_logits: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """D_p: C(E(G_t(x_s))) is 1, C(E(x_t)) is 0; raw logits, as the authors feed it."""
-        discriminator = self.networks.prediction_discriminator
-        if discriminator is None:
+        judge = self.prediction_discriminator
+        if judge is None:
             return {}
-        loss = losses.discriminate(discriminator(fake_logits), discriminator(target_logits))
-        self._step("prediction_discriminator", loss)
-        return {"prediction_discriminator_loss": loss}
+        return self._descend("prediction_discriminator", losses.discriminate(judge(fake_logits), judge(target_logits)))
 
 
-def _by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
+def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns loss terms under the names that outputs, logs and tables have for them."""
     return {str(term.value): loss for term, loss in terms.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 
@@ -29,6 +32,15 @@ class ImagePool:
             return images
         return torch.stack([self._exchange(image) for image in images])
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the images kept and the state of the random numbers."""
+        return {"images": list(self.images), "random": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up again what `state_dict` returned."""
+        self.images = list(state["images"])
+        self.generator.set_state(state["random"])
+
     def _exchange(self, image: torch.Tensor) -> torch.Tensor:
         if len(self.images) < self.size:
             self.images.append(image.clone())
@@ -36,6 +48,6 @@ class ImagePool:
         if torch.rand((), generator=self.generator) < 0.5:
             return image
         index = int(torch.randint(self.size, (), generator=self.generator))
-        old = self.images[index]
+        old = self.images[index].to(image.device)  # after a resume they are where they were read to
         self.images[index] = image.clone()
         return old

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from monai.utils import StrEnum
 
+UPDATES = (  # what moves in an iteration, in the order of the paper
+    "target_generator",
+    "target_discriminator",
+    "segmenter",
+    "source_decoder",
+    "source_discriminator",
+    "prediction_discriminator",
+)
+
 
 class SIFAKeys(StrEnum):
     """Images and labels of one iteration; the paper's symbol stands behind each."""

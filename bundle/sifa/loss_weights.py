@@ -9,7 +9,16 @@ import torch
 from sifa.errors import InputError
 from sifa.keys import LossTerms
 
-MODULES = ("target_generator", "segmenter", "source_decoder")
+COLUMNS = {  # what each module can minimize: terms whose graph leads to it, except those that the method leaves out
+    "target_generator": (LossTerms.SOURCE_CYCLE, LossTerms.TARGET_CYCLE, LossTerms.TARGET_ADVERSARIAL),
+    "segmenter": tuple(term for term in LossTerms if term is not LossTerms.TARGET_ADVERSARIAL),
+    "source_decoder": (
+        LossTerms.SOURCE_CYCLE,
+        LossTerms.TARGET_CYCLE,
+        LossTerms.SOURCE_ADVERSARIAL,
+        LossTerms.AUXILIARY_ADVERSARIAL,
+    ),
+}
 
 
 class LossWeights:
@@ -29,8 +38,8 @@ class LossWeights:
         terms = [str(term.value) for term in LossTerms]
         self.columns: dict[str, dict[str, list[float]]] = {}
         for module, column in columns.items():
-            if module not in MODULES:
-                raise InputError(f"loss_weights names '{module}': choose from {', '.join(MODULES)}.")
+            if module not in COLUMNS:
+                raise InputError(f"loss_weights names '{module}': choose from {', '.join(COLUMNS)}.")
             for term in column:
                 if term not in terms:
                     raise InputError(f"loss_weights#{module} names '{term}': choose from {', '.join(sorted(terms))}.")

@@ -1,9 +1,17 @@
-"""The losses of SIFA, each a function of tensors; which module minimizes which, and how strongly, is in the config."""
+"""The losses of SIFA, each a function of tensors; which module minimizes which, and how strongly, is in the config.
+
+Half-precision scores and logits are taken to float32 first. Where several processes train together, what is not a mean
+over pixels (class frequencies, Dice) counts the batches of all of them, so that the averaged gradients are those of one
+process with all the data.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
+
+from sifa.distributed import sum_over_processes, world_size
+from sifa.mixed_precision import in_full
 
 
 def cycle(reconstructed: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -17,7 +25,7 @@ def fool(scores: torch.Tensor) -> torch.Tensor:
     Args:
         scores: the discriminator's scores of the fakes, any shape, without an activation.
     """
-    return (scores - 1).square().mean()
+    return (in_full(scores) - 1).square().mean()
 
 
 def discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
@@ -27,17 +35,18 @@ def discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.
         real_scores: scores of what is to be called real, any shape, without an activation.
         fake_scores: scores of what is to be called fake, likewise.
     """
-    return 0.5 * ((real_scores - 1).square().mean() + fake_scores.square().mean())
+    return 0.5 * ((in_full(real_scores) - 1).square().mean() + in_full(fake_scores).square().mean())
 
 
 def class_frequencies(label: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Share of each class among all pixels of a batch: (num_classes,), sums to 1.
+    """Share of each class among all pixels of a batch, of all processes: (num_classes,), sums to 1.
 
     Args:
         label: class indices, any shape, integer type.
         num_classes: number of classes, background included.
     """
-    return torch.bincount(label.flatten(), minlength=num_classes).to(torch.float32) / label.numel()
+    counts = torch.bincount(label.flatten(), minlength=num_classes).to(torch.float32)
+    return sum_over_processes(counts) / (label.numel() * world_size())
 
 
 def weighted_cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -57,6 +66,8 @@ def weighted_cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.T
 def soft_dice(logits: torch.Tensor, label: torch.Tensor, epsilon: float = 1e-7) -> torch.Tensor:
     """1 - mean over all classes of 2 sum(p g) / (sum(p^2) + sum(g^2)), sums over the batch (`_dice_loss_fun`).
 
+    The batch is that of all processes.
+
     Args:
         logits: (B, num_classes, H, W).
         label: class indices (B, H, W), int64.
@@ -65,8 +76,8 @@ def soft_dice(logits: torch.Tensor, label: torch.Tensor, epsilon: float = 1e-7) 
     probabilities = logits.softmax(dim=1)
     truth = functional.one_hot(label, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
     dims = (0, 2, 3)
-    intersection = (probabilities * truth).sum(dims)
-    total = probabilities.square().sum(dims) + truth.sum(dims)
+    intersection = sum_over_processes((probabilities * truth).sum(dims))
+    total = sum_over_processes(probabilities.square().sum(dims) + truth.sum(dims))
     return 1 - (2 * intersection / (total + epsilon)).mean()
 
 
@@ -82,5 +93,5 @@ class SegmentationLoss:
 
     def __call__(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Returns the loss of logits (B, num_classes, H, W) against class indices (B, 1, H, W) of any integer type."""
-        indices = label.squeeze(1).long()
-        return weighted_cross_entropy(logits, indices) + self.lambda_dice * soft_dice(logits, indices)
+        indices, full = label.squeeze(1).long(), in_full(logits)
+        return weighted_cross_entropy(full, indices) + self.lambda_dice * soft_dice(full, indices)

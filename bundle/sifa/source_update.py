@@ -7,10 +7,13 @@ from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import IterationEvents
+from torch import nn
 from torch.optim import Optimizer
 
+from sifa.distributed import mean_over_processes
 from sifa.keys import LossTerms, SIFAKeys
 from sifa.losses import SegmentationLoss
+from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
 
 
@@ -21,27 +24,59 @@ class SourceUpdate:
         segmenter: C(E(.)).
         optimizer: the optimizer of E and C.
         segmentation_loss: Eq. 3.
+        precision: what the segmenter computes in; None: float32.
     """
 
-    def __init__(self, segmenter: Segmenter, optimizer: Optimizer, segmentation_loss: SegmentationLoss) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        optimizer: Optimizer,
+        segmentation_loss: SegmentationLoss,
+        precision: MixedPrecision | None = None,
+    ) -> None:
         self.segmenter = segmenter
         self.optimizer = optimizer
         self.segmentation_loss = segmentation_loss
+        self.precision = precision or MixedPrecision()
+        self.forward = self.precision.forward(segmenter)
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one iteration on `source_image` (B, C, H, W) and `source_label` (B, 1, H, W)."""
         state: Any = engine.state
         self.segmenter.train()
-        logits = self.segmenter(batchdata["source_image"].to(state.device))
+        logits = self.forward(batchdata["source_image"].to(state.device))
         loss = self.segmentation_loss(logits, batchdata["source_label"].to(state.device))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        report = self.precision.descend("segmenter", self.optimizer, loss)
+        self.precision.end_iteration()
+        scalars = {str(SIFAKeys.LOSS): loss, str(LossTerms.SEGMENTATION): loss, **report}
         state.output = {
-            str(SIFAKeys.LOSS): loss.detach(),
-            "segmenter_loss": loss.detach(),
-            str(LossTerms.SEGMENTATION): loss.detach(),
+            **mean_over_processes({name: value.detach() for name, value in scalars.items()}),
             str(SIFAKeys.PRED): logits.detach(),
         }
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return state.output
+
+    def modules(self) -> list[nn.Module]:
+        """Returns the networks that train."""
+        return [self.segmenter]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that training changes: weights, optimizer, scale of the gradients."""
+        return {
+            "networks": {"segmenter": self.segmenter.state_dict()},
+            "optimizers": {"segmenter": self.optimizer.state_dict()},
+            "precision": self.precision.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up again what `state_dict` returned."""
+        self.segmenter.load_state_dict(state["networks"]["segmenter"])
+        self.optimizer.load_state_dict(state["optimizers"]["segmenter"])
+        self.precision.load_state_dict(state["precision"])
+
+    def process_state_dict(self) -> dict[str, Any]:
+        """Returns what each process has of its own: nothing."""
+        return {}
+
+    def load_process_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up nothing, as `process_state_dict` returned nothing."""
