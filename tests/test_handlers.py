@@ -6,7 +6,7 @@ import csv
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import diagonal_affine, read_json
+from builders import diagonal_affine, read_json, refusal
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -194,16 +194,24 @@ def test_the_table_of_an_evaluator_pairs_each_volume_with_its_own_results(tmp_pa
 # --- scalars ---
 
 
-def train_with(handler: Any, epochs: int = 2, iterations: int = 3) -> None:
-    """Runs an engine whose loss is the number of the iteration, divided by 4."""
+def train_with(handler: Any, epochs: int = 2, iterations: int = 3, done: int = 0, factor: float = 1.0) -> None:
+    """Runs an engine, or goes on after `done` iterations; its loss is `factor` times the iteration, divided by 4."""
 
     def step(engine: Engine, batch: Any) -> dict[str, Any]:
-        loss = torch.tensor(engine.state.iteration / 4)
+        loss = torch.tensor(factor * engine.state.iteration / 4)
         return {"loss": loss, "cycle": loss * 2, "pred": torch.zeros(2, 2), "count": 3}
 
     engine = Engine(step)
     handler.attach(engine)
-    engine.run(range(iterations), max_epochs=epochs)
+    engine.load_state_dict({"iteration": done, "max_epochs": epochs, "epoch_length": iterations})
+    engine.run(range(iterations))
+
+
+def curve(folder: Path, name: str) -> list[tuple[int, float]]:
+    """Returns what TensorBoard shows of a scalar: iterations and values."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 def test_scalars_of_every_iteration_go_to_a_table(tmp_path: Path) -> None:
@@ -229,7 +237,7 @@ def test_the_same_scalars_go_to_event_files_for_tensorboard(tmp_path: Path) -> N
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     assert sorted(events.Tags()["scalars"]) == ["cycle", "loss"]
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(n, n / 4) for n in range(1, 7)]
+    assert curve(tmp_path / "run", "loss") == [(n, n / 4) for n in range(1, 7)]
 
 
 def test_only_every_so_many_iterations_are_recorded_when_asked(tmp_path: Path) -> None:
@@ -238,22 +246,83 @@ def test_only_every_so_many_iterations_are_recorded_when_asked(tmp_path: Path) -
     assert [row["iteration"] for row in read_csv(tmp_path / "scalars.csv")] == ["2", "4", "6", "8", "10"]
 
 
-def test_a_new_run_starts_the_table_anew(tmp_path: Path) -> None:
+def test_a_new_run_starts_the_table_and_the_curves_anew(tmp_path: Path) -> None:
+    (tmp_path / "scalars.csv").write_text("epoch,iteration,other\n1,1,0.5\n", encoding="utf-8")
     train_with(ScalarLog(tmp_path), epochs=3)
     train_with(ScalarLog(tmp_path), epochs=1)
 
-    assert [row["iteration"] for row in read_csv(tmp_path / "scalars.csv")] == ["1", "2", "3"]
+    rows = read_csv(tmp_path / "scalars.csv")
+    assert [row["iteration"] for row in rows] == ["1", "2", "3"]
+    assert list(rows[0]) == ["epoch", "iteration", "loss", "cycle"]
+    assert curve(tmp_path, "loss") == [(1, 0.25), (2, 0.5), (3, 0.75)]
 
 
-def test_the_table_is_there_after_each_epoch_and_not_only_at_the_end(tmp_path: Path) -> None:
+def test_a_row_is_on_disk_as_soon_as_its_iteration_has_ended(tmp_path: Path) -> None:
     engine = Engine(lambda engine, batch: {"loss": torch.tensor(1.0)})
     ScalarLog(tmp_path).attach(engine)
-    lengths: list[int] = []
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: lengths.append(len(read_csv(tmp_path / "scalars.csv"))))
+    lengths: list[tuple[int, int]] = []
 
-    engine.run(range(3), max_epochs=3)
+    def look() -> None:
+        lengths.append((len(read_csv(tmp_path / "scalars.csv")), len(curve(tmp_path, "loss"))))
 
-    assert lengths == [3, 6, 9]
+    engine.add_event_handler(Events.ITERATION_COMPLETED, look)
+    engine.run(range(2), max_epochs=2)
+
+    assert lengths == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+@pytest.mark.parametrize("cut", ["", "2,6,1.5", "2,6,1.5,3.0"])
+def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cut: str, tmp_path: Path) -> None:
+    """A killed process can leave rows of iterations whose weights are lost, and half of a row."""
+    train_with(ScalarLog(tmp_path / "whole"), epochs=3)
+    train_with(ScalarLog(tmp_path / "killed"), epochs=2)
+    table = tmp_path / "killed" / "scalars.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([*lines[:-1], cut]), encoding="utf-8")  # the last row, or a part of it, without its end
+
+    train_with(ScalarLog(tmp_path / "killed"), epochs=3, done=4)
+
+    assert table.read_bytes() == (tmp_path / "whole" / "scalars.csv").read_bytes()
+    assert curve(tmp_path / "killed", "loss") == [(n, n / 4) for n in range(1, 10)]
+
+
+def test_rows_before_the_iteration_from_which_training_goes_on_stay_as_they_were(tmp_path: Path) -> None:
+    train_with(ScalarLog(tmp_path))
+    train_with(ScalarLog(tmp_path), done=4, factor=10)
+
+    expected = [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0), (5, 12.5), (6, 15.0)]
+    assert [(int(row["iteration"]), float(row["loss"])) for row in read_csv(tmp_path / "scalars.csv")] == expected
+    assert curve(tmp_path, "loss") == expected
+
+
+def test_a_scalar_that_comes_later_gets_a_column_that_is_empty_before(tmp_path: Path) -> None:
+    def step(engine: Engine, batch: Any) -> dict[str, Any]:
+        later = {"weight": torch.tensor(0.5)} if engine.state.iteration in (3, 4) else {}
+        return {"loss": torch.tensor(1.0), **later}
+
+    engine = Engine(step)
+    ScalarLog(tmp_path).attach(engine)
+    engine.run(range(5))
+
+    rows = read_csv(tmp_path / "scalars.csv")
+    assert [row["weight"] for row in rows] == ["", "", "0.5", "0.5", ""]
+    assert [row["loss"] for row in rows] == ["1.0"] * 5
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train_with(ScalarLog(tmp_path / name))
+
+    assert (tmp_path / "one" / "scalars.csv").read_bytes() == (tmp_path / "two" / "scalars.csv").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file", encoding="utf-8")
+
+    message = refusal(lambda: train_with(ScalarLog(tmp_path / "run")))
+
+    assert str(tmp_path / "run" / "scalars.csv") in message
+    assert "--output_dir" in message
 
 
 # --- weights ---
@@ -300,15 +369,21 @@ def test_without_generators_the_pair_stands_alone_and_can_be_read_back(tmp_path:
 # --- progress ---
 
 
-def test_an_epoch_is_logged_with_its_losses_and_the_time_left(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
+    """Returns what is logged of 3 epochs of 4 iterations of 5 s, each after 1 s of waiting; they go on after some."""
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr("sifa.handlers.training_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
     caplog.set_level(logging.INFO, logger="sifa")
 
+    class Data:
+        def __iter__(self) -> Iterator[int]:
+            for number in range(4):
+                clock.now += 1
+                yield number
+
     def step(engine: Engine, batch: Any) -> dict[str, Any]:
-        clock.now += 5
+        clock.now += 4
         loss = torch.tensor(engine.state.iteration / 8)
         return {
             "loss": loss,
@@ -317,15 +392,34 @@ def test_an_epoch_is_logged_with_its_losses_and_the_time_left(
             "pred": torch.zeros(2, 2),
         }
 
-    engine = Engine(step)
-    TrainingProgress().attach(engine)
-    engine.run(range(4), max_epochs=3)
+    def run(done: int) -> list[str]:
+        engine = Engine(step)
+        TrainingProgress().attach(engine)
+        engine.load_state_dict({"iteration": done, "max_epochs": 3, "epoch_length": 4})
+        engine.run(Data())
+        return [record.getMessage() for record in caplog.records if record.name.startswith("sifa")]
 
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("sifa")] == [
-        "epoch 1 of 3: segmenter 1.000; 20 s passed, about 40 s left",
-        "epoch 2 of 3: segmenter 2.000; 40 s passed, about 20 s left",
-        "epoch 3 of 3: segmenter 3.000; 60 s passed, about 0 s left",
+    return run
+
+
+def test_an_epoch_is_logged_with_its_losses_the_time_left_and_the_wait_for_data(
+    log: Callable[[int], list[str]],
+) -> None:
+    assert log(0) == [
+        "epoch 1 of 3: segmenter 1.000; 20 s passed, about 40 s left, data wait 20.0 %",
+        "epoch 2 of 3: segmenter 2.000; 40 s passed, about 20 s left, data wait 20.0 %",
+        "epoch 3 of 3: segmenter 3.000; 60 s passed, about 0 s left, data wait 20.0 %",
     ]
+
+
+def test_the_time_left_is_right_where_training_goes_on_in_the_middle_of_an_epoch(
+    log: Callable[[int], list[str]],
+) -> None:
+    lines = log(6)
+
+    assert [line.split(";")[0] for line in lines] == ["epoch 2 of 3: segmenter 2.000", "epoch 3 of 3: segmenter 3.000"]
+    assert " about 20 s left" in lines[0]
+    assert " about 0 s left" in lines[1]
 
 
 def test_without_a_terminal_no_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,24 @@
-"""Every loss of the iteration as TensorBoard scalars and in a CSV file."""
+"""Every scalar of the iteration in TensorBoard and in a CSV file."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from sifa.distributed import is_main_process
 from sifa.handlers.engine_output import scalars
+from sifa.handlers.writing import writing
+from sifa.scalar_table import EPOCH, ITERATION, append_row, rewrite
 
 
 class ScalarLog:
     """Writes all scalar entries of `engine.state.output` to TensorBoard and to `<output_dir>/scalars.csv`.
+
+    Both are on disk after each record. A training that goes on replaces what was recorded after the iteration from
+    which it goes on; one that starts at the beginning starts the table and TensorBoard's curves anew. The table holds
+    no time: two runs from one seed write the same bytes.
 
     Args:
         output_dir: folder of the event files and the table.
@@ -22,36 +28,41 @@ class ScalarLog:
     def __init__(self, output_dir: str | Path, interval: int = 1) -> None:
         self.output_dir = Path(output_dir)
         self.interval = interval
+        self.path = self.output_dir / "scalars.csv"
+        self.columns: list[str] = []
         self.writer: SummaryWriter | None = None
-        self.rows: list[dict[str, float]] = []
 
     def attach(self, engine: Engine) -> None:
-        """Records while `engine` runs."""
+        """Records while `engine` runs, on the main process."""
+        if not is_main_process():
+            return
+        engine.add_event_handler(Events.STARTED, self.open)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.record)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write_table)
         engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def open(self, engine: Engine) -> None:
+        """Drops what is there of iterations that are still to come, and opens an event file.
+
+        Raises:
+            InputError: when the folder cannot be written, as in `record`.
+        """
+        done = engine.state.iteration
+        with writing(self.path):
+            self.columns = rewrite(self.path, done, [EPOCH, ITERATION])
+            self.writer = SummaryWriter(str(self.output_dir), purge_step=done + 1)
 
     def record(self, engine: Engine) -> None:
         """Records the scalars of this iteration."""
-        if self.writer is None:
-            self.writer = SummaryWriter(str(self.output_dir))
-        values = scalars(engine)
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, engine.state.iteration)
-        self.rows.append({"epoch": engine.state.epoch, "iteration": engine.state.iteration, **values})
-
-    def write_table(self, engine: Engine) -> None:
-        """Appends what was recorded since the last call to the CSV file; a new run starts it anew."""
-        if not self.rows:
-            return
-        path = self.output_dir / "scalars.csv"
-        first = self.rows[0]["iteration"] <= self.interval or not path.exists()
-        with open(path, "w" if first else "a", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, fieldnames=list(self.rows[0]), lineterminator="\n")
-            if first:
-                table.writeheader()
-            table.writerows(self.rows)
-        self.rows = []
+        assert self.writer is not None  # opened when the run started
+        values, iteration = scalars(engine), engine.state.iteration
+        row = {EPOCH: engine.state.epoch, ITERATION: iteration, **values}
+        with writing(self.path):
+            if not row.keys() <= set(self.columns):
+                self.columns = rewrite(self.path, iteration - 1, row)
+            append_row(self.path, [row.get(name, "") for name in self.columns])
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, iteration)
+            self.writer.flush()
 
     def close(self, engine: Engine) -> None:
         """Closes the event file."""

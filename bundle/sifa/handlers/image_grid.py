@@ -1,0 +1,92 @@
+"""Pictures of an iteration's slices while training runs, as files and in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from sifa.atomic import temporary_beside
+from sifa.distributed import is_main_process
+from sifa.errors import InputError
+from sifa.handlers.engine_output import samples
+from sifa.handlers.writing import writing
+from sifa.pictures import draw_grid, list_pictures, picture_path, to_pixels
+
+
+class ImageGrid:
+    """Draws the first slices of the batch every so many iterations and at the last one.
+
+    A row a slice; columns: source, fake target, reconstructed source, target, fake source, reconstructed target, and
+    the prediction over the image that it was made of. What the training does not make has no column.
+
+    Files: `<output_dir>/images/iteration_<number>.png`. TensorBoard's event file lies beside them: of two that grow in
+    one folder, TensorBoard follows the later one only. A training that goes on replaces the pictures of later
+    iterations.
+
+    Args:
+        output_dir: where the folder of the pictures goes.
+        labels: the fingerprint's labels, `{"0": "background", "1": ...}`, for a legend; None: no legend.
+        interval: iterations between two pictures.
+        rows: slices of the batch to draw.
+
+    Raises:
+        InputError: when the interval or the number of slices is less than 1.
+    """
+
+    def __init__(
+        self, output_dir: str | Path, labels: Mapping[str, str] | None = None, interval: int = 500, rows: int = 4
+    ) -> None:
+        if interval < 1 or rows < 1:
+            raise InputError(f"interval of ImageGrid is {interval}, rows is {rows}: give numbers from 1.")
+        self.folder = Path(output_dir) / "images"
+        self.labels = {int(value): name for value, name in (labels or {}).items() if value != "0"}
+        self.interval = interval
+        self.rows = rows
+        self.writer: SummaryWriter | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Draws while `engine` runs, on the main process."""
+        if not is_main_process():
+            return
+        engine.add_event_handler(Events.STARTED, self.open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(event_filter=self.is_due), self.draw)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def open(self, engine: Engine) -> None:
+        """Removes pictures of iterations that are still to come, and opens an event file.
+
+        Raises:
+            InputError: when the folder cannot be written, as in `draw`.
+        """
+        done = engine.state.iteration
+        with writing(self.folder):
+            for iteration, path in list_pictures(self.folder).items():
+                if iteration > done:
+                    path.unlink()
+            self.writer = SummaryWriter(str(self.folder), purge_step=done + 1)
+
+    def is_due(self, engine: Engine, iteration: int) -> bool:
+        """Tells whether to draw at an iteration."""
+        last = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
+        return iteration % self.interval == 0 or iteration == last
+
+    def draw(self, engine: Engine) -> None:
+        """Draws this iteration."""
+        assert self.writer is not None  # opened when the run started
+        epoch, iteration = engine.state.epoch, engine.state.iteration
+        pixels = to_pixels(draw_grid(samples(engine, self.rows), f"epoch {epoch}, iteration {iteration}", self.labels))
+        path = picture_path(self.folder, iteration)
+        with writing(path):
+            with temporary_beside(path) as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG")
+            self.writer.add_image("images", pixels, iteration, dataformats="HWC")
+            self.writer.flush()
+
+    def close(self, engine: Engine) -> None:
+        """Closes the event file."""
+        if self.writer is not None:
+            self.writer.close()

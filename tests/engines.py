@@ -1,0 +1,40 @@
+"""Engines that run handlers without a network: what an iteration put out is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+
+LABELS = {"0": "background", "1": "left <atrium>", "2": "$aorta$"}
+ADAPTED = ("fake_target", "reconstructed_source", "fake_source", "reconstructed_target")
+
+
+def go(
+    handlers: Sequence[Any],
+    step: Callable[[Engine, Any], Any] = lambda engine, batch: {"loss": torch.tensor(1.0)},
+    epochs: int = 1,
+    iterations: int = 4,
+    done: int = 0,
+) -> None:
+    """Runs an engine with handlers, from an iteration on."""
+    engine = Engine(step)
+    for handler in handlers:
+        handler.attach(engine)
+    engine.load_state_dict({"iteration": done, "max_epochs": epochs, "epoch_length": iterations})
+    engine.run(range(iterations))
+
+
+def slices(names: Sequence[str], height: int = 16, width: int = 16) -> dict[str, torch.Tensor]:
+    """Returns images of two samples; logits of 3 classes for `pred`."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.rand(2, 3 if name == "pred" else 1, height, width, generator=generator) * 2 - 1 for name in names
+    }
+
+
+def scripted(values: dict[str, Sequence[float]]) -> Callable[[Engine, Any], dict[str, torch.Tensor]]:
+    """Returns a step whose scalars take these values, one an iteration."""
+    return lambda engine, batch: {name: torch.tensor(row[engine.state.iteration - 1]) for name, row in values.items()}
