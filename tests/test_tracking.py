@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from conftest import TINY, run_bundle
-from sifa.keys import LossTerms
+from sifa.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-UPDATES = (  # the six updates of an iteration
-    *("target_generator", "target_discriminator", "segmenter"),
-    *("source_decoder", "source_discriminator", "prediction_discriminator"),
-)
 LOSSES = {"loss", *(str(term.value) for term in LossTerms), *(f"{name}_loss" for name in UPDATES)}
+SCALARS = {
+    *LOSSES,
+    *(f"{name}_{what}" for name in UPDATES for what in ("gradient_norm", "learning_rate")),
+    "prediction_adversarial_weight",
+}
 MISSING = [name for name in ("mlflow", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
 needs_mlflow = pytest.mark.skipif(bool(MISSING), reason=f"MLflow's SQLite tracking lacks {', '.join(MISSING)}")
 
@@ -28,12 +29,12 @@ def read_table(folder: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
-def test_tensorboard_gets_every_loss_of_every_iteration(trained: Path) -> None:
+def test_tensorboard_gets_every_loss_rate_and_norm_of_every_iteration(trained: Path) -> None:
     events = EventAccumulator(str(trained))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == LOSSES
+    assert set(events.Tags()["scalars"]) == SCALARS
     table = read_table(trained)
-    for name in LOSSES:
+    for name in SCALARS:
         scalars = events.Scalars(name)
         assert [scalar.step for scalar in scalars] == table["iteration"]
         assert [scalar.value for scalar in scalars] == pytest.approx(table[name])

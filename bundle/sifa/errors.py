@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-INTERRUPTED = 130  # exit status, as shells have it: 128 and the number of SIGINT
+INTERRUPTED = 130  # exit status, as shells have it: 128 and the number of the signal, here SIGINT
 
 
 class InputError(ValueError):
@@ -13,7 +13,16 @@ class InputError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message says how far the work has come and how to go on."""
+    """Ctrl-C or another signal to stop; the message says how far the work has come and how to go on.
+
+    Args:
+        message: the sentence.
+        status: the exit status.
+    """
+
+    def __init__(self, message: str, status: int = INTERRUPTED) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
@@ -46,14 +55,15 @@ def report_input_errors_plainly() -> None:
     """Makes this process end with one sentence instead of a traceback on an `InputError` and on Ctrl-C.
 
     The configs call it as the first item of `run`; nothing else does, so a server that loads the bundle keeps its own
-    error handling. Every other error is shown as before. The exit status is 1 either way, 130 after Ctrl-C.
+    error handling. Every other error is shown as before. The exit status is 1 either way, 130 after Ctrl-C and 143
+    after SIGTERM.
     """
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if isinstance(error, KeyboardInterrupt):
             sys.stderr.write(f"error: {str(error) or 'interrupted.'}\n")
-            raise SystemExit(INTERRUPTED)
+            raise SystemExit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
         found = find_input_error(error)
         if found is None:
             previous(kind, error, traceback)

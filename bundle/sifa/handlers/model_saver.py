@@ -9,6 +9,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
+from sifa.distributed import is_main_process
 from sifa.weights import save_model, save_state
 
 
@@ -38,8 +39,9 @@ class ModelSaver:
         self.generators = generators or {}
 
     def attach(self, engine: Engine) -> None:
-        """Saves at the end of each epoch of `engine`."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        """Saves at the end of each epoch of `engine`, on the main process."""
+        if is_main_process():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, engine: Engine) -> None:
         """Writes the pair."""

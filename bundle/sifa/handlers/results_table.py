@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sifa.atomic import write_json, write_text
+from sifa.distributed import is_main_process
 
 
 class ResultsTable:
@@ -23,6 +25,9 @@ class ResultsTable:
 
     Files: `<output_dir>/<name>.csv`, a row per volume and structure; `<output_dir>/<name>.json`, the same with means,
     standard deviations and counts of what could not be measured (`n/a`: the prediction or the truth is empty).
+
+    Where several processes train, each of them goes through all volumes, and the metrics gather the rows of all in the
+    order of the processes; the main one writes its own, which come first.
 
     Args:
         output_dir: folder of the files.
@@ -51,9 +56,10 @@ class ResultsTable:
 
     def attach(self, engine: Engine) -> None:
         """Collects names while `engine` runs and writes at the end of its epoch."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        if is_main_process():
+            engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
         """Forgets the volumes of the epoch before."""
@@ -67,14 +73,16 @@ class ResultsTable:
     def write(self, engine: Engine) -> None:
         """Prints the table and writes both files."""
         state: Any = engine.state
-        values = {
-            metric: np.asarray(state.metric_details[metric], dtype=float) * (100 if metric in self.percent else 1)
-            for metric in self.metrics
-        }
+        values = {metric: self._own_rows(metric, state.metric_details[metric]) for metric in self.metrics}
         names = [Path(volume).name for volume in self.volumes]
         Console().print(self._table(names, values))
         write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
         write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
+
+    def _own_rows(self, metric: str, details: torch.Tensor) -> np.ndarray:
+        """Returns (volumes, structures) of the volumes that this process went through, shares in percent."""
+        rows = details[: len(self.volumes)].numpy(force=True).astype(float)
+        return rows * 100 if metric in self.percent else rows
 
     def summary(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Returns the content of the JSON file.

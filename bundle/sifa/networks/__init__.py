@@ -5,6 +5,7 @@ from sifa.networks.patch_discriminator import PatchDiscriminator
 from sifa.networks.pixel_classifier import PixelClassifier
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.source_decoder import SourceDecoder
+from sifa.networks.synchronized_batch_norm import with_synchronized_batch_norm
 from sifa.networks.target_generator import TargetGenerator
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "Segmenter",
     "SourceDecoder",
     "TargetGenerator",
+    "with_synchronized_batch_norm",
 ]

@@ -1,0 +1,55 @@
+"""Batch norm over the batches of all processes that train together."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sifa.distributed import sum_over_processes, world_size
+from sifa.networks.segmenter import Segmenter
+
+
+class SynchronizedBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.SyncBatchNorm` for any device and backend; torch's own is for GPUs only. Batches are of one size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, H, W) to the same shape; in training, statistics are those of all processes' batches."""
+        processes = world_size()
+        if not self.training or processes == 1:
+            return super().forward(x)
+        full = x.to(self.weight.dtype)
+        mean = sum_over_processes(full.mean((0, 2, 3))) / processes
+        centered = full - mean[:, None, None]
+        variance = sum_over_processes(centered.square().mean((0, 2, 3))) / processes
+        if self.track_running_stats:
+            self._track(mean.detach(), variance.detach(), processes * x.numel() // x.shape[1])
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+
+def with_synchronized_batch_norm(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
+    """Replaces every batch norm of `segmenter`; its state dict keeps its names.
+
+    Args:
+        segmenter: C(E(.)), whose batch norm then sees the batches of all processes.
+        device: where it will train. On a GPU torch's own layer, whose kernels are fused; else the one above.
+    """
+    if torch.device(device).type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+    for module in list(segmenter.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, nn.BatchNorm2d):
+                replacement = SynchronizedBatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+                replacement.load_state_dict(layer.state_dict())
+                setattr(module, name, replacement)
+    return segmenter
