@@ -1,0 +1,316 @@
+"""Times an iteration of training by schedule and precision, side by side: work, seconds, wait for data, peak of memory.
+
+    python scripts/benchmark_training.py --width 1 --size 256 --batch 1 --iterations 3 [--json FILE] [--document FILE]
+
+Schedules: `naive`, as the authors run it: each of the six updates computes its whole graph anew, but D_t and D_s get
+the fakes that the calls for G_t and U have made; `sequential`: the same updates in the same order with exact reuse;
+`simultaneous`: all updates from one graph. Each row is a process of its own, so that its peak is its own; the rounds
+take turns, so that what else the machine does meets all rows alike. Networks, losses, optimizers and augmentation are
+those of `train.yaml`, the slices are generated. `--document` replaces the table of this setting in a document.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import fire
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+from monai.engines import Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from sifa.adversarial_update import AdversarialUpdate, Batch  # noqa: E402
+from sifa.atomic import write_json, write_text  # noqa: E402
+from sifa.errors import InputError  # noqa: E402
+from sifa.prepare import refuse_unknown_options  # noqa: E402
+from sifa.unpaired import UnpairedSampler, UnpairedSlices  # noqa: E402
+
+SCHEDULES = ("naive", "sequential", "simultaneous")
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+CLASSES = 5
+SLICES = 16  # of each domain
+GIB = 2**30
+
+
+class NaiveUpdate(AdversarialUpdate):
+    """The six updates, each from images of its own; the call for G_t (U) also gives D_t (D_s) its fakes."""
+
+    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        source, target = batch.source_image, batch.target_image
+        with torch.no_grad():
+            fake_source = self.decoder(self.encoder(target), target)  # the pass that updates the running statistics
+        with _first_output(self.networks.target_generator) as fakes:
+            output = self._update_target_generator(batch, fake_source, epoch)
+        output |= self._update_target_discriminator(batch, fakes[0])
+        with torch.no_grad():
+            fake_target = self.generator(source)
+        with self._running_statistics_held():
+            target_latent = self.encoder(target)
+            fake_source = self.decoder(target_latent, target)
+        output |= self._update_segmenter(batch, fake_target, target_latent, fake_source, epoch)
+        fake_target, fake_latent = self._translate(batch)
+        with _first_output(self.networks.source_decoder) as fakes:
+            output |= self._update_source_decoder(batch, fake_target, fake_latent, self._latent(target), epoch)
+        fake_target, fake_latent = self._translate(batch)
+        with torch.no_grad():
+            reconstructed_source = self.decoder(fake_latent, fake_target)
+        output |= self._update_source_discriminator(batch, reconstructed_source, fakes[0])
+        with torch.no_grad():
+            logits = self.classifier(self._translate(batch)[1]), self.classifier(self._latent(target))
+        return output | self._update_prediction_discriminator(*logits)
+
+    @torch.no_grad()
+    def _translate(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns G_t(x_s) and E of it."""
+        fake_target = self.generator(batch.source_image)
+        return fake_target, self._latent(fake_target)
+
+    @torch.no_grad()
+    def _latent(self, image: torch.Tensor) -> torch.Tensor:
+        with self._running_statistics_held():
+            return self.encoder(image)
+
+
+@contextmanager
+def _first_output(network: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collects, without their graphs, what `network` puts out within the context."""
+    outputs: list[torch.Tensor] = []
+    hook = network.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach()))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
+
+
+def build_update(parser: ConfigParser, schedule: str) -> AdversarialUpdate:
+    """Returns the iteration of a schedule with the networks, optimizers and losses of `train.yaml`."""
+    update = parser.get_parsed_content("train#iteration_update")
+    if schedule != "naive":
+        return update
+    parts = (update.loss_weights, update.segmentation_loss, update.target_pool, update.source_pool, update.precision)
+    return NaiveUpdate(update.networks, update.optimizers, *parts)
+
+
+def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -> DataLoader:
+    """Returns generated slices, augmented as `train.yaml` does it, in batches drawn by this process."""
+
+    def generate(item: Any) -> dict[str, torch.Tensor]:
+        image = torch.rand(1, size, size, SLICES, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return {"image": image, "label": ((image + 1) / 2 * CLASSES).int().clamp(max=CLASSES - 1)}
+
+    item = [{"image": "generated", "label": "generated"}]
+    slices = UnpairedSlices(item, generate, item, generate, parser.get_parsed_content("train#augmentation"))
+    sampler = UnpairedSampler(slices, batch, iterations)
+    return DataLoader(slices, batch_size=batch, sampler=sampler, drop_last=True)
+
+
+def measure(schedule: str, precision: str, width: float, size: int, batch: int, iterations: int) -> dict[str, Any]:
+    """Runs one row in this process: an iteration that counts, one that warms up, then those that are timed."""
+    torch.manual_seed(0)
+    overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
+    network = {"in_channels": 1, "out_channels": CLASSES, "width": width}
+    parser.update({"fingerprint": {"network": network}, "slice_size": [size, size], "precision": precision})
+    parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on
+    update, device = build_update(parser, schedule), parser.get_parsed_content("device")
+
+    def run(count: int, timed: bool) -> tuple[list[float], list[float]]:
+        trainer = Trainer(device, 1, build_loader(parser, size, batch, count), iteration_update=update, decollate=False)
+        clock = Clock(device)
+        if timed:
+            clock.attach(trainer)
+        trainer.run()
+        return clock.iterations, clock.waits
+
+    with FlopCounterMode(display=False) as counter:
+        run(1, timed=False)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds, waits = run(1 + iterations, timed=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "seconds": seconds[1:],
+        "waits": waits[1:],
+        "gmac_per_slice": counter.get_total_flops() / 2 / batch / 1e9,
+        "peak_gib": peak / GIB,
+    }
+
+
+class Clock:
+    """Seconds of each iteration without its batch, and seconds until each batch was there; the device has finished."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.iterations: list[float] = []
+        self.waits: list[float] = []
+        self.since = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Follows `engine`."""
+        for started in (Events.GET_BATCH_STARTED, Events.ITERATION_STARTED):
+            engine.add_event_handler(started, self.start)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, lambda: self.waits.append(self.passed()))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.iterations.append(self.passed()))
+
+    def start(self) -> None:
+        """Sets the clock to zero."""
+        self.since = time.perf_counter()
+
+    def passed(self) -> float:
+        """Returns the seconds since then."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - self.since
+
+
+def summarize(measured: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns a row for each schedule and precision: medians over all timed iterations of all rounds."""
+    rows = []
+    for (schedule, precision), rounds in measured.items():
+        seconds = statistics.median(value for one in rounds for value in one["seconds"])
+        wait = statistics.median(value for one in rounds for value in one["waits"])
+        rows.append(
+            {
+                "schedule": schedule,
+                "precision": precision,
+                "seconds_per_iteration": round(seconds, 4),
+                "gmac_per_slice": round(rounds[0]["gmac_per_slice"], 1),
+                "peak_gib": round(max(one["peak_gib"] for one in rounds), 2),
+                "data_seconds": round(wait, 4),
+                "data_percent": round(100 * wait / (seconds + wait), 1),
+            }
+        )
+    naive = {row["precision"]: row["seconds_per_iteration"] for row in rows if row["schedule"] == "naive"}
+    full = {row["schedule"]: row["seconds_per_iteration"] for row in rows if row["precision"] == "fp32"}
+    for row in rows:
+        row["of_naive"] = _ratio(row["seconds_per_iteration"], naive.get(row["precision"]))
+        row["of_fp32"] = _ratio(row["seconds_per_iteration"], full.get(row["schedule"]))
+    return rows
+
+
+def _ratio(seconds: float, other: float | None) -> float | None:
+    return None if other is None else round(seconds / other, 2)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the rows as a table of a document."""
+    head = "| schedule | precision | G MAC a slice | seconds | of naive | of fp32 | peak (GiB) | data wait (%) |"
+    lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|"]
+    columns = ("schedule", "precision", "gmac_per_slice", "seconds_per_iteration", "of_naive", "of_fp32", "peak_gib")
+    for row in rows:
+        cells = ["" if row[name] is None else str(row[name]) for name in (*columns, "data_percent")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def replace_table(document: Path, setting: str, table: str) -> None:
+    """Replaces what stands between the two comments of a setting in a document.
+
+    Raises:
+        InputError: when the document has no such place.
+    """
+    begin, end = f"<!-- benchmark_training {setting} -->\n", "\n<!-- end -->"
+    text = document.read_text(encoding="utf-8")
+    if begin not in text:
+        raise InputError(
+            f"{document}: it has no line {begin.strip()}: add it, and {end.strip()}, where the table goes."
+        )
+    before, rest = text.split(begin)
+    write_text(document, f"{before}{begin}{table}{rest[rest.index(end) :]}")
+
+
+def main(
+    width: float = 1,
+    size: int = 256,
+    batch: int = 1,
+    iterations: int = 3,
+    rounds: int = 1,
+    schedules: Sequence[str] = SCHEDULES,
+    precisions: Sequence[str] = ("fp32", "bf16"),
+    json: str | None = None,
+    document: str | None = None,
+    **unknown: object,
+) -> None:
+    """Prints the table.
+
+    Args:
+        width: of all networks; 1 is the paper's.
+        size: rows and columns of a slice, a multiple of 8.
+        batch: slices of each domain in an iteration.
+        iterations: timed iterations of a row in a round; one more goes before them.
+        rounds: how often all rows take their turn.
+        schedules: any of naive, sequential, simultaneous.
+        precisions: any of fp32, bf16 and, on a GPU, fp16.
+        json: a file for the rows.
+        document: a document whose table of this setting is replaced.
+        **unknown: refused.
+    """
+    refuse_unknown_options(unknown)
+    chosen_schedules = _choose("schedules", schedules, SCHEDULES)
+    chosen_precisions = _choose("precisions", precisions, tuple(PRECISIONS))
+    measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for _ in range(rounds):
+        for precision in chosen_precisions:
+            for schedule in chosen_schedules:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                    arguments = (schedule, PRECISIONS[precision], width, size, batch, iterations)
+                    row = process.submit(measure, *arguments).result()
+                measured.setdefault((schedule, precision), []).append(row)
+    rows = summarize(measured)
+    setting = f"width={width:g} size={size} batch={batch}"
+    show(rows, setting)
+    if json:
+        machine = {"processor": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()}
+        content = {"setting": {"width": width, "size": size, "batch": batch}, "threads": torch.get_num_threads()}
+        write_json(Path(json), {**machine, **content, "rows": rows})
+    if document:
+        replace_table(Path(document), setting, markdown(rows))
+
+
+def _choose(option: str, given: Sequence[str] | str, choices: Sequence[str]) -> list[str]:
+    """Returns what was chosen, in the order of the choices; python-fire hands over one word or several."""
+    chosen = given.split(",") if isinstance(given, str) else list(given)
+    unknown = [name for name in chosen if name not in choices]
+    if unknown or not chosen:
+        raise InputError(
+            f"--{option} names {', '.join(map(str, unknown)) or 'nothing'}: choose of {', '.join(choices)}."
+        )
+    return [name for name in choices if name in chosen]
+
+
+def show(rows: Sequence[dict[str, Any]], setting: str) -> None:
+    """Prints the rows."""
+    table = Table(title=f"{setting}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "))
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    try:
+        fire.Fire(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
