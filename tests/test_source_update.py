@@ -78,7 +78,10 @@ def test_iterations_follow_the_restated_loss_and_move_all_of_e_and_c() -> None:
 
 def test_the_output_is_plain_tensors_without_gradient() -> None:
     _, outputs = train(build_segmenter(), [draw_batch()])
-    assert set(outputs[0]) == {"loss", "segmenter_loss", "segmentation", "pred"}
+    assert set(outputs[0]) == {
+        *("loss", "segmentation", "pred"),
+        *("segmenter_loss", "segmenter_gradient_norm", "segmenter_learning_rate"),
+    }
     assert all(type(key) is str for key in outputs[0])
     for value in outputs[0].values():
         assert type(value) is torch.Tensor

@@ -132,11 +132,12 @@ def test_weights_stay_in_use_where_new_ones_are_not_wanted_or_diverged(tmp_path:
     assert not (tmp_path / "earlier").exists()
 
 
-def test_the_servers_training_config_lacks_no_property(tmp_path: Path, target: Path) -> None:
+def test_the_servers_training_config_lacks_no_property_and_takes_the_name_of_a_device(tmp_path: Path, target: Path) -> None:
     for part in ("models", "sifa"):
         shutil.copytree(BUNDLE / part, tmp_path / "bundle" / part)
     overrides: dict[str, Any] = {
         "bundle_root": str(tmp_path / "bundle"),
+        "device": "cpu",  # a name, as the server hands it over
         "displayable_configs": {"target_dir": str(target), "install_weights": False},
         "train#dataset#data": [study(tmp_path, "mr_1", mr())],
     }
@@ -144,6 +145,7 @@ def test_the_servers_training_config_lacks_no_property(tmp_path: Path, target: P
     workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
     workflow.initialize()
     assert workflow.check_properties() == []
+    workflow.parser.get_parsed_content("train#trainer")
     assert not (tmp_path / "bundle" / "output").exists()
 
 

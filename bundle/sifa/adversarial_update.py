@@ -94,8 +94,8 @@ class AdversarialUpdate:
         self.decoder = forward(networks.source_decoder)
         self.target_discriminator = forward(networks.target_discriminator)
         self.source_discriminator = forward(networks.source_discriminator)
-        judge = networks.prediction_discriminator
-        self.prediction_discriminator = None if judge is None else forward(judge)
+        discriminator = networks.prediction_discriminator
+        self.prediction_discriminator = None if discriminator is None else forward(discriminator)
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one iteration.
@@ -109,13 +109,14 @@ class AdversarialUpdate:
             without gradient.
         """
         state: Any = engine.state
-        batch = Batch(*(batchdata[key].to(state.device) for key in ("source_image", "source_label", "target_image")))
+        keys = ("source_image", "source_label", "target_image")
+        batch = Batch(*(batchdata[key].to(state.device, non_blocking=True) for key in keys))
         for network in self.networks.by_name().values():
             network.train()
         output = {str(key): value.detach() for key, value in self._update_all(batch, state.epoch).items()}
         self.precision.end_iteration()
         scalars = {key: value for key, value in output.items() if value.ndim == 0}
-        state.output = {**output, **mean_over_processes(scalars)}
+        state.output = {**output, **mean_over_processes(scalars, state.device)}
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
@@ -275,10 +276,11 @@ class AdversarialUpdate:
         self, fake_logits: torch.Tensor, target_logits: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """D_p: C(E(G_t(x_s))) is 1, C(E(x_t)) is 0; raw logits, as the authors feed it."""
-        judge = self.prediction_discriminator
-        if judge is None:
+        discriminator = self.prediction_discriminator
+        if discriminator is None:
             return {}
-        return self._descend("prediction_discriminator", losses.discriminate(judge(fake_logits), judge(target_logits)))
+        loss = losses.discriminate(discriminator(fake_logits), discriminator(target_logits))
+        return self._descend("prediction_discriminator", loss)
 
 
 def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:

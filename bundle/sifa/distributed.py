@@ -34,17 +34,20 @@ def join_processes(device: torch.device, timeout: float) -> None:
         timeout: hours to wait for the others, when joining and later.
 
     Raises:
-        InputError: when torchrun did not start this process.
+        InputError: when torchrun did not start this process, or there is no GPU for it.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         raise InputError(
             "multi_gpu_train.yaml is for several processes: start it with torchrun --nproc_per_node N -m monai.bundle "
             "run training ..., or leave that overlay out."
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(hours=timeout))
+    if device.type == "cpu":
+        distributed.init_process_group("gloo", timeout=timedelta(hours=timeout))
+        return
+    if device.index >= torch.cuda.device_count():
+        raise InputError(f"{device}: there are {torch.cuda.device_count()} GPUs here: lower --nproc_per_node to that.")
+    torch.cuda.set_device(device)
+    distributed.init_process_group("nccl", timeout=timedelta(hours=timeout), device_id=device)
 
 
 def world_size() -> int:
@@ -97,23 +100,33 @@ def average_gradients(gradients: Iterable[torch.Tensor]) -> None:
         part.copy_(mean.view_as(part))
 
 
-def mean_over_processes(scalars: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns scalars as their means over all processes, so that every process reads, and judges, the same ones."""
+def mean_over_processes(scalars: Mapping[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
+    """Returns scalars as their means over all processes, so that every process reads, and judges, the same ones.
+
+    Args:
+        scalars: the same names on every process; on any device.
+        device: that the processes talk by.
+    """
     if world_size() == 1:
         return dict(scalars)
-    together = torch.stack([value.detach().double() for value in scalars.values()])
+    together = torch.stack([value.detach().to(device, torch.float64) for value in scalars.values()])
     distributed.all_reduce(together)
     means = together / world_size()
     return {name: mean.to(value.dtype) for (name, value), mean in zip(scalars.items(), means, strict=True)}
 
 
-def any_process(flag: bool, device: torch.device | str = "cpu") -> bool:
-    """Tells whether `flag` is set on at least one process."""
+def highest(value: int, device: torch.device | str) -> int:
+    """Returns the highest `value` of all processes, which talk by `device`."""
     if world_size() == 1:
-        return flag
-    shared = torch.tensor(float(flag), device=device)
+        return value
+    shared = torch.tensor(value, device=device)
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
-    return bool(shared.item())
+    return int(shared.item())
+
+
+def any_process(flag: bool, device: torch.device | str) -> bool:
+    """Tells whether `flag` is set on at least one process; they talk by `device`."""
+    return bool(highest(int(flag), device))
 
 
 class _Sum(torch.autograd.Function):

@@ -33,8 +33,8 @@ class ImagePool:
         return torch.stack([self._exchange(image) for image in images])
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the images kept and the state of the random numbers."""
-        return {"images": list(self.images), "random": self.generator.get_state()}
+        """Returns the images kept, on the CPU, and the state of the random numbers."""
+        return {"images": [image.cpu() for image in self.images], "random": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up again what `state_dict` returned."""

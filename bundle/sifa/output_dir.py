@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from sifa.atomic import temporary_beside
 from sifa.errors import InputError
 
 
 def require_writable(folder: str | Path) -> None:
-    """Makes `folder` where it is missing and writes a file to it, which is removed.
+    """Makes `folder` where it is missing and writes to a file in it that has no name.
 
     Raises:
         InputError: when that fails.
     """
-    probe = Path(folder) / "probe"
     try:
-        with temporary_beside(probe) as temporary:
-            temporary.write_bytes(bytes(4096))
-        probe.unlink()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(4096))
     except OSError as error:
         raise InputError(
             f"{folder}: training cannot write there ({error.strerror or error}): make room or give another folder."

@@ -105,7 +105,7 @@ def _times(sizes: Iterable[int]) -> str:
 def _code(git: Mapping[str, Any] | None) -> str:
     if git is None:
         return "not in a git checkout"
-    return f"{git['revision']}{', modified' if git['modified'] else ''}"
+    return f"{git['revision'][:12]}{', modified' if git['modified'] else ''}"
 
 
 def _sessions(sessions: Sequence[Mapping[str, Any]]) -> str:
@@ -119,7 +119,7 @@ def _sessions(sessions: Sequence[Mapping[str, Any]]) -> str:
             session["last_iteration"] or "interrupted",
             "" if session["seconds"] is None else f"{session['seconds']:.0f}",
             session["versions"]["sifa"],
-            _code(session["git"])[:12],
+            _code(session["git"]),
         )
         for session in sessions
     ]

@@ -15,7 +15,7 @@ EPOCH, ITERATION = "epoch", "iteration"  # the first two columns
 
 
 def append_row(path: Path, cells: Iterable[object]) -> None:
-    """Appends a row, which is on disk when this returns. No cell holds a comma, a quote or a line break."""
+    """Appends a row, which the system has when this returns. No cell holds a comma, a quote or a line break."""
     with open(path, "a", encoding="utf-8", newline="") as stream:
         stream.write(_line(cells))
 

@@ -50,7 +50,8 @@ class SimultaneousUpdate(AdversarialUpdate):
             module: self.loss_weights.total(module, {term: terms[term] for term in column if term in terms}, epoch)
             for module, column in COLUMNS.items()
         }
-        totals |= self._discriminator_losses(batch, made)
+        judged = self._discriminator_losses(batch, made)
+        totals |= judged
 
         for name in totals:
             self.optimizers[name].zero_grad()
@@ -58,8 +59,8 @@ class SimultaneousUpdate(AdversarialUpdate):
         self._pull_back("target_generator", before, epoch)
         self._pull_back("segmenter", before, epoch, made.translated, at_cut)
         self._pull_back("source_decoder", before, epoch, made.translated, at_cut)
-        for name in totals.keys() - COLUMNS.keys():
-            self._scaled(totals[name]).backward(inputs=parameters_of(self.optimizers[name]), retain_graph=True)
+        for name, loss in judged.items():
+            self._scaled(loss).backward(inputs=parameters_of(self.optimizers[name]), retain_graph=True)
 
         output = by_name(terms)
         for name in UPDATES:
@@ -85,7 +86,7 @@ class SimultaneousUpdate(AdversarialUpdate):
         translated = self.decoder(target_latent, batch.target_image)
         fake_source = translated.detach().requires_grad_()
         target_logits = self.classifier(target_latent)
-        judge = self.prediction_discriminator
+        discriminator = self.prediction_discriminator
         return Forward(
             fake_target=fake_target,
             translated=translated,
@@ -96,7 +97,7 @@ class SimultaneousUpdate(AdversarialUpdate):
             target_logits=target_logits,
             target_scores=self.target_discriminator(fake_target),
             source_scores=self.source_discriminator(fake_source),
-            prediction_scores=None if judge is None else judge(target_logits),
+            prediction_scores=None if discriminator is None else discriminator(target_logits),
         )
 
     def _terms_before_cut(self, batch: Batch, made: Forward) -> Terms:

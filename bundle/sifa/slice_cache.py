@@ -103,10 +103,10 @@ class SliceCache:
     Args:
         cache_dir: the folder; it is made when it is needed.
         cache_key: all that slices depend on beside the files, such as the fingerprint: plain types, or objects such as
-            transforms, which count by their classes and attributes, functions by their code.
+            transforms, which count by their classes and attributes.
 
     Raises:
-        InputError: when `cache_key` is None.
+        InputError: when `cache_key` is None or holds a function.
     """
 
     def __init__(self, cache_dir: str | Path, cache_key: Any) -> None:
@@ -222,13 +222,11 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
-    if hasattr(value, "__code__"):  # a function; the names of lambdas are all the same
-        return [
-            value.__qualname__,
-            value.__code__.co_code.hex(),
-            value.__code__.co_names,
-            str(value.__code__.co_consts),
-        ]
+    if hasattr(value, "__code__"):
+        raise InputError(
+            f"cache_key: {value.__qualname__} is a function, of which a cache cannot tell what it depends on: use a "
+            "transform's class, or leave out cache_dir."
+        )
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, np.random.RandomState):  # nothing that is prepared once depends on it

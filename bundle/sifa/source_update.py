@@ -44,13 +44,13 @@ class SourceUpdate:
         """Runs one iteration on `source_image` (B, C, H, W) and `source_label` (B, 1, H, W)."""
         state: Any = engine.state
         self.segmenter.train()
-        logits = self.forward(batchdata["source_image"].to(state.device))
-        loss = self.segmentation_loss(logits, batchdata["source_label"].to(state.device))
+        logits = self.forward(batchdata["source_image"].to(state.device, non_blocking=True))
+        loss = self.segmentation_loss(logits, batchdata["source_label"].to(state.device, non_blocking=True))
         report = self.precision.descend("segmenter", self.optimizer, loss)
         self.precision.end_iteration()
         scalars = {str(SIFAKeys.LOSS): loss, str(LossTerms.SEGMENTATION): loss, **report}
         state.output = {
-            **mean_over_processes({name: value.detach() for name, value in scalars.items()}),
+            **mean_over_processes({name: value.detach() for name, value in scalars.items()}, state.device),
             str(SIFAKeys.PRED): logits.detach(),
         }
         engine.fire_event(IterationEvents.MODEL_COMPLETED)

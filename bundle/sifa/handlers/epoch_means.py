@@ -12,7 +12,8 @@ from sifa.handlers.engine_output import scalars
 class EpochMeans:
     """Puts the mean of every scalar of an iteration's output over the epoch into `engine.state.metrics`.
 
-    Trackers such as MONAI's `MLFlowHandler` log what is there at the end of an epoch, so attach this one before them.
+    Of an epoch that a training went on within, the mean is over the rest. Trackers such as MONAI's `MLFlowHandler` log
+    what is there at the end of an epoch, so attach this one before them.
     """
 
     def __init__(self) -> None:

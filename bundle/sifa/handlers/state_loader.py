@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ignite.engine import Engine, Events
 
-from sifa.distributed import is_main_process
+from sifa.distributed import highest, is_main_process
+from sifa.errors import InputError
 from sifa.training_state import NAME, TrainingState, restore_random_numbers
 
 logger = logging.getLogger(__name__)
@@ -30,28 +33,43 @@ class StateLoader:
         self.output_dir = Path(output_dir)
 
     def attach(self, engine: Engine) -> None:
-        """Restores once, when `engine` starts."""
-        engine.add_event_handler(Events.STARTED, self.begin if self.path is None else self.restore)
+        """Looks for the state once, when `engine` starts."""
+        engine.add_event_handler(Events.STARTED, self.start)
 
-    def begin(self, engine: Engine) -> None:
-        """Sets an earlier run's last state aside."""
+    def start(self, engine: Engine) -> None:
+        """Restores the state, or sets that of an earlier run aside.
+
+        Raises:
+            InputError: when the state is not of this run, or processes that train together found different ones.
+        """
+        state: Any = engine.state
+        saved = None if self.path is None else self.state.read(self.path)
+        iteration = 0 if saved is None else saved["iteration"]
+        latest, earliest = highest(iteration, state.device), -highest(-iteration, state.device)
+        if latest != earliest:
+            raise InputError(
+                f"--resume: one process found a state after iteration {earliest}, another after {latest}: put "
+                f"{self.output_dir} on a file system that all of them share."
+            )
         last = self.output_dir / NAME
-        if is_main_process() and last.is_file():
+        if is_main_process() and last.is_file() and (self.path is None or self.path.resolve() != last.resolve()):
             aside = last.with_name(f"{last.stem}_earlier{last.suffix}")
             last.replace(aside)
-            logger.warning("a new run; the state of an earlier one in this folder is now %s", aside)
+            logger.warning("the state of an earlier run in this folder is now %s", aside)
+        if saved is not None:
+            self._restore(engine, saved)
 
-    def restore(self, engine: Engine) -> None:
+    def _restore(self, engine: Engine, saved: Mapping[str, Any]) -> None:
         """Restores all but the random numbers, which come back when nothing draws any more before the next batch."""
-        assert self.path is not None
         length = engine.state.epoch_length
         assert length is not None
-        saved = self.state.read(self.path)
         self.state.restore(saved, length)
         engine.state.iteration = saved["iteration"]
         engine.state.epoch = saved["iteration"] // length
-        in_an_epoch = saved["iteration"] % length > 0  # then the loader, which draws a seed, had been started before
-        moment = Events.GET_BATCH_STARTED if in_an_epoch else Events.EPOCH_STARTED
+        # A loader draws a seed when it starts: in each epoch, or once if its workers stay. Had it, before this state?
+        in_an_epoch = saved["iteration"] % length > 0
+        had_drawn = in_an_epoch or getattr(engine.state.dataloader, "persistent_workers", False)
+        moment = Events.GET_BATCH_STARTED if had_drawn else Events.EPOCH_STARTED
 
         def put_back() -> None:
             restore_random_numbers(saved)

@@ -12,7 +12,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from sifa.distributed import any_process, is_main_process, wait_for_all
-from sifa.errors import Interrupted
+from sifa.errors import InputError, Interrupted
 from sifa.training_state import NAME, TrainingState, write_state
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,14 @@ class StateSaver:
         state: of this run.
         output_dir: the run's folder.
         interval: iterations between two states.
+
+    Raises:
+        InputError: when the interval is less than 1.
     """
 
     def __init__(self, state: TrainingState, output_dir: str | Path, interval: int) -> None:
+        if interval < 1:
+            raise InputError(f"checkpoint_interval is {interval}: give a number of iterations from 1.")
         self.state = state
         self.path = Path(output_dir) / NAME
         self.interval = interval
@@ -45,6 +50,7 @@ class StateSaver:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.within_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.after_epoch)
         engine.add_event_handler(Events.COMPLETED, self.stop_listening)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def listen(self, engine: Engine) -> None:
         """Takes the signals over; a thread that is not the main one cannot."""
@@ -56,6 +62,11 @@ class StateSaver:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+    def fail(self, engine: Engine, error: BaseException) -> None:
+        """Gives the signals back when something else ends the training, and lets it."""
+        self.stop_listening()
+        raise error
 
     def within_epoch(self, engine: Engine) -> None:
         """Writes when it is time or a signal has come; an epoch's last iteration waits for the end of the epoch."""

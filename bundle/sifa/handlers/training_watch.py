@@ -96,8 +96,8 @@ class TrainingWatch:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self._act(
                 self.on_nan,
-                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has lost its way: lower the "
-                "learning rates or set precision to float32, and go on from the last state with --resume auto.",
+                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has lost its way: start "
+                "anew with lower learning rates, or with precision float32 where it is another.",
             )
 
     def _judge_steps(self, norms: Mapping[str, float], when: str) -> None:

@@ -50,6 +50,6 @@ def with_synchronized_batch_norm(segmenter: Segmenter, device: torch.device | st
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
                 replacement = SynchronizedBatchNorm2d(layer.num_features, layer.eps, layer.momentum)
-                replacement.load_state_dict(layer.state_dict())
-                setattr(module, name, replacement)
+                replacement.to(layer.weight).load_state_dict(layer.state_dict())
+                setattr(module, name, replacement.train(layer.training))
     return segmenter
