@@ -165,6 +165,8 @@ Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
 <h2>Dice of the CT test scans (%)</h2><table><tr>{head}</tr>{rows}</table>
 <h2>SIFA</h2><img src="panels_sifa.png" alt="MR, fake CT, CT, fake MR, prediction, truth with SIFA">
 <h2>Source-only</h2><img src="panels_source_only.png" alt="MR, CT, prediction, truth without adaptation">
+<h2>Training</h2><p>Curves, pictures and settings: <a href="models/sifa/report.html">SIFA</a>,
+<a href="models/source_only/report.html">source-only</a>.</p>
 <h2>Masks</h2><p>Written by <code>run inference</code> over <code>scans/</code>:</p><ul>{items}</ul>
 </body></html>
 """

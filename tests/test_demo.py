@@ -34,6 +34,9 @@ def test_the_demo_segments_the_folder_of_test_scans_and_draws_them(demo: Path) -
     for picture in ("panels_sifa.png", "panels_source_only.png"):
         assert picture in report
         assert (demo / picture).read_bytes().startswith(b"\x89PNG")
+    for method in ("source_only", "sifa"):
+        assert f"models/{method}/report.html" in report
+        assert (demo / "models" / method / "report.html").is_file()
 
 
 def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
