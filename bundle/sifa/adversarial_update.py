@@ -105,8 +105,9 @@ class AdversarialUpdate:
             batchdata: `source_image` and `target_image` (B, C, H, W) in [-1, 1], `source_label` (B, 1, H, W).
 
         Returns:
-            The images of the iteration by `SIFAKeys`, every loss term, and `<module>_loss` for each update; all
-            without gradient.
+            The images of the iteration by `SIFAKeys`, every loss term, w_p, and for each update `<module>_loss`,
+            `<module>_gradient_norm` and `<module>_learning_rate`; all without gradient, scalars as means over the
+            processes that train together.
         """
         state: Any = engine.state
         keys = ("source_image", "source_label", "target_image")

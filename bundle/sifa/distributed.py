@@ -9,6 +9,7 @@ gradients of its own networks only, and E and C are called apart.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -41,13 +42,15 @@ def join_processes(device: torch.device, timeout: float) -> None:
             "multi_gpu_train.yaml is for several processes: start it with torchrun --nproc_per_node N -m monai.bundle "
             "run training ..., or leave that overlay out."
         )
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise InputError(f"{device}: there are {torch.cuda.device_count()} GPUs here: lower --nproc_per_node to that.")
+    hook = sys.excepthook
     if device.type == "cpu":
         distributed.init_process_group("gloo", timeout=timedelta(hours=timeout))
-        return
-    if device.index >= torch.cuda.device_count():
-        raise InputError(f"{device}: there are {torch.cuda.device_count()} GPUs here: lower --nproc_per_node to that.")
-    torch.cuda.set_device(device)
-    distributed.init_process_group("nccl", timeout=timedelta(hours=timeout), device_id=device)
+    else:
+        torch.cuda.set_device(device)
+        distributed.init_process_group("nccl", timeout=timedelta(hours=timeout), device_id=device)
+    sys.excepthook = hook  # torch's, set by now, loses what a hook says that ends with an exit status, as ours does
 
 
 def world_size() -> int:

@@ -124,7 +124,7 @@ def start_worker(worker_id: int) -> None:
     """`worker_init_fn` of a loader: seeds random transforms, and leaves it to the main process to end the worker.
 
     SIGTERM and Ctrl-C often reach all processes at once, and training then completes an iteration, for which it needs
-    its workers.
+    its workers. A loader of such workers must not have `persistent_workers`: those are ended by SIGTERM, at exit.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
