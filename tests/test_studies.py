@@ -132,7 +132,7 @@ def test_weights_stay_in_use_where_new_ones_are_not_wanted_or_diverged(tmp_path:
     assert not (tmp_path / "earlier").exists()
 
 
-def test_the_servers_training_config_lacks_no_property_and_takes_the_name_of_a_device(tmp_path: Path, target: Path) -> None:
+def test_the_servers_training_config_lacks_no_property_and_takes_a_device_by_name(tmp_path: Path, target: Path) -> None:
     for part in ("models", "sifa"):
         shutil.copytree(BUNDLE / part, tmp_path / "bundle" / part)
     overrides: dict[str, Any] = {
