@@ -123,7 +123,7 @@ def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -
 
 
 def measure(schedule: str, precision: str, width: float, size: int, batch: int, iterations: int) -> dict[str, Any]:
-    """Runs one row in this process: an iteration that counts, one that warms up, then those that are timed."""
+    """Runs one row in this process: an iteration that counts and warms up, then those that are timed."""
     torch.manual_seed(0)
     overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
     parser = ConfigParser()
@@ -145,13 +145,13 @@ def measure(schedule: str, precision: str, width: float, size: int, batch: int, 
         run(1, timed=False)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    seconds, waits = run(1 + iterations, timed=True)
+    seconds, waits = run(iterations, timed=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     return {
-        "seconds": seconds[1:],
-        "waits": waits[1:],
+        "seconds": seconds,
+        "waits": waits,
         "gmac_per_slice": counter.get_total_flops() / 2 / batch / 1e9,
         "peak_gib": peak / GIB,
     }
@@ -258,7 +258,7 @@ def main(
         width: of all networks; 1 is the paper's.
         size: rows and columns of a slice, a multiple of 8.
         batch: slices of each domain in an iteration.
-        iterations: timed iterations of a row in a round; one more goes before them.
+        iterations: timed iterations of a row in a round; one more, which is counted, goes before them.
         rounds: how often all rows take their turn.
         schedules: any of naive, sequential, simultaneous.
         precisions: any of fp32, bf16 and, on a GPU, fp16.
