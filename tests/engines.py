@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,3 +39,8 @@ def slices(names: Sequence[str], height: int = 16, width: int = 16) -> dict[str,
 def scripted(values: dict[str, Sequence[float]]) -> Callable[[Engine, Any], dict[str, torch.Tensor]]:
     """Returns a step whose scalars take these values, one an iteration."""
     return lambda engine, batch: {name: torch.tensor(row[engine.state.iteration - 1]) for name, row in values.items()}
+
+
+def wait_for_another_second() -> None:
+    """Lets a session begin in another second than the one before it, by which TensorBoard orders their event files."""
+    time.sleep(1 - time.time() % 1 + 0.01)
