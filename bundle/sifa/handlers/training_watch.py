@@ -97,7 +97,7 @@ class TrainingWatch:
             self._act(
                 self.on_nan,
                 f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has lost its way: start "
-                "anew with lower learning rates, or with precision float32 where it is another.",
+                "anew with lower learning rates or with precision float32.",
             )
 
     def _judge_steps(self, norms: Mapping[str, float], when: str) -> None:
