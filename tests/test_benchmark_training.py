@@ -83,7 +83,7 @@ def test_the_naive_schedule_differs_in_nothing_but_the_moment_at_which_fakes_for
 def test_the_table_of_a_setting_is_replaced_in_a_document_and_nothing_else(tmp_path: Path) -> None:
     document = tmp_path / "training.md"
     begin, end = "<!-- benchmark_training width=0.0625 size=32 batch=1 -->", "<!-- end -->"
-    document.write_text(f"before\n{begin}\nold\n{end}\nbetween\n{begin[:-5]}2 -->\nkept\n{end}\n", encoding="utf-8")
+    document.write_text(f"before\n{begin}\n{end}\nbetween\n{begin[:-5]}2 -->\nkept\n{end}\n", encoding="utf-8")
     only = ("--schedules", "simultaneous", "--precisions", "fp32", "--document", str(document))
     run_script("benchmark_training.py", *TINY, *only)
     lines = document.read_text(encoding="utf-8").splitlines()
