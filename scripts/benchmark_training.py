@@ -233,9 +233,7 @@ def replace_table(document: Path, setting: str, table: str) -> None:
     begin, end = f"<!-- benchmark_training {setting} -->\n", "<!-- end -->"
     text = document.read_text(encoding="utf-8")
     if begin not in text:
-        raise InputError(
-            f"{document}: it has no line {begin.strip()}: add it, and {end}, where the table goes."
-        )
+        raise InputError(f"{document}: it has no line {begin.strip()}: add it, and {end}, where the table goes.")
     before, rest = text.split(begin)
     write_text(document, f"{before}{begin}{table}\n{rest[rest.index(end) :]}")
 
