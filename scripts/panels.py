@@ -61,7 +61,8 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
         sample: `source_image` and `target_image`, (1, H, W) in [-1, 1].
 
     Returns:
-        `fake_target`, `fake_source` (H, W) in [-1, 1] where generators were trained, and `pred` (H, W), class indices.
+        `fake_target`, `fake_source`, `reconstructed_source` and `reconstructed_target` (H, W) in [-1, 1] where
+        generators were trained, and `pred` (H, W), class indices.
     """
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
@@ -72,10 +73,14 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     decoder = parser.get_parsed_content("source_decoder")
     with_weights(generator, model_dir / "generators" / "target_generator.pt")
     with_weights(decoder, model_dir / "generators" / "source_decoder.pt")
-    latent = segmenter.encoder(target)
-    result["fake_target"] = generator(sample["source_image"][None])[0, 0].numpy()
-    result["fake_source"] = decoder(latent, target)[0, 0].numpy()
-    return result
+    fake_target, fake_source = generator(sample["source_image"][None]), decoder(segmenter.encoder(target), target)
+    images = {
+        "fake_target": fake_target,
+        "fake_source": fake_source,
+        "reconstructed_source": decoder(segmenter.encoder(fake_target), fake_target),
+        "reconstructed_target": generator(fake_source),
+    }
+    return result | {name: image[0, 0].numpy() for name, image in images.items()}
 
 
 def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:
@@ -94,7 +99,8 @@ def draw(rows: Sequence[Mapping[str, np.ndarray]], labels: Mapping[str, str], he
     """Draws one row of pictures for each item; masks lie over the target image.
 
     Args:
-        rows: for each heading's key an image (H, W) in [-1, 1], or class indices for `pred` and `target_label`.
+        rows: for each heading's key an image (H, W) in [-1, 1], or class indices for `target_label` and every key that
+            begins with `pred`.
         labels: `{"0": "background", "1": ...}`.
         headings: key to column title, in order.
     """
@@ -106,8 +112,9 @@ def draw(rows: Sequence[Mapping[str, np.ndarray]], labels: Mapping[str, str], he
             _draw_one(ax, row, key)
     for ax, key in zip(grid[0], columns, strict=True):
         ax.set_title(headings[key], fontsize=10)
-    patches = [Patch(color=_color(int(value)), label=name) for value, name in labels.items() if value != "0"]
-    figure.legend(handles=patches, loc="lower center", ncols=4, fontsize=8, frameon=False)
+    if any(_is_mask(key) for key in columns):
+        patches = [Patch(color=_color(int(value)), label=name) for value, name in labels.items() if value != "0"]
+        figure.legend(handles=patches, loc="lower center", ncols=4, fontsize=8, frameon=False)
     figure.tight_layout(pad=0.3, rect=(0, 0.5 / (2 * len(rows) + 0.5), 1, 1))
     return figure
 
@@ -116,11 +123,14 @@ def _color(value: int) -> str:
     return COLORS[(value - 1) % len(COLORS)]
 
 
+def _is_mask(key: str) -> bool:
+    return key == "target_label" or key.startswith("pred")
+
+
 def _draw_one(ax: Axes, row: Mapping[str, np.ndarray], key: str) -> None:
-    masks = ("pred", "target_label")
-    ax.imshow(row["target_image"] if key in masks else row[key], cmap="gray", vmin=-1, vmax=1)
-    if key in masks:
-        highest = max(int(row[name].max()) for name in masks if name in row)
+    ax.imshow(row["target_image"] if _is_mask(key) else row[key], cmap="gray", vmin=-1, vmax=1)
+    if _is_mask(key):
+        highest = max(int(row[name].max()) for name in row if _is_mask(name))
         colors = ListedColormap([_color(value) for value in range(1, highest + 1)] or ["black"])
         ax.imshow(np.ma.masked_equal(row[key], 0), cmap=colors, vmin=1, vmax=max(highest, 2), alpha=0.55)
     ax.axis("off")

@@ -1,0 +1,246 @@
+"""Compares methods over data sets and seeds: trains, measures, writes tables and pictures.
+
+    python scripts/benchmark.py OUTPUT --seeds 0,1,2 [--abdomen DIR] [--datasets phantom] [--groups methods]
+        [--methods source_only,recommended] [--jobs 2] [--document FILE]
+
+What there is to choose of stands in benchmark.yaml. A cell is one method on one data set with one seed: a training and
+its `evaluating`, in OUTPUT/cells/<data set>-<method>-<seed>-<hash of all that the result depends on>. A cell that is
+complete is not run again and an interrupted one goes on, so the same command serves every start. Writes
+
+    OUTPUT/results.json, results.csv   per method: Dice, surface distance, share of the gap recovered, minutes
+    OUTPUT/figures/                    the paper's Figures 3, 4 and 5: <data set>_translation.png, _methods.png, ...
+
+The share of the gap is (method - source-only) / (supervised - source-only) of mean Dice. Minutes are those of the
+training, of an interrupted one the sum, with those of the model that it starts from. `--document` replaces the tables
+between `<!-- benchmark <data set> <group> -->` and `<!-- end -->` in a Markdown file. The exit status is 1 when a cell
+failed, which leaves the others alone, and 2 when an option is wrong.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import fire
+import yaml
+from rich.console import Console
+
+SCRIPTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
+
+from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell  # noqa: E402
+from benchmark_plan import plan_cells, plan_data  # noqa: E402
+from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table  # noqa: E402
+from sifa.atomic import write_json, write_text  # noqa: E402
+from sifa.errors import INTERRUPTED, InputError  # noqa: E402
+from sifa.prepare import refuse_unknown_options  # noqa: E402
+
+console = Console(width=max(Console().width, 160), soft_wrap=True)  # the tables need so much
+
+
+def run_cells(cells: Sequence[Cell], jobs: int, processes: Processes) -> dict[str, str]:
+    """Runs what is not complete, with a line for each cell, and returns the failed ones with the reason."""
+    failed = generate(cells, processes)
+    futures: dict[Path, Future[dict[str, Any]]] = {}
+
+    def finish(cell: Cell) -> dict[str, Any]:
+        if cell.after and cell.after.folder in futures:  # begun before this one
+            futures[cell.after.folder].result()
+        return run_cell(cell, processes)
+
+    waiting = [cell for cell in cells if not cell.result.is_file() and cell.name not in failed]
+    done = len(cells) - len(waiting) - len(failed)
+    console.print(f"{len(cells)} cells: {done} complete, {len(waiting)} to run, {jobs} at a time.")
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for cell in waiting:
+                futures[cell.folder] = pool.submit(finish, cell)
+            names = {future: cell.name for cell in waiting for future in [futures[cell.folder]]}
+            for count, future in enumerate(as_completed(names), done + 1):
+                line = f"[{count}/{len(cells)}] {names[future]}: "
+                try:
+                    result = future.result()
+                except Exception as error:  # whatever it is, the other cells go on
+                    failed[names[future]] = str(error)
+                    console.print(f"{line}failed, {error}", markup=False)
+                else:
+                    dice, minutes = as_text(result["metrics"]["mean_dice"]), result["training_seconds"] / 60
+                    console.print(f"{line}mean Dice {dice} %, {minutes:.1f} min", markup=False)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.stop()  # else the pool would wait for them
+            raise
+    return failed
+
+
+def generate(cells: Sequence[Cell], processes: Processes) -> dict[str, str]:
+    """Makes the data that are not there yet, and returns the cells for which that failed with the reason."""
+    failed = {}
+    missing = {cell.data.folder: cell.data for cell in cells if not cell.data.is_there}
+    for folder, data in missing.items():
+        console.print(f"generating {data.name}, seed {data.seed}")
+        try:
+            processes.run(data.generate, folder.with_suffix(".log"))
+        except CommandError as error:
+            failed.update({cell.name: f"no data, {error}" for cell in cells if cell.data.folder == folder})
+    return failed
+
+
+def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
+    """Returns the content of results.json, from the complete cells."""
+    lower, upper = declaration["lower"], declaration["upper"]
+    content: dict[str, Any] = {"datasets": {}, "figures": declaration["figures"]}
+    for dataset in dict.fromkeys(cell.data.name for cell in cells):
+        own = [cell for cell in cells if cell.data.name == dataset]
+        complete: dict[str, dict[int, Cell]] = {lower: {}, upper: {}}
+        for cell in own:
+            if cell.result.is_file():
+                complete.setdefault(cell.method, {})[cell.data.seed] = cell
+        results = {
+            name: {seed: read_json(cell.result) for seed, cell in ones.items()} for name, ones in complete.items()
+        }
+        content["datasets"][dataset] = {
+            "label": declaration["datasets"][dataset]["label"],
+            "split": declaration["datasets"][dataset]["split"],
+            "methods": {
+                method: {
+                    "label": declaration["methods"][method]["label"],
+                    **summarize(results[method], results[lower], results[upper]),
+                    "cells": {
+                        seed: {"model_dir": str(cell.folder), "dataset_dir": str(cell.data.folder)}
+                        for seed, cell in ones.items()
+                    },
+                }
+                for method, ones in complete.items()
+                if ones
+            },
+        }
+    return content
+
+
+def write_tables(
+    content: Mapping[str, Any], groups: Mapping[str, Sequence[str]], output: Path, document: Path | None
+) -> None:
+    """Prints the tables and writes them: JSON, CSV and, where one is given, a document."""
+    datasets = content["datasets"]
+    write_json(output / "results.json", content)
+    write_text(output / "results.csv", as_csv({name: entry["methods"] for name, entry in datasets.items()}))
+    for dataset, entry in datasets.items():
+        for group, methods in groups.items():
+            rows = {method: entry["methods"][method] for method in methods if method in entry["methods"]}
+            lines = table(rows, {method: row["label"] for method, row in rows.items()})
+            show(f"{entry['label']} ({entry['split']} scans): {group}", lines, console)
+            if document:
+                replace_table(document, f"{dataset} {group}", lines)
+
+
+def main(
+    output: str,
+    *_surplus: object,
+    seeds: Any = 0,
+    datasets: Any = None,
+    groups: Any = None,
+    methods: Any = None,
+    jobs: int = 2,
+    epochs: int | None = None,
+    iterations_per_epoch: int | None = None,
+    document: str | None = None,
+    declaration: str = str(SCRIPTS / "benchmark.yaml"),
+    **folders: str,
+) -> None:
+    """Runs the benchmark; the same command goes on with one that was interrupted.
+
+    Args:
+        output: folder of cells, tables and pictures.
+        seeds: of the trainings and of generated anatomies, such as 0,1,2.
+        datasets: names of data sets; all without this.
+        groups: names of groups of methods, a table each; all without this.
+        methods: names of methods of these groups; all without this.
+        jobs: cells at a time, each with one thread.
+        epochs: of every training; the configs' without this.
+        iterations_per_epoch: the same.
+        document: Markdown file whose tables are replaced.
+        declaration: the YAML file with data sets, methods, groups and figures.
+        **folders: folders of data sets that are not generated, such as --abdomen DIR.
+
+    Raises:
+        InputError: when an option cannot be used; before any long work.
+    """
+    if _surplus:
+        raise InputError(f"{_surplus[0]!r} belongs to no option: give one folder, and lists such as --seeds 0,1,2.")
+    declared = yaml.safe_load(Path(declaration).read_text(encoding="utf-8"))
+    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
+    numbers = {"jobs": jobs, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
+    for name, value in numbers.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"--{name} is {value!r}: give a whole number of at least 1.")
+    chosen_seeds = check_seeds(seeds)
+    chosen_groups = {name: declared["groups"][name] for name in choose("groups", groups, declared["groups"])}
+    choices = list(dict.fromkeys(name for names in chosen_groups.values() for name in names))
+    chosen_methods = choose("methods", methods, choices)
+    tables = {group: [name for name in names if name in chosen_methods] for group, names in chosen_groups.items()}
+    tables = {group: names for group, names in tables.items() if names}
+    chosen_datasets = choose("datasets", datasets, declared["datasets"])
+    for dataset, group in ((dataset, group) for dataset in chosen_datasets for group in tables if document):
+        split_at_table(Path(str(document)), f"{dataset} {group}")
+    declared["options"] = {name: numbers[name] for name in ("epochs", "iterations_per_epoch") if numbers[name]}
+    folder = Path(str(output)).absolute()
+    data = plan_data(declared, chosen_datasets, chosen_seeds, folders, folder)
+    cells = plan_cells(declared, chosen_methods, data, folder)
+    processes = Processes()
+    try:
+        failed = run_cells(cells, jobs, processes)
+        content = {**collect(declared, cells), "failed": failed}
+        write_tables(content, tables, folder, Path(document) if document else None)
+        processes.run([sys.executable, str(SCRIPTS / "benchmark_figures.py"), str(folder)], folder / "figures.log")
+    except CommandError as error:
+        failed["the pictures"] = str(error)
+    finally:
+        processes.stop()
+    for name, reason in failed.items():
+        console.print(f"failed: {name}: {reason}", markup=False)
+    sys.exit(1 if failed else 0)
+
+
+def choose(option: str, given: Any, choices: Iterable[str]) -> list[str]:
+    """Returns what was chosen, in the order of the choices; all of them where nothing was given."""
+    names = list(choices) if given is None else [str(name) for name in as_list(given)]
+    unknown = [name for name in names if name not in choices]
+    if unknown or not names:
+        named = ", ".join(unknown) or "nothing"
+        raise InputError(f"--{option} names {named}: choose of {', '.join(choices)}, with commas between them.")
+    return [name for name in choices if name in names]
+
+
+def check_seeds(given: Any) -> list[int]:
+    """Returns the seeds, each once."""
+    seeds = as_list(given)
+    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
+        raise InputError(f"--seeds is {given!r}: give whole numbers of at least 0, such as 0,1,2.")
+    return list(dict.fromkeys(seeds))
+
+
+def as_list(given: Any) -> list[Any]:
+    """Returns what python-fire made of one word or several."""
+    return given.split(",") if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Makes SIGTERM end the benchmark as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        fire.Fire(main)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("error: interrupted: the same command goes on.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,225 @@
+"""Cells of the benchmark: a method on a data set with a seed, trained and measured in a folder named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "bundle" / "configs"
+PACKAGE = ROOT / "bundle" / "sifa"
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from sifa.atomic import write_json  # noqa: E402
+
+TICK = 5  # seconds between two notes of how long a training has run: what an interrupted one keeps
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, of one seed where it is generated."""
+
+    name: str
+    seed: int
+    folder: Path
+    content: str  # hash
+    configs: tuple[str, ...]
+    split: str
+    generate: tuple[str, ...] = ()  # the command that makes the folder
+
+    @property
+    def is_there(self) -> bool:
+        """Tells whether the folder is complete: its dataset.json is written last."""
+        return (self.folder / "dataset.json").is_file()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one data set with one seed.
+
+    Args:
+        data: the data set.
+        method: its name.
+        parent: folder of all cells.
+        configs: overlays after those of the data set.
+        options: further options of the training.
+        run: what is run before `evaluating`.
+        after: the cell whose model it starts from.
+    """
+
+    data: Data
+    method: str
+    parent: Path
+    configs: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    run: str = "training"
+    after: Cell | None = None
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = f"{self.data.name}-{self.method}-{self.data.seed}-{self._key()}"
+        object.__setattr__(self, "folder", self.parent / name)
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"{self.data.name}, {self.method}, seed {self.data.seed}"
+
+    @property
+    def result(self) -> Path:
+        """The file that a complete cell has."""
+        return self.folder / "result.json"
+
+    @property
+    def clock(self) -> Path:
+        """The file with the seconds of the training so far, and whether it is finished."""
+        return self.folder / "training_seconds.json"
+
+    def training_command(self) -> list[str]:
+        """Returns the command that makes the model in the cell's folder."""
+        start = {"model_dir": self.after.folder} if self.after else {"resume": "auto"}
+        folders = {"dataset_dir": self.data.folder, "output_dir": self.folder, "seed": self.data.seed}
+        return bundle(self.run, ["train.yaml", *self.data.configs, *self.configs], **start, **folders, **self.options)
+
+    def evaluating_command(self) -> list[str]:
+        """Returns the command that measures the model."""
+        folders = {"model_dir": self.folder, "dataset_dir": self.data.folder, "output_dir": self.folder / "evaluation"}
+        return bundle("evaluating", ["train.yaml", "evaluate.yaml"], **folders, split=self.data.split)
+
+    def _key(self) -> str:
+        """Returns 12 digits of the hash of all that the result depends on."""
+        names = ("train.yaml", *self.data.configs, *self.configs, "evaluate.yaml")
+        content = {
+            "configs": [hash_file(CONFIGS / name) for name in names],
+            "options": self.options,
+            "run": self.run,
+            "after": self.after.folder.name if self.after else None,
+            "package": hash_folder(PACKAGE, "*.py"),
+            "data": self.data.content,
+            "seed": self.data.seed,
+            "split": self.data.split,
+        }
+        return hash_text(json.dumps(content, sort_keys=True))[:12]
+
+
+class CommandError(RuntimeError):
+    """A command failed; `log` says why."""
+
+    def __init__(self, log: Path, status: int) -> None:
+        super().__init__(f"exit status {status}, see {log}")
+
+
+class Processes:
+    """The running child processes, which end when this one does."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+
+    def run(self, command: Sequence[str], log: Path, clock: Path | None = None) -> None:
+        """Runs a command with its output at the end of `log`; adds its seconds to those in `clock`.
+
+        Raises:
+            CommandError: when it fails.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        before, started = read_seconds(clock), time.monotonic()
+        with open(log, "ab") as stream:
+            process = self._start(command, stream)
+            while process.returncode is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(TICK)
+                if clock:
+                    seconds = round(before + time.monotonic() - started, 1)
+                    write_json(clock, {"seconds": seconds, "finished": process.returncode == 0})
+        self.running.discard(process)
+        if process.returncode != 0:
+            raise CommandError(log, process.returncode)
+
+    def stop(self) -> None:
+        """Asks all to end and starts no more."""
+        with self.lock:
+            self.stopped = True
+            for process in list(self.running):
+                process.terminate()
+
+    def _start(self, command: Sequence[str], stream: Any) -> subprocess.Popen[bytes]:
+        with self.lock:
+            if self.stopped:
+                raise KeyboardInterrupt
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # cells run side by side
+            process = subprocess.Popen(  # a session of its own: Ctrl-C reaches it through `stop` alone
+                command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+            self.running.add(process)
+        return process
+
+
+def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
+    """Does what a cell still lacks, and returns its result.
+
+    Raises:
+        CommandError: when a command fails.
+    """
+    if not (cell.clock.is_file() and read_json(cell.clock)["finished"]):
+        processes.run(cell.training_command(), cell.folder / "logs" / f"{cell.run}.log", cell.clock)
+    processes.run(cell.evaluating_command(), cell.folder / "logs" / "evaluating.log")
+    measured = read_json(cell.folder / "evaluation" / "results.json")
+    seconds = read_seconds(cell.clock) + (read_json(cell.after.result)["training_seconds"] if cell.after else 0)
+    result = {
+        "dataset": cell.data.name,
+        "method": cell.method,
+        "seed": cell.data.seed,
+        "training_seconds": round(seconds, 1),
+        **measured,
+    }
+    write_json(cell.result, result)
+    return result
+
+
+def bundle(run_id: str, configs: Sequence[str], **options: Any) -> list[str]:
+    """Returns the command line of `python -m monai.bundle run`."""
+    files = ",".join(f"'{CONFIGS / name}'" for name in configs)
+    return [sys.executable, "-m", "monai.bundle", "run", run_id, *as_flags({"config_file": f"[{files}]", **options})]
+
+
+def as_flags(options: Mapping[str, Any]) -> list[str]:
+    """Returns `--name value` for each option."""
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_seconds(clock: Path | None) -> float:
+    """Returns the seconds that a training has run; 0 before its start."""
+    return float(read_json(clock)["seconds"]) if clock and clock.is_file() else 0.0
+
+
+def hash_text(text: str) -> str:
+    """Returns the sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Returns the sha256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hash_folder(folder: Path, pattern: str = "*") -> str:
+    """Returns the sha256 of the names and contents of all files below a folder."""
+    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    return hash_text(json.dumps([(path.relative_to(folder).as_posix(), hash_file(path)) for path in files]))

@@ -1,0 +1,171 @@
+"""Tables of the benchmark: means and standard deviations over seeds, for the screen, as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from sifa.atomic import write_text
+from sifa.errors import InputError
+
+METRICS = {"dice": "mean_dice", "asd_voxels": "surface_distance_voxels", "asd_mm": "surface_distance_mm"}
+END = "<!-- end -->"
+
+Results = Mapping[int, Mapping[str, Any]]  # seed to the content of a cell's result.json
+Row = dict[str, Any]
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Returns mean and standard deviation (of a sample) of what was measured; None where there is too little of it."""
+    measured = [value for value in values if value is not None]
+    return {
+        "mean": round(statistics.fmean(measured), 4) if measured else None,
+        "std": round(statistics.stdev(measured), 4) if len(measured) > 1 else None,
+    }
+
+
+def share_of_gap(method: Results, lower: Results, upper: Results) -> dict[str, float | None]:
+    """Returns (method - lower) / (upper - lower) of mean Dice, for each seed that all three have, then averaged."""
+    shares = []
+    for seed in method.keys() & lower.keys() & upper.keys():
+        own, low, high = (results[seed]["metrics"]["mean_dice"]["mean"] for results in (method, lower, upper))
+        if None not in (own, low, high) and high != low:
+            shares.append((own - low) / (high - low))
+    return spread(shares)
+
+
+def summarize(results: Results, lower: Results, upper: Results) -> Row:
+    """Returns the figures of a method on a data set.
+
+    Args:
+        results: of the method; empty where no cell is finished.
+        lower: of the method whose share of the gap is 0.
+        upper: of the one whose share is 1; empty where there is none.
+    """
+    row: Row = {
+        "seeds": sorted(results),
+        "volumes": max((len(result["volumes"]) for result in results.values()), default=0),  # of a seed
+        "gap": share_of_gap(results, lower, upper),
+        "minutes": spread([result["training_seconds"] / 60 for result in results.values()]),
+    }
+    for name, metric in METRICS.items():
+        measured = [result["metrics"][metric] for result in results.values()]
+        structures = list(measured[0]["structures"]) if measured else []
+        row[name] = {
+            **spread([one["mean"] for one in measured]),
+            "not_available": sum(part["not_available"] for one in measured for part in one["structures"].values()),
+            "structures": {
+                structure: {
+                    **spread([one["structures"][structure]["mean"] for one in measured]),
+                    "not_available": sum(one["structures"][structure]["not_available"] for one in measured),
+                }
+                for structure in structures
+            },
+        }
+    return row
+
+
+def table(rows: Mapping[str, Row], labels: Mapping[str, str]) -> list[list[str]]:
+    """Returns the cells of a table, headings first.
+
+    Args:
+        rows: method to what `summarize` returned.
+        labels: method to its name in the table.
+    """
+    structures = list(dict.fromkeys(name for row in rows.values() for name in row["dice"]["structures"]))
+    headings = ["method", *structures, "mean Dice (%)", "ASD (voxels)", "ASD (mm)", "n/a", "gap recovered (%)"]
+    lines = [[*headings, "training (min)", "scans", "seeds"]]
+    for method, row in rows.items():
+        dice, gap = row["dice"], row["gap"]
+        percent = {key: None if value is None else 100 * value for key, value in gap.items()}
+        parts = [as_text(dice["structures"].get(name, {})) for name in structures]
+        distances = [as_text(row[name], 2) for name in ("asd_voxels", "asd_mm")]
+        missing = str(row["asd_mm"]["not_available"])
+        minutes = as_text({"mean": row["minutes"]["mean"]})
+        counts = [str(row["volumes"]), str(len(row["seeds"]))]
+        lines.append(
+            [labels[method], *parts, as_text(dice), *distances, missing, as_text(percent, 0), minutes, *counts]
+        )
+    return lines
+
+
+def as_text(value: Mapping[str, float | None], digits: int = 1) -> str:
+    """Returns mean and standard deviation as a table shows them."""
+    mean, deviation = value.get("mean"), value.get("std")
+    if mean is None:
+        return "n/a"
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table as a document has it."""
+    ruler = ["---", *("---:" for _ in lines[0][1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ruler, *lines[1:]))
+
+
+def show(title: str, lines: Sequence[Sequence[str]], console: Console) -> None:
+    """Prints a table."""
+    shown = Table(title=title, caption="± standard deviation over seeds; n/a: distances that could not be measured")
+    for column, heading in enumerate(lines[0]):
+        shown.add_column(heading, justify="right" if column else "left", min_width=0 if column else 30)
+    for line in lines[1:]:
+        shown.add_row(*line)
+    console.print(shown)
+
+
+def as_csv(datasets: Mapping[str, Mapping[str, Row]]) -> str:
+    """Returns a row for each data set, method, quantity and structure."""
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["dataset", "method", "quantity", "structure", "mean", "std", "not_available", "seeds"])
+    for dataset, rows in datasets.items():
+        for method, row in rows.items():
+            for quantity, structure, value in _quantities(row):
+                figures = [value["mean"], value["std"], value.get("not_available", "")]
+                writer.writerow([dataset, method, quantity, structure, *figures, len(row["seeds"])])
+    return stream.getvalue()
+
+
+def _quantities(row: Row) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for quantity in METRICS:
+        yield from ((quantity, structure, value) for structure, value in row[quantity]["structures"].items())
+        yield quantity, "mean", row[quantity]
+    yield "gap", "mean", row["gap"]
+    yield "minutes", "", row["minutes"]
+
+
+def split_at_table(document: Path, name: str) -> tuple[str, str]:
+    """Returns what stands before and after the table of that name in a document, the two comments included.
+
+    Raises:
+        InputError: when the document has no such place.
+    """
+    begin = f"<!-- benchmark {name} -->\n"
+    text = document.read_text(encoding="utf-8") if document.is_file() else ""
+    before, found, rest = text.partition(begin)
+    if not found or END not in rest:
+        raise InputError(
+            f"{document}: it has no place for this table: write the lines {begin.strip()} and {END} where it goes, "
+            "or choose other --datasets or --groups."
+        )
+    return before + begin, rest[rest.index(END) :]
+
+
+def replace_table(document: Path, name: str, lines: Sequence[Sequence[str]]) -> None:
+    """Writes a table between its two comments in a document.
+
+    Raises:
+        InputError: when the document has no such place.
+    """
+    before, after = split_at_table(document, name)
+    write_text(document, f"{before}{markdown(lines)}\n{after}")
