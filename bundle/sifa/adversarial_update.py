@@ -22,6 +22,8 @@ from sifa.loss_weights import LossWeights
 from sifa.losses import SegmentationLoss
 from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
+from sifa.self_training import SelfTraining
+from sifa.weight_average import WeightAverage
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Batch:
     source_image: torch.Tensor  # x_s
     source_label: torch.Tensor  # y_s
     target_image: torch.Tensor  # x_t
+    target_view: torch.Tensor | None = None  # x_t with a random appearance; only self-training takes it
 
 
 class AdversarialUpdate:
@@ -68,6 +71,8 @@ class AdversarialUpdate:
         target_pool: earlier fake targets for D_t.
         source_pool: earlier fake sources for D_s.
         precision: what the networks compute in; None: float32.
+        average: takes up the segmenter's weights after each iteration; None: nothing does.
+        self_training: labels target images; None: nothing does.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class AdversarialUpdate:
         target_pool: ImagePool,
         source_pool: ImagePool,
         precision: MixedPrecision | None = None,
+        average: WeightAverage | None = None,
+        self_training: SelfTraining | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -87,6 +94,8 @@ class AdversarialUpdate:
         self.target_pool = target_pool
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
+        self.average = average
+        self.self_training = self_training
         forward = self.precision.forward
         self.encoder = forward(networks.segmenter.encoder)
         self.classifier = forward(networks.segmenter.pixel_classifier)
@@ -102,7 +111,8 @@ class AdversarialUpdate:
 
         Args:
             engine: the trainer; its device and its epoch (counted from 1) are read.
-            batchdata: `source_image` and `target_image` (B, C, H, W) in [-1, 1], `source_label` (B, 1, H, W).
+            batchdata: `source_image` and `target_image` (B, C, H, W) in [-1, 1], `source_label` (B, 1, H, W), and for
+                self-training `target_view` (B, C, H, W).
 
         Returns:
             The images of the iteration by `SIFAKeys`, every loss term, w_p, and for each update `<module>_loss`,
@@ -110,12 +120,14 @@ class AdversarialUpdate:
             processes that train together.
         """
         state: Any = engine.state
-        keys = ("source_image", "source_label", "target_image")
-        batch = Batch(*(batchdata[key].to(state.device, non_blocking=True) for key in keys))
+        keys = ("source_image", "source_label", "target_image", "target_view")
+        batch = Batch(**{key: batchdata[key].to(state.device, non_blocking=True) for key in keys if key in batchdata})
         for network in self.networks.by_name().values():
             network.train()
         output = {str(key): value.detach() for key, value in self._update_all(batch, state.epoch).items()}
         self.precision.end_iteration()
+        if self.average is not None:
+            self.average.update()
         scalars = {key: value for key, value in output.items() if value.ndim == 0}
         state.output = {**output, **mean_over_processes(scalars, state.device)}
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
@@ -135,6 +147,8 @@ class AdversarialUpdate:
             "networks": {name: network.state_dict() for name, network in networks.items()},
             "optimizers": {name: self.optimizers[name].state_dict() for name in networks},
             "precision": self.precision.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
+            "self_training": {} if self.self_training is None else self.self_training.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -143,6 +157,10 @@ class AdversarialUpdate:
             network.load_state_dict(state["networks"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])
         self.precision.load_state_dict(state["precision"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.self_training is not None:
+            self.self_training.load_state_dict(state["self_training"])
 
     def process_state_dict(self) -> dict[str, Any]:
         """Returns what each process has of its own: the pools."""
@@ -234,8 +252,20 @@ class AdversarialUpdate:
             prediction_scores = self.prediction_discriminator(self.classifier(target_latent))
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(prediction_scores)
             report["prediction_adversarial_weight"] = self.prediction_weight(epoch)
+        terms |= self._self_training_term(batch, epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
         return {**by_name(terms), **report, **self._descend("segmenter", loss), SIFAKeys.LOSS: loss}
+
+    def _self_training_term(self, batch: Batch, epoch: int) -> dict[LossTerms, torch.Tensor]:
+        """C(E(.)) is to see in x_t's view what the weight average sees in x_t; none in an epoch of weight 0."""
+        weight = self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch)
+        if self.self_training is None or batch.target_view is None or weight == 0:
+            return {}
+        label, trusted = self.self_training.label(batch.target_image)
+        with self._running_statistics_held():
+            logits = self.classifier(self.encoder(batch.target_view))
+        frequencies = self.self_training.frequencies
+        return {LossTerms.SELF_TRAINING: losses.trusted_cross_entropy(logits, label, trusted, frequencies)}
 
     def prediction_weight(self, epoch: int) -> torch.Tensor:
         """Returns w_p of Eq. 4 in `epoch`, which follows a ramp."""

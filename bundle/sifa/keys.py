@@ -20,6 +20,7 @@ class SIFAKeys(StrEnum):
     SOURCE_IMAGE = "source_image"  # x_s
     SOURCE_LABEL = "source_label"  # y_s
     TARGET_IMAGE = "target_image"  # x_t
+    TARGET_VIEW = "target_view"  # x_t with a random appearance, for self-training
     FAKE_TARGET = "fake_target"  # x_{s->t} = G_t(x_s)
     FAKE_SOURCE = "fake_source"  # x_{t->s} = U(E(x_t))
     RECONSTRUCTED_SOURCE = "reconstructed_source"  # x_{s->t->s} = U(E(G_t(x_s)))
@@ -38,3 +39,4 @@ class LossTerms(StrEnum):
     AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) is to pass for a reconstructed source
     PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) is to fool D_p
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
+    SELF_TRAINING = "self_training"  # cross-entropy of C(E(.)) of x_t's view against labels of the weight average

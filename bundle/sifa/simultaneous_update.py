@@ -44,7 +44,7 @@ class SimultaneousUpdate(AdversarialUpdate):
 
     def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         made = self._make(batch)
-        before, behind = self._terms_before_cut(batch, made), self._terms_behind_cut(batch, made)
+        before, behind = self._terms_before_cut(batch, made, epoch), self._terms_behind_cut(batch, made)
         terms = before | behind
         totals = {
             module: self.loss_weights.total(module, {term: terms[term] for term in column if term in terms}, epoch)
@@ -100,7 +100,7 @@ class SimultaneousUpdate(AdversarialUpdate):
             prediction_scores=None if discriminator is None else discriminator(target_logits),
         )
 
-    def _terms_before_cut(self, batch: Batch, made: Forward) -> Terms:
+    def _terms_before_cut(self, batch: Batch, made: Forward, epoch: int) -> Terms:
         terms: Terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(made.fake_logits, batch.source_label),
             LossTerms.SOURCE_CYCLE: losses.cycle(made.reconstructed_source, batch.source_image),
@@ -108,7 +108,7 @@ class SimultaneousUpdate(AdversarialUpdate):
         }
         if made.prediction_scores is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(made.prediction_scores)
-        return terms
+        return terms | self._self_training_term(batch, epoch)
 
     def _terms_behind_cut(self, batch: Batch, made: Forward) -> Terms:
         terms: Terms = {

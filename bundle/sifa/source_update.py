@@ -15,6 +15,7 @@ from sifa.keys import LossTerms, SIFAKeys
 from sifa.losses import SegmentationLoss
 from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
+from sifa.weight_average import WeightAverage
 
 
 class SourceUpdate:
@@ -25,6 +26,7 @@ class SourceUpdate:
         optimizer: the optimizer of E and C.
         segmentation_loss: Eq. 3.
         precision: what the segmenter computes in; None: float32.
+        average: takes up the segmenter's weights after each iteration; None: nothing does.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class SourceUpdate:
         optimizer: Optimizer,
         segmentation_loss: SegmentationLoss,
         precision: MixedPrecision | None = None,
+        average: WeightAverage | None = None,
     ) -> None:
         self.segmenter = segmenter
         self.optimizer = optimizer
         self.segmentation_loss = segmentation_loss
         self.precision = precision or MixedPrecision()
+        self.average = average
         self.forward = self.precision.forward(segmenter)
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +52,8 @@ class SourceUpdate:
         loss = self.segmentation_loss(logits, batchdata["source_label"].to(state.device, non_blocking=True))
         report = self.precision.descend("segmenter", self.optimizer, loss)
         self.precision.end_iteration()
+        if self.average is not None:
+            self.average.update()
         scalars = {str(SIFAKeys.LOSS): loss, str(LossTerms.SEGMENTATION): loss, **report}
         state.output = {
             **mean_over_processes({name: value.detach() for name, value in scalars.items()}, state.device),
@@ -66,6 +72,7 @@ class SourceUpdate:
             "networks": {"segmenter": self.segmenter.state_dict()},
             "optimizers": {"segmenter": self.optimizer.state_dict()},
             "precision": self.precision.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -73,6 +80,8 @@ class SourceUpdate:
         self.segmenter.load_state_dict(state["networks"]["segmenter"])
         self.optimizer.load_state_dict(state["optimizers"]["segmenter"])
         self.precision.load_state_dict(state["precision"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
     def process_state_dict(self) -> dict[str, Any]:
         """Returns what each process has of its own: nothing."""

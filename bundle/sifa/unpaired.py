@@ -97,6 +97,13 @@ class UnpairedSlices(Dataset):
         """Number of slices of the larger domain, which is what an epoch goes through."""
         return max(self.source_size, self.target_size)
 
+    def source_frequencies(self, num_classes: int) -> torch.Tensor:
+        """Returns the share of each class among all pixels of the source's labels: (num_classes,), sums to 1."""
+        labels = (self.source[index]["label"].flatten().long() for index in range(self.source_size))
+        counts = sum(torch.bincount(label, minlength=num_classes) for label in labels)
+        assert isinstance(counts, torch.Tensor)
+        return counts.to(torch.float32) / counts.sum()
+
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
         """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by its seed."""
         source = self.source[draw.source_index]

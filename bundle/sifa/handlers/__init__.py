@@ -1,5 +1,6 @@
 """Ignite handlers and metrics that the configs attach to trainer and evaluators."""
 
+from sifa.handlers.batch_norm_statistics import BatchNormStatistics
 from sifa.handlers.epoch_means import EpochMeans
 from sifa.handlers.image_grid import ImageGrid
 from sifa.handlers.model_saver import ModelSaver
@@ -14,6 +15,7 @@ from sifa.handlers.training_report import TrainingReport
 from sifa.handlers.training_watch import TrainingWatch
 
 __all__ = [
+    "BatchNormStatistics",
     "EpochMeans",
     "ImageGrid",
     "ModelSaver",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,28 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from sifa.distributed import is_main_process
+from sifa.handlers.writing import writing
+from sifa.label_free import LabelFreeScore
+from sifa.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
 from sifa.weights import save_model, save_state
+
+logger = logging.getLogger(__name__)
 
 
 class ModelSaver:
-    """Writes the segmenter's weights and the fingerprint at the end of each epoch; the last pair stays.
+    """Writes the segmenter's weights and the fingerprint at the end of an epoch; the last pair written stays.
 
-    The generators, which pictures need and inference does not, go to `generators/<name>.pt` in a folder of their own:
-    MONAI Label takes any other `.pt` beside `model.pt` for a choice of weights.
+    With `score` a pair is written when no epoch before had a higher score, and `selection.csv` has a row of scores an
+    epoch; without, each epoch's pair is written. The last epoch's segmenter, chosen or not, goes to `last/model.pt`,
+    with the fingerprint as well. The generators, which pictures need and inference does not, are those of the last
+    epoch, in `generators/<name>.pt`: MONAI Label takes any other `.pt` beside `model.pt` for a choice of weights.
 
     Args:
-        segmenter: C(E(.)).
+        segmenter: C(E(.)) as it is exported.
         fingerprint: what it was trained on.
         output_dir: folder of the pair.
         generators: networks to keep beside it, by name.
+        score: tells without labels how good it is on the target; None: the last epoch is the best.
     """
 
     def __init__(
@@ -31,20 +40,44 @@ class ModelSaver:
         segmenter: nn.Module,
         fingerprint: Mapping[str, Any],
         output_dir: str | Path,
-        generators: Mapping[str, nn.Module] | None = None,
+        generators: Mapping[str, Any] | None = None,
+        score: LabelFreeScore | None = None,
     ) -> None:
         self.segmenter = segmenter
         self.fingerprint = fingerprint
         self.output_dir = Path(output_dir)
         self.generators = generators or {}
+        self.score = score
+        self.table = self.output_dir / "selection.csv"
 
     def attach(self, engine: Engine) -> None:
         """Saves at the end of each epoch of `engine`, on the main process."""
         if is_main_process():
+            engine.add_event_handler(Events.STARTED, self.start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def start(self, engine: Engine) -> None:
+        """Drops scores of epochs that are still to come."""
+        if self.score is not None:
+            with writing(self.table):
+                rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, "score", "agreement", "plausibility"])
 
     def save(self, engine: Engine) -> None:
         """Writes the pair."""
-        save_model(self.segmenter, self.fingerprint, self.output_dir)
+        if self.score is None:
+            save_model(self.segmenter, self.fingerprint, self.output_dir)
+        else:
+            self._save_if_best(engine, self.score(self.segmenter))
         for name, network in self.generators.items():
             save_state(network, self.output_dir / "generators" / f"{name}.pt")
+
+    def _save_if_best(self, engine: Engine, scores: Mapping[str, float]) -> None:
+        columns, rows = read_rows(self.table)
+        highest = max((float(row[columns.index("score")]) for row in rows), default=0.0)
+        save_model(self.segmenter, self.fingerprint, self.output_dir / "last")
+        if scores["score"] >= highest:
+            save_model(self.segmenter, self.fingerprint, self.output_dir)
+        with writing(self.table):
+            append_row(self.table, [engine.state.epoch, engine.state.iteration, *scores.values()])
+        best = "the best so far" if scores["score"] >= highest else f"the best so far: {highest:.3f}"
+        logger.info("epoch %d: label-free score %.3f, %s", engine.state.epoch, scores["score"], best)
