@@ -44,8 +44,18 @@ class TargetStatistics:
         self.device = torch.device(device)
 
     def measure(self, segmenter: Segmenter) -> None:
-        """Puts the statistics into `segmenter`; nothing else of it changes."""
-        update_bn(self.batches(), segmenter, self.device)
+        """Puts the statistics into `segmenter`; nothing else of it changes.
+
+        Raises:
+            InputError: when all slices that were taken show nothing.
+        """
+        batches = list(self.batches())
+        if not batches:
+            raise InputError(
+                "batch norm's statistics cannot be measured on target slices that all show nothing but air: give a "
+                "higher statistics_slices, or 0 to do without."
+            )
+        update_bn(batches, segmenter, self.device)
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Yields the slices in batches (B, C, H, W), the last one the smallest."""

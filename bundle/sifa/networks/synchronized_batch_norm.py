@@ -31,10 +31,10 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: plain mean
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * count / (count - 1), momentum)
 
 
 def with_synchronized_batch_norm(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
