@@ -16,6 +16,8 @@ from sifa.loss_weights import LossWeights
 from sifa.losses import SegmentationLoss
 from sifa.mixed_precision import MixedPrecision
 from sifa.networks import PatchDiscriminator, Segmenter, SourceDecoder, TargetGenerator
+from sifa.self_training import SelfTraining
+from sifa.weight_average import WeightAverage
 from torch import nn
 from torch.optim import Adam
 
@@ -115,15 +117,16 @@ def optimizers_of(networks: Networks, weight_decay: float) -> dict[str, Adam]:
     return optimizers
 
 
-def draw_batch(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Two slices of each domain, of 16 x 32 pixels."""
+def draw_batch(seed: int = 0, view: bool = False) -> dict[str, torch.Tensor]:
+    """Two slices of each domain, of 16 x 32 pixels, and a view of the target's where asked for."""
     generator = torch.Generator().manual_seed(seed)
 
     def image() -> torch.Tensor:
         return 2 * torch.rand(2, 1, 16, 32, dtype=torch.float64, generator=generator) - 1
 
     label = torch.randint(CLASSES, (2, 1, 16, 32), dtype=torch.uint8, generator=generator)
-    return {"source_image": image(), "source_label": label, "target_image": image()}
+    batch = {"source_image": image(), "source_label": label, "target_image": image()}
+    return batch | {"target_view": image()} if view else batch
 
 
 BATCHES = [draw_batch(0), draw_batch(1)]
@@ -136,6 +139,8 @@ def update_of(
     source_pool: ImagePool | None = None,
     kind: type[AdversarialUpdate] = AdversarialUpdate,
     precision: str = "float32",  # that is, as the weights are
+    average: WeightAverage | None = None,
+    self_training: SelfTraining | None = None,
 ) -> AdversarialUpdate:
     return kind(
         networks,
@@ -145,6 +150,8 @@ def update_of(
         target_pool or ImagePool(0),
         source_pool or ImagePool(0),
         MixedPrecision(precision),
+        average,
+        self_training,
     )
 
 

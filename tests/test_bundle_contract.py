@@ -32,7 +32,10 @@ def monai_bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("train", ["train.yaml"]),
         ("train", ["train.yaml", "compact.yaml", "source_only.yaml"]),
+        ("train", ["train.yaml", "compact.yaml", "paper.yaml", "authors.yaml"]),
+        ("train", ["train.yaml", "compact.yaml", "source_only.yaml", "appearance.yaml"]),
         ("train", ["train.yaml", "evaluate.yaml"]),
+        ("train", ["train.yaml", "adapt_batch_norm.yaml"]),
         ("infer", ["inference.yaml"]),
     ],
 )
@@ -40,7 +43,7 @@ def test_no_property_is_missing_or_misnamed(
     kind: str, configs: list[str], phantom: Path, trained: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), "width": 0.0625}
-    if configs[-1] in ("evaluate.yaml", "inference.yaml"):
+    if configs[-1] in ("evaluate.yaml", "adapt_batch_norm.yaml", "inference.yaml"):
         options["model_dir"] = str(trained)
     workflow = ConfigWorkflow(
         config_file=[str(BUNDLE / "configs" / name) for name in configs],

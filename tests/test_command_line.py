@@ -14,6 +14,7 @@ import torch
 from builders import read_json
 from conftest import BUNDLE, ROOT, TINY, run_bundle
 from sifa.nifti import load_nifti
+from sifa.training_state import NAME, read_state
 
 SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}
 
@@ -127,6 +128,98 @@ def test_each_ablation_is_an_overlay_of_the_one_trainer(
     assert "segmentation" in columns
     assert not absent & columns
     assert (tmp_path / "model.pt").is_file()
+
+
+def parameters_and_statistics(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], ...]:
+    """Splits a segmenter's state."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    parts: tuple[dict[str, torch.Tensor], ...] = ({}, {})
+    for name, value in state.items():
+        parts[name.endswith(statistics)][name] = value
+    return parts
+
+
+def test_the_weight_average_is_exported_with_statistics_of_its_own(trained: Path) -> None:
+    update = read_state(trained / NAME)["update"]
+    average = {name.removeprefix("module."): value for name, value in update["average"].items() if "module." in name}
+    written = torch.load(trained / "last" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, average[name]) for name, value in written.items())
+    (parameters, statistics), (todays, collected) = map(
+        parameters_and_statistics, (written, update["networks"]["segmenter"])
+    )
+    assert any(not torch.equal(value, todays[name]) for name, value in parameters.items())
+    assert all(
+        not torch.equal(value, collected[name])
+        for name, value in statistics.items()
+        if not name.endswith("num_batches_tracked")
+    )
+
+
+def test_the_papers_setting_exports_the_last_iterations_network_as_it_is(phantom: Path, tmp_path: Path) -> None:
+    configs = ["train.yaml", "compact.yaml", "paper.yaml"]
+    run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    segmenter = read_state(tmp_path / NAME)["update"]["networks"]["segmenter"]
+    written = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(value, segmenter[name]) for name, value in written.items())
+    header, row = (tmp_path / "scalars.csv").read_text(encoding="utf-8").splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert float(values["target_generator_learning_rate"]) == pytest.approx(0.0002)
+    assert "self_training" not in values
+
+
+def test_the_authors_setting_leaves_out_the_norm_of_the_discriminators_first_layer(
+    phantom: Path, trained: Path, tmp_path: Path
+) -> None:
+    configs = ["train.yaml", "compact.yaml", "paper.yaml", "authors.yaml"]
+    run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    networks, usual = (read_state(folder / NAME)["update"]["networks"] for folder in (tmp_path, trained))
+    for name in ("target_discriminator", "source_discriminator", "prediction_discriminator"):
+        assert len(usual[name]) - len(networks[name]) == 2  # scale and shift of one norm
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_random_appearance_of_source_images_changes_what_training_sees(phantom: Path, tmp_path: Path) -> None:
+    rows = []
+    for number, overlays in enumerate([["source_only.yaml"], ["source_only.yaml", "appearance.yaml"]]):
+        output = tmp_path / str(number)
+        configs = ["train.yaml", "compact.yaml", *overlays]
+        run_bundle("training", configs, dataset_dir=phantom, output_dir=output, **SINGLE)
+        assert (output / "model.pt").is_file()
+        rows.append((output / "scalars.csv").read_text(encoding="utf-8").splitlines())
+    assert rows[0][0] == rows[1][0]
+    assert rows[0][1] != rows[1][1]
+
+
+@pytest.mark.parametrize("overlays", [[], ["paper.yaml"]])
+def test_self_training_is_a_weight_away(overlays: list[str], phantom: Path, tmp_path: Path) -> None:
+    configs = ["train.yaml", "compact.yaml", *overlays]
+    options: dict[str, Any] = {**SINGLE, "loss_weights__segmenter__self_training": 1}
+    run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **options)
+    row = next(iter(csv.DictReader((tmp_path / "scalars.csv").open(encoding="utf-8"))))
+    assert float(row["self_training"]) >= 0  # of an untrained network next to nothing is trusted
+    state = read_state(tmp_path / NAME)["update"]["self_training"]
+    assert state["predicted"].sum().item() == pytest.approx(1, abs=1e-4)
+    assert (state["thresholds"] != 0.5).any()  # where they begin
+
+
+def test_adapting_measures_the_statistics_on_target_images_and_changes_nothing_else(
+    phantom: Path, trained: Path, tmp_path: Path
+) -> None:
+    state = torch.load(trained / "model.pt", weights_only=True)
+    strange = {name: value + 1 if "running_" in name else value for name, value in state.items()}
+    (tmp_path / "model").mkdir()
+    torch.save(strange, tmp_path / "model" / "model.pt")
+    shutil.copy(trained / "fingerprint.json", tmp_path / "model")
+    places: dict[str, Any] = {"dataset_dir": phantom, "model_dir": tmp_path / "model", "output_dir": tmp_path / "out"}
+    run_bundle("adapting", ["train.yaml", "adapt_batch_norm.yaml"], **places)
+    adapted = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
+    assert adapted.keys() == state.keys()
+    for name, value in state.items():  # whose statistics training measured on the same slices
+        torch.testing.assert_close(adapted[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    (parameters, _), (given, _) = map(parameters_and_statistics, (adapted, strange))
+    assert all(torch.equal(value, given[name]) for name, value in parameters.items())
+    assert read_json(tmp_path / "out" / "fingerprint.json") == read_json(trained / "fingerprint.json")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fingerprint.json", "model.pt"]
 
 
 def test_two_runs_from_one_seed_give_the_same_losses_and_weights(phantom: Path, trained: Path, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ from sifa.losses import SegmentationLoss
 from sifa.networks import with_synchronized_batch_norm
 from sifa.networks.synchronized_batch_norm import SynchronizedBatchNorm2d
 from sifa.simultaneous_update import SimultaneousUpdate
+from sifa.slice_cache import VolumeSlices
 from sifa.source_update import SourceUpdate
+from sifa.target_statistics import TargetStatistics
 from sifa.training_state import NAME, TrainingState, read_state, write_state
 from sifa.unpaired import UnpairedSampler
 from torch import distributed, multiprocessing, nn
@@ -122,6 +124,14 @@ def normalize(held: bool = False, dtype: torch.dtype = torch.float64) -> dict[st
     }
 
 
+def measure() -> dict[str, torch.Tensor]:
+    """The statistics that all processes measure on the same slices."""
+    segmenter = with_synchronized_batch_norm(build_networks().segmenter, "cpu")
+    images = torch.cat([draw_batch(seed)["target_image"] for seed in range(3)])
+    TargetStatistics(VolumeSlices([{"image": images}]), batch_size=4).measure(segmenter)
+    return dict(segmenter.named_buffers())
+
+
 def descend_along_sum() -> torch.Tensor:
     """The gradient of (sum of all w x)^2, of which each process has a part of x."""
     w = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
@@ -183,6 +193,7 @@ def collect_and_restore() -> tuple[dict[str, Any], bool]:
 EXPERIMENTS: dict[str, Callable[[], Any]] = {
     "norm": normalize,
     "held": lambda: normalize(held=True),
+    "measured": measure,
     "bfloat16": lambda: normalize(dtype=torch.bfloat16),
     "sum": descend_along_sum,
     "talk": talk,
@@ -229,6 +240,16 @@ def normalize_by_torch(held: bool = False) -> dict[str, torch.Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[__name__], "SynchronizedBatchNorm2d", nn.BatchNorm2d)
         return normalize(held)
+
+
+def test_target_statistics_of_several_processes_are_those_of_one(found: list[dict[str, Any]]) -> None:
+    expected = measure()
+    one, other = (part["measured"] for part in found)
+    assert one.keys() == other.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(one[name], other[name]), name
+        tolerance = 0.05 if name.endswith("running_var") else 1e-9  # of twice the pixels n / (n - 1) is another
+        torch.testing.assert_close(one[name], value, rtol=tolerance, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("name", ["norm", "held"])
@@ -405,8 +426,8 @@ def test_two_processes_write_one_set_of_files_and_go_on_from_where_they_were(
     assert sessions[1]["last_iteration"] == 6
     files = sorted(path.name for path in output.iterdir() if not path.name.startswith("events.out.tfevents."))
     assert files == [
-        *("checkpoints", "config.yaml", "fingerprint.json", "generators", "images", "model.pt", "report.html"),
-        *("run.json", "scalars.csv", "validation.csv", "validation.json"),
+        *("checkpoints", "config.yaml", "fingerprint.json", "generators", "images", "last", "model.pt", "report.html"),
+        *("run.json", "scalars.csv", "selection.csv", "validation.csv", "validation.json"),
     ]
     assert len(list(output.glob("events.out.tfevents.*"))) == len(sessions)
     state = read_state(output / NAME)

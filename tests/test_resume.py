@@ -52,7 +52,10 @@ SETTINGS: dict[str, Any] = {  # with which every part of the state matters
     "segmenter_decay": 0.5,
     "segmenter_decay_epochs": 1,
     "loss_weights#segmenter#prediction_adversarial": "[0,0.05,0.1]",
+    "loss_weights#segmenter#self_training": "[0.5,1]",
+    "average_decay": 0.7,
 }
+IN_THE_PAPERS_ORDER = {"train#iteration_update#_target_": "sifa.adversarial_update.AdversarialUpdate"}
 CONFIGS = ["train.yaml", "compact.yaml"]
 SECONDS = 300  # to wait for a process
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")
@@ -221,10 +224,10 @@ def test_a_run_that_was_killed_and_stopped_ends_as_the_uninterrupted_one(
 ) -> None:
     output = interrupted.output
     assert differences(read_state(output / NAME), read_state(reference / NAME)) == []
-    for name in ("model.pt", "generators/target_generator.pt", "generators/source_decoder.pt"):
+    for name in ("model.pt", "last/model.pt", "generators/target_generator.pt", "generators/source_decoder.pt"):
         one, other = (torch.load(folder / name, weights_only=True) for folder in (output, reference))
         assert differences(one, other) == [], name
-    for name in ("scalars.csv", "validation.json", f"images/iteration_{EPOCHS * LENGTH:06d}.png"):
+    for name in ("scalars.csv", "selection.csv", "validation.json", f"images/iteration_{EPOCHS * LENGTH:06d}.png"):
         assert (output / name).read_bytes() == (reference / name).read_bytes(), name
     assert iterations_in(output) == list(range(1, EPOCHS * LENGTH + 1))
     assert len(read_json(output / "run.json")["sessions"]) == 5
@@ -273,10 +276,15 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, {"batch_size": 1}, "batch_size was 2 and is 1 here"),
         (None, {"slice_size": [32, 40]}, "fingerprint slice_size was [32, 32] and is [32, 40] here"),
         (None, {"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16' here"),
-        ("image_adaptation.yaml", {}, "auxiliary_adversarial was 0.1 and is 0 here"),
-        ("simultaneous.yaml", {}, "update was 'AdversarialUpdate' and is 'SimultaneousUpdate' here"),
+        ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
+        (None, IN_THE_PAPERS_ORDER, "update was 'SimultaneousUpdate' and is 'AdversarialUpdate' here"),
+        (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
+        (None, {"trusted_share": 0.5}, "trusted_share was 0.7 and is 0.5 here"),
     ],
-    ids=["seed", "batch size", "slice size", "precision", "image adaptation", "simultaneous"],
+    ids=[
+        *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),
+        *("average decay", "trusted share"),
+    ],
 )
 def test_the_state_of_another_run_is_refused_before_an_iteration(
     overlay: str | None, settings: dict[str, Any], told: str, finished: Path, run_here: Callable[..., None]

@@ -86,6 +86,15 @@ def test_an_epoch_is_as_long_as_the_larger_domain() -> None:
         assert (dataset.source_size, dataset.target_size, len(dataset)) == (source_size, target_size, 8)
 
 
+def test_the_frequencies_of_the_source_count_every_pixel_of_every_volume_and_classes_that_are_absent() -> None:
+    data = [{"image": "0:4", "label": "-"}, {"image": "10:2", "label": "-"}]  # labels 0, 1, 2, 0 and 1, 2
+
+    found = UnpairedSlices(data, numbered, [{"image": "0:9"}], numbered).source_frequencies(5)
+
+    assert found.tolist() == pytest.approx([2 / 6, 2 / 6, 2 / 6, 0, 0])
+    assert UnpairedSlices(data[:1], numbered).source_frequencies(3).tolist() == [0.5, 0.25, 0.25]
+
+
 def test_without_target_images_a_sample_holds_only_the_source() -> None:
     assert set(slices_of(3, 0)[Draw(1, 0, 0)]) == {"source_image", "source_label"}
 

@@ -32,7 +32,7 @@ class LabelFreeScore:
 
     def __init__(self, statistics: TargetStatistics, frequencies: torch.Tensor, seed: int = 0) -> None:
         self.statistics = statistics
-        self.frequencies = frequencies
+        self.frequencies = frequencies.clamp(min=1e-6)  # a class that the source lacks: found or not, finite
         self.seed = seed
 
     @torch.no_grad()
