@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,31 @@ def test_each_ablation_is_an_overlay_of_the_one_trainer(
     assert "segmentation" in columns
     assert not absent & columns
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_the_roles_can_be_swapped_ct_gives_the_labels_and_mr_is_adapted_to(phantom: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data)
+    there, back = read_json(data / "dataset.json"), read_json(data / "supervised.json")
+    measured_on, *adapted_to = there["source"]["training"]
+    swapped = {
+        **there,
+        "source": {"modality": "CT", "training": back["source"]["training"]},
+        "target": {
+            "modality": "MR",
+            "training": [{"image": item["image"]} for item in adapted_to],
+            "test": [measured_on],
+        },
+    }
+    (data / "dataset.json").write_text(json.dumps(swapped), encoding="utf-8")
+
+    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=data, output_dir=tmp_path / "run", **SINGLE)
+    measured: dict[str, Any] = {"model_dir": tmp_path / "run", "dataset_dir": data, "output_dir": tmp_path / "measured"}
+    run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], **measured)
+
+    fingerprint = read_json(tmp_path / "run" / "fingerprint.json")
+    assert [fingerprint[domain]["intensity"]["mode"] for domain in ("source", "target")] == ["window", "percentiles"]
+    assert read_json(tmp_path / "measured" / "results.json")["volumes"] == [Path(measured_on["image"]).name]
 
 
 def parameters_and_statistics(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], ...]:
