@@ -25,6 +25,7 @@ import benchmark_cells
 import benchmark_figures
 import benchmark_plan
 import benchmark_report
+import benchmark_selection
 
 DECLARATION: dict[str, Any] = {
     "datasets": {"tiny": {"label": "tiny", "configs": ["compact.yaml"], "split": "test"}},
@@ -291,17 +292,22 @@ def test_what_is_declared_agrees_with_itself() -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a real benchmark: two methods, one iteration each, tiny generated data."""
-    folder = tmp_path_factory.mktemp("benchmark")
+def write_tiny_declaration(folder: Path) -> Path:
+    """Writes the declaration with a phantom of a few small subjects."""
     declared = yaml.safe_load((ROOT / "scripts" / "benchmark.yaml").read_text(encoding="utf-8"))
     sizes = {"source_training": 2, "source_validation": 0, "target_training": 2, "target_validation": 0}
     declared["datasets"]["phantom"]["generate"]["options"] = {**sizes, "target_test": 1, "spacing": 5.0, "workers": 1}
     (folder / "declaration.yaml").write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    return folder / "declaration.yaml"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real benchmark: two methods, one iteration each, tiny generated data."""
+    folder = tmp_path_factory.mktemp("benchmark")
     (folder / "card.md").write_text("<!-- benchmark phantom methods -->\n<!-- end -->\n", encoding="utf-8")
     chosen = ["--datasets=phantom", "--groups=methods", "--methods=source_only,supervised", "--seeds=0"]
-    short = ["--epochs=1", "--iterations_per_epoch=1", f"--declaration={folder / 'declaration.yaml'}"]
+    short = ["--epochs=1", "--iterations_per_epoch=1", f"--declaration={write_tiny_declaration(folder)}"]
     run_script("benchmark.py", str(folder / "output"), *chosen, *short, f"--document={folder / 'card.md'}")
     return folder / "output"
 
@@ -353,3 +359,23 @@ def test_a_translation_and_a_comparison_show_their_images_in_the_papers_order(
         assert np.array_equal(first["target_label"], second["target_label"])
         assert np.array_equal(second["pred_a"], second["pred_b"])
     assert {path.name for path in tmp_path.iterdir()} == {"translation.png", "methods.png"}
+
+
+def test_the_choice_without_labels_stands_beside_the_last_and_the_best_network(tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    card.write_text("<!-- benchmark phantom selection -->\n<!-- end -->\n", encoding="utf-8")
+    short = ["--epochs=2", "--iterations_per_epoch=1", f"--declaration={write_tiny_declaration(tmp_path)}"]
+    run_script("benchmark_selection.py", str(tmp_path / "output"), "--seeds=3", *short, f"--document={card}")
+
+    (result,) = read_json(tmp_path / "output" / "selection.json")["seeds"]
+    (cell,) = (tmp_path / "output" / "cells").iterdir()
+    with open(cell / "selection.csv", encoding="utf-8", newline="") as stream:
+        scores = [float(row["score"]) for row in csv.DictReader(stream)]
+    assert result["scores"] == scores
+    assert len(result["dice"]) == 2
+    assert result["last"] == result["dice"][-1]
+    assert result["oracle"] == max(result["dice"])
+    measured = read_json(cell / "evaluation" / "results.json")["metrics"]["mean_dice"]["mean"]
+    assert result["chosen"] == pytest.approx(measured)  # what training kept is what the scores say
+    rows = [line.strip("| ").split(" | ")[0] for line in card.read_text(encoding="utf-8").splitlines()[3:-1]]
+    assert rows == [*benchmark_selection.ROWS.values(), "rank correlation of score and Dice"]

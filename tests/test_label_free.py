@@ -127,7 +127,9 @@ class Scripted:
         return {"score": value, "agreement": value, "plausibility": value}
 
 
-def train(folder: Path, scores: list[float], done: int = 0, epochs: int | None = None) -> None:
+def train(
+    folder: Path, scores: list[float], done: int = 0, epochs: int | None = None, keep_epochs: bool = False
+) -> None:
     """Runs two iterations an epoch; the weight is the iteration's number."""
     network = nn.Linear(1, 1)
 
@@ -135,7 +137,8 @@ def train(folder: Path, scores: list[float], done: int = 0, epochs: int | None =
         nn.init.constant_(network.weight, engine.state.iteration)
         return {"loss": torch.tensor(1.0)}
 
-    saver: Any = ModelSaver(network, {"format": 1}, folder, score=Scripted(scores))  # type: ignore[arg-type]
+    score: Any = Scripted(scores)
+    saver = ModelSaver(network, {"format": 1}, folder, score=score, keep_epochs=keep_epochs)
     go([saver], step, epochs=epochs or len(scores), iterations=2, done=done)
 
 
@@ -154,6 +157,12 @@ def test_the_epoch_with_the_highest_score_is_kept_of_equal_ones_the_last(
     assert weight_in(tmp_path) == kept
     assert weight_in(tmp_path / "last") == 2 * len(scores)
     assert read_columns(tmp_path / "selection.csv")["score"].tolist() == scores
+
+
+def test_all_epochs_stay_when_asked(tmp_path: Path) -> None:
+    train(tmp_path, [0.2, 0.1], keep_epochs=True)
+
+    assert [weight_in(folder) for folder in sorted((tmp_path / "epochs").iterdir())] == [2, 4]
 
 
 def test_a_training_that_goes_on_compares_with_the_scores_of_before(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class ModelSaver:
         output_dir: folder of the pair.
         generators: networks to keep beside it, by name.
         score: tells without labels how good it is on the target; None: the last epoch is the best.
+        keep_epochs: whether every epoch's pair stays as well, in `epochs/<number>/`.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class ModelSaver:
         output_dir: str | Path,
         generators: Mapping[str, Any] | None = None,
         score: LabelFreeScore | None = None,
+        keep_epochs: bool = False,
     ) -> None:
         self.segmenter = segmenter
         self.fingerprint = fingerprint
         self.output_dir = Path(output_dir)
         self.generators = generators or {}
         self.score = score
+        self.keep_epochs = keep_epochs
         self.table = self.output_dir / "selection.csv"
 
     def attach(self, engine: Engine) -> None:
@@ -68,6 +71,8 @@ class ModelSaver:
             save_model(self.segmenter, self.fingerprint, self.output_dir)
         else:
             self._save_if_best(engine, self.score(self.segmenter))
+        if self.keep_epochs:
+            save_model(self.segmenter, self.fingerprint, self.output_dir / "epochs" / f"{engine.state.epoch:04d}")
         for name, network in self.generators.items():
             save_state(network, self.output_dir / "generators" / f"{name}.pt")
 

@@ -1,0 +1,160 @@
+"""Compares the network that the label-free score chooses with the last one and with the best one.
+
+    python scripts/benchmark_selection.py OUTPUT --seeds 0,1,2 [--dataset phantom] [--abdomen DIR] [--document FILE]
+
+Trains the recommended setting as benchmark.py does, keeping the networks of all epochs, and measures each on labeled
+target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs labels),
+and Spearman's rank correlation between the score and mean Dice over the epochs. Writes OUTPUT/selection.json;
+`--document` replaces the table between `<!-- benchmark <data set> selection -->` and `<!-- end -->`. What is complete
+is not run again.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fire
+import torch
+import yaml
+from rich.console import Console
+from scipy.stats import spearmanr
+
+SCRIPTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
+
+from benchmark import check_seeds, choose, generate  # noqa: E402
+from benchmark_cells import Cell, CommandError, Processes, bundle, read_json, run_cell  # noqa: E402
+from benchmark_plan import plan_cells, plan_data  # noqa: E402
+from benchmark_report import as_text, replace_table, show, split_at_table, spread  # noqa: E402
+from sifa.atomic import temporary_beside, write_json  # noqa: E402
+from sifa.errors import InputError  # noqa: E402
+from sifa.prepare import refuse_unknown_options  # noqa: E402
+from sifa.training_state import NAME, read_state  # noqa: E402
+
+METHOD = "recommended"
+ROWS = {
+    "last_weights": "last iteration",
+    "last": "last epoch, weight average",
+    "chosen": "chosen without labels",
+    "oracle": "best epoch (oracle)",
+}
+
+console = Console(soft_wrap=True)
+
+
+def write_last_weights(cell: Cell) -> Path:
+    """Writes the segmenter of the last iteration, as it was in training, to a folder of its own, and returns that."""
+    folder = cell.folder / "last_weights"
+    if not (folder / "model.pt").is_file():
+        folder.mkdir(exist_ok=True)
+        shutil.copy2(cell.folder / "fingerprint.json", folder)
+        state = read_state(cell.folder / NAME)["update"]["networks"]["segmenter"]
+        with temporary_beside(folder / "model.pt") as temporary:
+            torch.save(state, temporary)
+    return folder
+
+
+def measure(cell: Cell, model: Path, processes: Processes) -> float:
+    """Returns mean Dice in percent of the model in a folder of the cell, measured now or before."""
+    output = cell.folder / "selection" / model.relative_to(cell.folder)
+    if not (output / "results.json").is_file():
+        options = {"model_dir": model, "dataset_dir": cell.data.folder, "output_dir": output, "split": cell.data.split}
+        processes.run(bundle("evaluating", ["train.yaml", "evaluate.yaml"], **options), output / "evaluating.log")
+    return float(read_json(output / "results.json")["metrics"]["mean_dice"]["mean"])
+
+
+def compare(cell: Cell, processes: Processes) -> dict[str, Any]:
+    """Trains a cell where that is not done, measures its networks, and returns the figures."""
+    run_cell(cell, processes)
+    epochs = sorted((cell.folder / "epochs").iterdir())
+    dice = [measure(cell, epoch, processes) for epoch in epochs]
+    with open(cell.folder / "selection.csv", encoding="utf-8", newline="") as stream:
+        scores = [float(row["score"]) for row in csv.DictReader(stream)]
+    chosen = max(range(len(scores)), key=lambda epoch: (scores[epoch], epoch))
+    return {
+        "seed": cell.data.seed,
+        "scores": scores,
+        "dice": dice,
+        "last_weights": measure(cell, write_last_weights(cell), processes),
+        "last": dice[-1],
+        "chosen": dice[chosen],
+        "oracle": max(dice),
+        "rank_correlation": float(spearmanr(scores, dice).statistic),
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Returns the cells of the table, headings first."""
+    lines = [["mean Dice (%)", *(f"seed {result['seed']}" for result in results), "mean"]]
+    for name, label in ROWS.items():
+        values = [result[name] for result in results]
+        lines.append([label, *(f"{value:.1f}" for value in values), as_text(spread(values))])
+    ranks = [result["rank_correlation"] for result in results]
+    return [*lines, ["rank correlation of score and Dice", *(f"{one:.2f}" for one in ranks), as_text(spread(ranks), 2)]]
+
+
+def main(
+    output: str,
+    seeds: Any = 0,
+    dataset: str = "phantom",
+    jobs: int = 2,
+    epochs: int | None = None,
+    iterations_per_epoch: int | None = None,
+    document: str | None = None,
+    declaration: str = str(SCRIPTS / "benchmark.yaml"),
+    **folders: str,
+) -> None:
+    """Runs the comparison.
+
+    Args:
+        output: folder of cells and figures; that of benchmark.py can be used.
+        seeds: of the trainings and of generated anatomies, such as 0,1,2.
+        dataset: name of the data set in benchmark.yaml.
+        jobs: cells at a time, each with one thread.
+        epochs: of every training; the configs' without this.
+        iterations_per_epoch: the same.
+        document: Markdown file whose table is replaced.
+        declaration: the YAML file with the data sets and the recommended method.
+        **folders: folder of a data set that is not generated, such as --abdomen DIR.
+
+    Raises:
+        InputError: when an option cannot be used; before any long work.
+    """
+    declared = yaml.safe_load(Path(declaration).read_text(encoding="utf-8"))
+    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
+    (name,) = choose("dataset", [dataset], declared["datasets"])
+    if document:
+        split_at_table(Path(document), f"{name} selection")
+    numbers = {"epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
+    declared["options"] = {"keep_epochs": True, **{key: value for key, value in numbers.items() if value}}
+    folder = Path(str(output)).absolute()
+    cells = plan_cells(declared, [METHOD], plan_data(declared, [name], check_seeds(seeds), folders, folder), folder)
+    processes = Processes()
+    try:
+        failed = generate(cells, processes)
+        with ThreadPoolExecutor(jobs) as pool:
+            results = list(pool.map(lambda cell: compare(cell, processes), [c for c in cells if c.name not in failed]))
+    except CommandError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        processes.stop()
+    lines = table(results)
+    write_json(folder / "selection.json", {"dataset": name, "seeds": results})
+    show(f"{declared['datasets'][name]['label']}: which network to keep", lines, console)
+    if document:
+        replace_table(Path(document), f"{name} selection", lines)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    try:
+        fire.Fire(main)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
