@@ -176,7 +176,7 @@ def main(
     output_dir: str = "demo",
     seed: int = 0,
     epochs: int = 12,
-    iterations_per_epoch: int = 50,
+    iterations_per_epoch: int = 100,
     subjects: int = 16,
     test_subjects: int = 6,
 ) -> None:
@@ -197,7 +197,7 @@ def main(
             sys.exit(f"error: {output} exists and is no earlier demo: give another --output_dir.")
         shutil.rmtree(output)
     data = output / "data"
-    console.print("Demo on generated data: about 10 minutes on two cores, most of it SIFA's training.")
+    console.print("Demo on generated data: about 15 minutes on two cores, most of it SIFA's training.")
     console.print("1/4 generating MR and CT subjects")
     counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
     run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
