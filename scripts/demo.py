@@ -197,7 +197,7 @@ def main(
             sys.exit(f"error: {output} exists and is no earlier demo: give another --output_dir.")
         shutil.rmtree(output)
     data = output / "data"
-    console.print("Demo on generated data: about 15 minutes on two cores, most of it SIFA's training.")
+    console.print("Demo on generated data: about 20 minutes on two cores, most of it SIFA's training.")
     console.print("1/4 generating MR and CT subjects")
     counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
     run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
