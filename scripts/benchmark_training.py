@@ -6,7 +6,8 @@ Schedules: `naive`, as the authors run it: each of the six updates computes its 
 the fakes that the calls for G_t and U have made; `sequential`: the same updates in the same order with exact reuse;
 `simultaneous`: all updates from one graph. Each row is a process of its own, so that its peak is its own; the rounds
 take turns, so that what else the machine does meets all rows alike. Networks, losses, optimizers and augmentation are
-those of `train.yaml`, the slices are generated. `--document` replaces the table of this setting in a document.
+those of `train.yaml` with `paper.yaml`, the slices are generated. `--document` replaces the
+table of this setting in a document.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def _first_output(network: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def build_update(parser: ConfigParser, schedule: str) -> AdversarialUpdate:
-    """Returns the iteration of a schedule with the networks, optimizers and losses of `train.yaml`."""
+    """Returns the iteration of a schedule with the networks, optimizers and losses of the paper."""
     update = parser.get_parsed_content("train#iteration_update")
     if schedule != "naive":
         return update
@@ -125,9 +126,10 @@ def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -
 def measure(schedule: str, precision: str, width: float, size: int, batch: int, iterations: int) -> dict[str, Any]:
     """Runs one row in this process: an iteration that counts and warms up, then those that are timed."""
     torch.manual_seed(0)
-    overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
+    overlays = ["paper.yaml", *(["simultaneous.yaml"] if schedule == "simultaneous" else [])]
     parser = ConfigParser()
     parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
+    parser.update({"average": None, "self_training": None})  # what needs a data set, and is not in the paper
     network = {"in_channels": 1, "out_channels": CLASSES, "width": width}
     parser.update({"fingerprint": {"network": network}, "slice_size": [size, size], "precision": precision})
     parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on

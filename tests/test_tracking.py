@@ -12,7 +12,8 @@ from conftest import TINY, run_bundle
 from sifa.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-LOSSES = {"loss", *(str(term.value) for term in LossTerms), *(f"{name}_loss" for name in UPDATES)}
+TERMS = set(LossTerms) - {LossTerms.SELF_TRAINING}  # which begins in a later epoch
+LOSSES = {"loss", *(str(term.value) for term in TERMS), *(f"{name}_loss" for name in UPDATES)}
 SCALARS = {
     *LOSSES,
     *(f"{name}_{what}" for name in UPDATES for what in ("gradient_norm", "learning_rate")),
