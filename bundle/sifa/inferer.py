@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch import nn
 
 from sifa.folding import for_inference
-from sifa.intensity import intensity_window
+from sifa.intensity import AIR, SEEN, intensity_window
 from sifa.precision import faster_precision
 from sifa.preflight import check_scan
 from sifa.resampling import sample_positions
@@ -29,8 +29,6 @@ from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
 
 logger = logging.getLogger(__name__)
 
-AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
-SEEN = -0.999  # ... which resampling rounds: above this there is something to see
 HALF_PERCENTS = 200  # in which the map of uncertainty counts
 
 Network = Callable[[torch.Tensor], torch.Tensor]

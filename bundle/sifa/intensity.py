@@ -10,6 +10,9 @@ import torch
 
 from sifa.errors import InputError
 
+AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
+SEEN = -0.999  # ... which resampling rounds: above this there is something to see
+
 
 def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tuple[float, float]:
     """Returns the values of `volume` that become -1 and 1.

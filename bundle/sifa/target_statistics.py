@@ -8,10 +8,9 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from sifa.errors import InputError
+from sifa.intensity import SEEN
 from sifa.networks import Segmenter
 from sifa.slice_cache import VolumeSlices
-
-AIR = -1 + 1e-3  # a slice that nowhere exceeds this shows nothing
 
 
 class TargetStatistics:
@@ -61,6 +60,6 @@ class TargetStatistics:
         """Yields the slices in batches (B, C, H, W), the last one the smallest."""
         places = torch.linspace(0, len(self.slices) - 1, min(self.count, len(self.slices))).round().long().tolist()
         images = (self.slices[place]["image"] for place in places)
-        seen = [image for image in images if bool((image > AIR).any())]
+        seen = [image for image in images if bool((image > SEEN).any())]
         for start in range(0, len(seen), self.batch_size):
             yield torch.stack(seen[start : start + self.batch_size])
