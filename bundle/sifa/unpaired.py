@@ -17,7 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from sifa.distributed import is_main_process
 from sifa.errors import InputError
-from sifa.slice_cache import Item, Preprocessing, SliceCache, VolumeSlices, prepare_volumes
+from sifa.slice_cache import Item, Preprocessing, SliceCache, SliceFile, VolumeSlices, prepare_volumes
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +99,11 @@ class UnpairedSlices(Dataset):
 
     def source_frequencies(self, num_classes: int) -> torch.Tensor:
         """Returns the share of each class among all pixels of the source's labels: (num_classes,), sums to 1."""
-        labels = (self.source[index]["label"].flatten().long() for index in range(self.source_size))
-        counts = sum(torch.bincount(label, minlength=num_classes) for label in labels)
-        assert isinstance(counts, torch.Tensor)
+        counts = torch.zeros(num_classes, dtype=torch.int64)
+        for volume in self.source.volumes:
+            label = volume["label"]
+            slices = label.load() if isinstance(label, SliceFile) else label
+            counts += torch.bincount(slices.flatten(), minlength=num_classes)
         return counts.to(torch.float32) / counts.sum()
 
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
