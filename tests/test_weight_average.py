@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +34,16 @@ def change(segmenter: Segmenter, seed: int) -> None:
         segmenter.train()(torch.randn(2, 1, 16, 32, dtype=torch.float64, generator=generator))
 
 
+def trained_along(decay: float, updates: int) -> Iterator[tuple[Segmenter, WeightAverage]]:
+    """Yields a segmenter and its average after each of some updates."""
+    segmenter = build_networks().segmenter
+    average = WeightAverage(segmenter, decay)
+    for seed in range(updates):
+        change(segmenter, seed)
+        average.update()
+        yield segmenter, average
+
+
 def restated(states: list[State], decay: float) -> State:
     """The exponential average of states, which begins at the first of them."""
     average = states[0]
@@ -50,31 +61,19 @@ def assert_equal(actual: State, expected: State, tolerance: float = 1e-12) -> No
 @pytest.mark.parametrize("decay", [0.5, 0.9])
 @pytest.mark.parametrize("updates", [1, 2, 5])
 def test_the_average_begins_at_the_first_weights_and_forgets_exponentially(decay: float, updates: int) -> None:
-    segmenter = build_networks().segmenter
-    average = WeightAverage(segmenter, decay)
     states: list[State] = []
-    for seed in range(updates):
-        change(segmenter, seed)
-        average.update()
+    for segmenter, average in trained_along(decay, updates):
         states.append(parameters_of(segmenter))
         assert_equal(parameters_of(average.network), restated(states, decay))
 
 
 def test_without_decay_the_average_is_todays_network_to_the_last_bit() -> None:
-    segmenter = build_networks().segmenter
-    average = WeightAverage(segmenter, 0)
-    for seed in range(3):
-        change(segmenter, seed)
-        average.update()
+    for segmenter, average in trained_along(0, 3):
         assert_equal(average.network.state_dict(), segmenter.state_dict(), 0)
 
 
 def test_running_statistics_are_not_averaged_but_todays() -> None:
-    segmenter = build_networks().segmenter
-    average = WeightAverage(segmenter, 0.9)
-    for seed in range(3):
-        change(segmenter, seed)
-        average.update()
+    for segmenter, average in trained_along(0.9, 3):
         assert_equal(dict(average.network.named_buffers()), dict(segmenter.named_buffers()), 0)
 
 
@@ -94,11 +93,7 @@ def test_the_average_is_a_network_of_its_own_that_takes_no_gradient() -> None:
 
 
 def test_the_average_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
-    segmenter = build_networks().segmenter
-    average = WeightAverage(segmenter, 0.9)
-    for seed in range(2):
-        change(segmenter, seed)
-        average.update()
+    *_, (segmenter, average) = trained_along(0.9, 2)
     other = WeightAverage(build_networks(1).segmenter, 0.9)
     other.load_state_dict({name: value.clone() for name, value in average.state_dict().items()})
     other.segmenter.load_state_dict(segmenter.state_dict())
