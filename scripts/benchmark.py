@@ -18,26 +18,23 @@ failed, which leaves the others alone, and 2 when an option is wrong.
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import fire
-import yaml
 from rich.console import Console
 
 SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
 
 from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell  # noqa: E402
+from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_command_line  # noqa: E402
 from benchmark_plan import plan_cells, plan_data  # noqa: E402
 from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table  # noqa: E402
 from sifa.atomic import write_json, write_text  # noqa: E402
-from sifa.errors import INTERRUPTED, InputError  # noqa: E402
-from sifa.prepare import refuse_unknown_options  # noqa: E402
+from sifa.errors import InputError  # noqa: E402
 
 console = Console(width=max(Console().width, 160), soft_wrap=True)  # the tables need so much
 
@@ -149,7 +146,7 @@ def main(
     epochs: int | None = None,
     iterations_per_epoch: int | None = None,
     document: str | None = None,
-    declaration: str = str(SCRIPTS / "benchmark.yaml"),
+    declaration: str = DECLARATION,
     **folders: str,
 ) -> None:
     """Runs the benchmark; the same command goes on with one that was interrupted.
@@ -172,12 +169,7 @@ def main(
     """
     if _surplus:
         raise InputError(f"{_surplus[0]!r} belongs to no option: give one folder, and lists such as --seeds 0,1,2.")
-    declared = yaml.safe_load(Path(declaration).read_text(encoding="utf-8"))
-    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
-    numbers = {"jobs": jobs, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
-    for name, value in numbers.items():
-        if value is not None and (type(value) is not int or value < 1):
-            raise InputError(f"--{name} is {value!r}: give a whole number of at least 1.")
+    declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     chosen_seeds = check_seeds(seeds)
     chosen_groups = {name: declared["groups"][name] for name in choose("groups", groups, declared["groups"])}
     choices = list(dict.fromkeys(name for names in chosen_groups.values() for name in names))
@@ -187,7 +179,6 @@ def main(
     chosen_datasets = choose("datasets", datasets, declared["datasets"])
     for dataset, group in ((dataset, group) for dataset in chosen_datasets for group in tables if document):
         split_at_table(Path(str(document)), f"{dataset} {group}")
-    declared["options"] = {name: numbers[name] for name in ("epochs", "iterations_per_epoch") if numbers[name]}
     folder = Path(str(output)).absolute()
     data = plan_data(declared, chosen_datasets, chosen_seeds, folders, folder)
     cells = plan_cells(declared, chosen_methods, data, folder)
@@ -206,41 +197,5 @@ def main(
     sys.exit(1 if failed else 0)
 
 
-def choose(option: str, given: Any, choices: Iterable[str]) -> list[str]:
-    """Returns what was chosen, in the order of the choices; all of them where nothing was given."""
-    names = list(choices) if given is None else [str(name) for name in as_list(given)]
-    unknown = [name for name in names if name not in choices]
-    if unknown or not names:
-        named = ", ".join(unknown) or "nothing"
-        raise InputError(f"--{option} names {named}: choose of {', '.join(choices)}, with commas between them.")
-    return [name for name in choices if name in names]
-
-
-def check_seeds(given: Any) -> list[int]:
-    """Returns the seeds, each once."""
-    seeds = as_list(given)
-    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
-        raise InputError(f"--seeds is {given!r}: give whole numbers of at least 0, such as 0,1,2.")
-    return list(dict.fromkeys(seeds))
-
-
-def as_list(given: Any) -> list[Any]:
-    """Returns what python-fire made of one word or several."""
-    return given.split(",") if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
-
-
-def interrupt(number: int, frame: object) -> None:
-    """Makes SIGTERM end the benchmark as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        fire.Fire(main)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("error: interrupted: the same command goes on.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    run_command_line(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,10 +15,10 @@ from threading import Lock
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "bundle" / "configs"
 PACKAGE = ROOT / "bundle" / "sifa"
 sys.path.insert(0, str(ROOT / "bundle"))
 
+from bundle_command import CONFIGS, bundle, environment  # noqa: E402
 from sifa.atomic import write_json  # noqa: E402
 
 TICK = 5  # seconds between two notes of how long a training has run: what an interrupted one keeps
@@ -158,9 +157,8 @@ class Processes:
         with self.lock:
             if self.stopped:
                 raise KeyboardInterrupt
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # cells run side by side
             process = subprocess.Popen(  # a session of its own: Ctrl-C reaches it through `stop` alone
-                command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command, stdout=stream, stderr=subprocess.STDOUT, env=environment(), start_new_session=True
             )
             self.running.add(process)
         return process
@@ -186,17 +184,6 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
     }
     write_json(cell.result, result)
     return result
-
-
-def bundle(run_id: str, configs: Sequence[str], **options: Any) -> list[str]:
-    """Returns the command line of `python -m monai.bundle run`."""
-    files = ",".join(f"'{CONFIGS / name}'" for name in configs)
-    return [sys.executable, "-m", "monai.bundle", "run", run_id, *as_flags({"config_file": f"[{files}]", **options})]
-
-
-def as_flags(options: Mapping[str, Any]) -> list[str]:
-    """Returns `--name value` for each option."""
-    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
 def read_json(path: Path) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from benchmark_cells import CONFIGS, Cell, Data, as_flags, hash_file, hash_folder, hash_text  # noqa: E402
+from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text  # noqa: E402
+from bundle_command import as_flags  # noqa: E402
 from sifa.errors import InputError  # noqa: E402
 
 

@@ -15,27 +15,22 @@ import csv
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
-import yaml
 from rich.console import Console
 from scipy.stats import spearmanr
 
-SCRIPTS = Path(__file__).resolve().parent
-sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from benchmark import check_seeds, choose, generate  # noqa: E402
-from benchmark_cells import Cell, CommandError, Processes, bundle, read_json, run_cell  # noqa: E402
-from benchmark_plan import plan_cells, plan_data  # noqa: E402
-from benchmark_report import as_text, replace_table, show, split_at_table, spread  # noqa: E402
-from sifa.atomic import temporary_beside, write_json  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
-from sifa.prepare import refuse_unknown_options  # noqa: E402
-from sifa.training_state import NAME, read_state  # noqa: E402
+from benchmark import run_cells
+from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
+from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_command_line
+from benchmark_plan import plan_cells, plan_data
+from benchmark_report import as_text, replace_table, show, split_at_table, spread
+from sifa.atomic import temporary_beside, write_json
+from sifa.training_state import NAME, read_state
 
 METHOD = "recommended"
 ROWS = {
@@ -70,8 +65,7 @@ def measure(cell: Cell, model: Path, processes: Processes) -> float:
 
 
 def compare(cell: Cell, processes: Processes) -> dict[str, Any]:
-    """Trains a cell where that is not done, measures its networks, and returns the figures."""
-    run_cell(cell, processes)
+    """Measures the networks of a trained cell and returns the figures."""
     epochs = sorted((cell.folder / "epochs").iterdir())
     dice = [measure(cell, epoch, processes) for epoch in epochs]
     with open(cell.folder / "selection.csv", encoding="utf-8", newline="") as stream:
@@ -107,7 +101,7 @@ def main(
     epochs: int | None = None,
     iterations_per_epoch: int | None = None,
     document: str | None = None,
-    declaration: str = str(SCRIPTS / "benchmark.yaml"),
+    declaration: str = DECLARATION,
     **folders: str,
 ) -> None:
     """Runs the comparison.
@@ -116,7 +110,7 @@ def main(
         output: folder of cells and figures; that of benchmark.py can be used.
         seeds: of the trainings and of generated anatomies, such as 0,1,2.
         dataset: name of the data set in benchmark.yaml.
-        jobs: cells at a time, each with one thread.
+        jobs: trainings at a time, each with one thread.
         epochs: of every training; the configs' without this.
         iterations_per_epoch: the same.
         document: Markdown file whose table is replaced.
@@ -126,20 +120,17 @@ def main(
     Raises:
         InputError: when an option cannot be used; before any long work.
     """
-    declared = yaml.safe_load(Path(declaration).read_text(encoding="utf-8"))
-    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
+    declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     (name,) = choose("dataset", [dataset], declared["datasets"])
     if document:
         split_at_table(Path(document), f"{name} selection")
-    numbers = {"epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
-    declared["options"] = {"keep_epochs": True, **{key: value for key, value in numbers.items() if value}}
+    declared["options"]["keep_epochs"] = True
     folder = Path(str(output)).absolute()
     cells = plan_cells(declared, [METHOD], plan_data(declared, [name], check_seeds(seeds), folders, folder), folder)
     processes = Processes()
     try:
-        failed = generate(cells, processes)
-        with ThreadPoolExecutor(jobs) as pool:
-            results = list(pool.map(lambda cell: compare(cell, processes), [c for c in cells if c.name not in failed]))
+        failed = run_cells(cells, jobs, processes)
+        results = [compare(cell, processes) for cell in cells if cell.name not in failed]
     except CommandError as error:
         sys.exit(f"error: {error}")
     finally:
@@ -153,8 +144,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(main)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command_line(main)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -25,37 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import fire
+from bundle_command import as_flags, bundle, environment
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "bundle" / "configs"
 METHODS = {"source_only": ["source_only.yaml"], "sifa": []}
 EPOCH = re.compile(r"epoch (\d+) of (\d+)")
 
 console = Console()
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment of the child processes: one thread each, since two of them share two cores."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def bundle(run_id: str, configs: list[str], **options: Any) -> list[str]:
-    """Returns the command line of `python -m monai.bundle run`."""
-    files = ",".join(f"'{CONFIGS / name}'" for name in configs)
-    return [sys.executable, "-m", "monai.bundle", "run", run_id, *as_flags({"config_file": f"[{files}]", **options})]
-
-
 def script(name: str, **options: Any) -> list[str]:
     """Returns the command line of another script of this folder."""
     return [sys.executable, str(ROOT / "scripts" / name), *as_flags(options)]
-
-
-def as_flags(options: Mapping[str, Any]) -> list[str]:
-    """Returns `--name value` for each option."""
-    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
 def run(command: list[str], log: Path) -> None:

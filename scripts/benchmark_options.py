@@ -1,0 +1,84 @@
+"""Options that the scripts of the benchmark share: what can be chosen, what is refused, how a run ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fire
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from sifa.errors import INTERRUPTED, InputError
+from sifa.prepare import refuse_unknown_options
+
+DECLARATION = str(Path(__file__).resolve().parent / "benchmark.yaml")
+
+
+def read_declaration(
+    path: str, folders: Mapping[str, str], jobs: int, epochs: int | None, iterations_per_epoch: int | None
+) -> dict[str, Any]:
+    """Returns the content of a declaration, with the length of trainings among its `options`.
+
+    Args:
+        path: the YAML file.
+        folders: folders of data sets, by name.
+        jobs: cells at a time.
+        epochs: of every training; None: the configs'.
+        iterations_per_epoch: the same.
+
+    Raises:
+        InputError: when a folder's name is no data set's, or a number is not a whole one from 1.
+    """
+    declared: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
+    lengths = {"epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
+    for name, value in {"jobs": jobs, **lengths}.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"--{name} is {value!r}: give a whole number of at least 1.")
+    declared["options"] = {name: value for name, value in lengths.items() if value}
+    return declared
+
+
+def choose(option: str, given: Any, choices: Iterable[str]) -> list[str]:
+    """Returns what was chosen, in the order of the choices; all of them where nothing was given."""
+    names = list(choices) if given is None else [str(name) for name in as_list(given)]
+    unknown = [name for name in names if name not in choices]
+    if unknown or not names:
+        named = ", ".join(unknown) or "nothing"
+        raise InputError(f"--{option} names {named}: choose of {', '.join(choices)}, with commas between them.")
+    return [name for name in choices if name in names]
+
+
+def check_seeds(given: Any) -> list[int]:
+    """Returns the seeds, each once."""
+    seeds = as_list(given)
+    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
+        raise InputError(f"--seeds is {given!r}: give whole numbers of at least 0, such as 0,1,2.")
+    return list(dict.fromkeys(seeds))
+
+
+def as_list(given: Any) -> list[Any]:
+    """Returns what python-fire made of one word or several."""
+    return given.split(",") if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
+
+
+def run_command_line(main: Callable[..., None]) -> None:
+    """Runs a script's `main` on the command line; SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        fire.Fire(main)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("error: interrupted: the same command goes on.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
