@@ -18,6 +18,7 @@ from sifa.errors import InputError
 from sifa.fingerprint import read_fingerprint
 from sifa.folding import for_inference
 from sifa.inferer import SliceSegmenter, box_of_main_pieces
+from sifa.label_refinement import refine
 from sifa.networks import Segmenter
 from sifa.orientation import AXCODES
 from sifa.resampling import resample_slices, restore_labels, sample_positions
@@ -53,7 +54,10 @@ def scan() -> MetaTensor:
     return MetaTensor(volume[0], affine=affine)
 
 
-def test_the_mask_equals_that_of_monais_steps_on_the_whole_volume(network: Segmenter, scan: MetaTensor) -> None:
+@pytest.mark.parametrize("iterations", [0, 4])  # of the refinement, in each window
+def test_the_mask_equals_that_of_monais_steps_on_the_whole_volume(
+    iterations: int, network: Segmenter, scan: MetaTensor
+) -> None:
     preprocessing = Compose(
         [
             NormalizeIntensityd("image", WINDOW),
@@ -64,10 +68,10 @@ def test_the_mask_equals_that_of_monais_steps_on_the_whole_volume(network: Segme
     whole = SliceInferer(2, (32, 32), 4, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
     with torch.inference_mode():
         data = preprocessing({"image": scan})
-        probabilities = whole(data["image"][None], lambda x: network(x).softmax(1))[0]
+        probabilities = whole(data["image"][None], lambda x: refine(network(x).softmax(1), x, iterations))[0]
         data["pred"] = probabilities.argmax(0, keepdim=True)
         back = Invertd("pred", preprocessing, "image", nearest_interp=True, to_tensor=True)(data)["pred"]
-        labels = make_segmenter()(scan[None], network)[0]
+        labels = make_segmenter(refinement_iterations=iterations)(scan[None], network)[0]
     assert len(np.unique(labels)) == 3
     assert (labels.numpy() == back.numpy()).mean() > 0.9999
 

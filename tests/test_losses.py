@@ -117,39 +117,6 @@ def test_soft_dice_has_square_denominators_over_the_batch_and_counts_every_class
     assert losses.soft_dice(logits, label).item() == pytest.approx(expected, rel=1e-10)
 
 
-def test_trusted_cross_entropy_is_the_mean_over_all_pixels_of_those_that_count_weighted_by_their_class() -> None:
-    logits, label = draw(2, CLASSES, 4, 8), draw_label()
-    trusted = draw(*SHAPE, seed=2) > 0.3
-    frequencies = torch.tensor([0.7, 0.2, 0.06, 0.04], dtype=torch.float64)
-    probabilities, total = probabilities_of(logits), 0.0
-    for image, row, column in np.ndindex(SHAPE):
-        if trusted[image, row, column]:
-            k = int(label[image, row, column])
-            total += (1 - float(frequencies[k])) * -np.log(probabilities[image, k, row, column])
-    assert 0 < trusted.sum() < trusted.numel()
-    found = losses.trusted_cross_entropy(logits, label, trusted, frequencies)
-    assert found.item() == pytest.approx(total / label.numel(), rel=1e-10)
-
-
-def test_where_nothing_is_trusted_nothing_is_lost_or_learned() -> None:
-    logits, label = draw(2, CLASSES, 4, 8).requires_grad_(), draw_label()
-    loss = losses.trusted_cross_entropy(logits, label, torch.zeros(SHAPE, dtype=torch.bool), torch.full((4,), 0.25))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert logits.grad.abs().max() == 0
-
-
-def test_a_pixel_that_is_not_trusted_may_be_anything() -> None:
-    logits, label, frequencies = draw(2, CLASSES, 4, 8), draw_label(), torch.full((4,), 0.25)
-    trusted = draw(*SHAPE, seed=2) > 0.3
-    others = torch.where(trusted[:, None], logits, draw(2, CLASSES, 4, 8, seed=3))
-    labels = torch.where(trusted, label, draw_label(seed=4))
-    assert not torch.equal(labels, label)
-    expected = losses.trusted_cross_entropy(logits, label, trusted, frequencies)
-    assert torch.equal(losses.trusted_cross_entropy(others, labels, trusted, frequencies), expected)
-
-
 def test_soft_dice_does_not_average_over_images() -> None:
     logits, label = draw(2, CLASSES, 4, 8), draw_label()
     each = [restated_dice_loss(logits[[i]], label[[i]]) for i in range(2)]

@@ -279,11 +279,11 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
         (None, IN_THE_PAPERS_ORDER, "update was 'SimultaneousUpdate' and is 'AdversarialUpdate' here"),
         (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
-        (None, {"trusted_share": 0.5}, "trusted_share was 0.7 and is 0.5 here"),
+        (None, {"refinement_iterations": 3}, "fingerprint refinement_iterations was 10 and is 3 here"),
     ],
     ids=[
         *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),
-        *("average decay", "trusted share"),
+        *("average decay", "refinement"),
     ],
 )
 def test_the_state_of_another_run_is_refused_before_an_iteration(

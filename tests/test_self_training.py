@@ -1,4 +1,4 @@
-"""Self-training: which labels the weight average gives, which of them count, and who learns from them."""
+"""Self-training: which labels the weight average gives, and who learns from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import refusal
 from iterations import (
     BATCHES,
     CLASSES,
+    LAMBDA_DICE,
     SIFA,
     Columns,
     build_networks,
@@ -24,6 +24,8 @@ from iterations import (
     update_of,
 )
 from sifa.adversarial_update import AdversarialUpdate, Networks
+from sifa.label_refinement import refine
+from sifa.losses import SegmentationLoss
 from sifa.self_training import SelfTraining, expected_frequencies
 from sifa.simultaneous_update import SimultaneousUpdate
 from sifa.weight_average import WeightAverage
@@ -38,15 +40,19 @@ def with_weight(weight: Any) -> Columns:
     return {**SIFA, "segmenter": {**SIFA["segmenter"], "self_training": weight}}
 
 
+def as_they_are(probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    return probabilities
+
+
 def saying(
     teacher: Callable[[torch.Tensor], torch.Tensor],
     frequencies: torch.Tensor = FREQUENCIES,
-    trusted_share: float = 0.7,
+    refinement: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = as_they_are,
     memory: float = 0.98,
 ) -> SelfTraining:
     """Self-training whose network says what it is told to: `teacher` maps images to logits."""
     average = WeightAverage(build_networks().segmenter, 0.9)
-    found = SelfTraining(average, frequencies, trusted_share, memory=memory)
+    found = SelfTraining(average, frequencies, refinement, memory=memory)
     found.teacher = teacher
     return found
 
@@ -61,42 +67,44 @@ def draw_logits(seed: int, *bias: float) -> torch.Tensor:
 # --- Labels ----------------------------------------------------------------------------------------------------------
 
 
-def test_labels_and_what_counts_follow_the_formulas_batch_after_batch() -> None:
+def test_labels_follow_the_formulas_batch_after_batch() -> None:
     given = [draw_logits(0, 0, 1, -1), draw_logits(1, 2, 0, -90), draw_logits(2, 0, 0, 0)]  # the second lacks class 2
-    share, memory = 0.6, 0.8
+    memory = 0.8
     remaining = iter(given)
-    self_training = saying(lambda image: next(remaining), trusted_share=share, memory=memory)
+    self_training = saying(lambda image: next(remaining), memory=memory)
     p = FREQUENCIES.float().double().numpy()
-    q, thresholds = p.copy(), np.full(CLASSES, 0.5)
+    q = p.copy()
     for logits in given:
         exponentials = np.exp(logits.numpy())
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         q = memory * q + (1 - memory) * probabilities.mean(axis=(0, 2, 3))
-        aligned = probabilities * (p / q)[:, None, None]
-        aligned /= aligned.sum(axis=1, keepdims=True)
-        label, confidence = aligned.argmax(axis=1), aligned.max(axis=1)
-        for k in range(CLASSES):
-            if (label == k).any():  # of a class that is not there the threshold stays
-                found = np.quantile(confidence[label == k], 1 - share)
-                thresholds[k] = memory * thresholds[k] + (1 - memory) * found
-        expected = confidence >= thresholds[label]
 
-        actual, trusted = self_training.label(IMAGE)
+        actual = self_training.label(IMAGE)
 
         assert actual.dtype is torch.int64
-        assert trusted.dtype is torch.bool
-        assert np.array_equal(actual.numpy(), label)
-        assert np.array_equal(trusted.numpy(), expected)
-        assert 0 < expected.mean() < 1
+        assert np.array_equal(actual[:, 0].numpy(), (probabilities * (p / q)[:, None, None]).argmax(axis=1))
     assert self_training.predicted.numpy() == pytest.approx(q, rel=1e-9)
-    assert self_training.thresholds.numpy() == pytest.approx(thresholds, rel=1e-9)
+
+
+def test_probabilities_are_refined_with_their_image_before_they_are_aligned() -> None:
+    logits, images = draw_logits(0, 0, 1, -1), []
+
+    def turned(probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        images.append(image)
+        return probabilities.flip(-1)
+
+    refined = logits.softmax(1).flip(-1)
+    self_training = saying(lambda image: logits, refined.mean((0, 2, 3)), turned, memory=0)
+    assert torch.equal(self_training.label(IMAGE)[:, 0], refined.argmax(1))
+    assert images[0] is IMAGE
+    torch.testing.assert_close(self_training.predicted, refined.mean((0, 2, 3)), rtol=1e-9, atol=0)
 
 
 def test_a_class_that_is_underestimated_gets_more_labels_and_one_that_is_overestimated_fewer() -> None:
     logits = draw_logits(0, 0, 2, -2)  # far from equal shares
     self_training = saying(lambda image: logits, torch.full((CLASSES,), 1 / CLASSES))
     for _ in range(200):
-        label, _ = self_training.label(IMAGE)
+        label = self_training.label(IMAGE)
     before, after = (torch.bincount(each.flatten(), minlength=CLASSES) for each in (logits.argmax(1), label))
     assert after[2] > 2 * before[2]
     assert after[1] < 0.8 * before[1]
@@ -105,40 +113,13 @@ def test_a_class_that_is_underestimated_gets_more_labels_and_one_that_is_overest
 def test_where_predictions_have_the_frequencies_that_are_expected_a_label_is_the_most_probable_class() -> None:
     logits = draw_logits(0, 0, 1, -1)
     self_training = saying(lambda image: logits, logits.softmax(1).mean((0, 2, 3)), memory=0)
-    assert torch.equal(self_training.label(IMAGE)[0], logits.argmax(1))
-
-
-@pytest.mark.parametrize("share", [0.3, 0.7])
-def test_about_the_trusted_share_of_each_class_counts_once_thresholds_have_settled(share: float) -> None:
-    draws = iter(range(10_000))
-    self_training = saying(lambda image: draw_logits(next(draws), 1, 0, -1), trusted_share=share, memory=0.9)
-    for _ in range(100):
-        self_training.label(IMAGE)
-    found = [self_training.label(IMAGE) for _ in range(20)]
-    label, trusted = (torch.stack(part) for part in zip(*found, strict=True))
-    for k in range(CLASSES):
-        assert trusted[label == k].double().mean().item() == pytest.approx(share, abs=0.04)
-
-
-def test_of_what_counts_nothing_is_less_confident_than_what_does_not() -> None:
-    logits = draw_logits(0)
-    self_training = saying(lambda image: logits, logits.softmax(1).mean((0, 2, 3)), memory=0)
-    label, trusted = self_training.label(IMAGE)
-    confidence = logits.softmax(1).amax(1)
-    for k in range(CLASSES):
-        own = label == k
-        assert confidence[own & trusted].min() > confidence[own & ~trusted].max()
-
-
-def test_with_a_share_of_one_everything_counts() -> None:
-    self_training = saying(lambda image: draw_logits(0), trusted_share=1, memory=0)
-    assert self_training.label(IMAGE)[1].all()
+    assert torch.equal(self_training.label(IMAGE)[:, 0], logits.argmax(1))
 
 
 def test_a_class_that_the_source_lacks_leaves_everything_finite() -> None:
     self_training = saying(lambda image: draw_logits(0), torch.tensor([0.5, 0.5, 0.0]), memory=0)
-    label, _ = self_training.label(IMAGE)
-    assert self_training.thresholds.isfinite().all()
+    label = self_training.label(IMAGE)
+    assert self_training.predicted.isfinite().all()
     assert not (label == 2).any()
 
 
@@ -148,15 +129,15 @@ def test_labels_are_what_the_average_says_of_the_batch_and_labeling_changes_noth
     reference = copy.deepcopy(average.network).train()
     frequencies = reference(IMAGE).softmax(1).mean((0, 2, 3))
     before = {name: value.clone() for name, value in average.network.state_dict().items()}
-    self_training = SelfTraining(average, frequencies, 0.7, memory=0)
+    self_training = SelfTraining(average, frequencies, as_they_are, memory=0)
 
-    label, trusted = self_training.label(IMAGE)
+    label = self_training.label(IMAGE)
 
-    assert torch.equal(label, copy.deepcopy(reference)(IMAGE).argmax(1))
-    assert not torch.equal(label, segmenter.train()(IMAGE).argmax(1))
+    assert torch.equal(label[:, 0], copy.deepcopy(reference)(IMAGE).argmax(1))
+    assert not torch.equal(label[:, 0], segmenter.train()(IMAGE).argmax(1))
     assert all(torch.equal(value, before[name]) for name, value in average.network.state_dict().items())
-    assert label.shape == trusted.shape == (2, 16, 32)
-    assert not any(result.requires_grad for result in (label, trusted, self_training.predicted))
+    assert label.shape == (2, 1, 16, 32)
+    assert not self_training.predicted.requires_grad
     assert all(parameter.grad is None for parameter in average.network.parameters())
 
 
@@ -166,22 +147,13 @@ def test_self_training_goes_on_from_its_state_as_if_nothing_had_happened() -> No
         one.label(IMAGE)
     other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
     other.teacher = one.teacher = lambda image: draw_logits(9)
-    assert all(torch.equal(*pair) for pair in zip(one.label(IMAGE), other.label(IMAGE), strict=True))
+    assert torch.equal(one.label(IMAGE), other.label(IMAGE))
     assert torch.equal(one.predicted, other.predicted)
-    assert torch.equal(one.thresholds, other.thresholds)
 
 
 def draw_once() -> Callable[[torch.Tensor], torch.Tensor]:
     draws = iter(range(10))
     return lambda image: draw_logits(next(draws))
-
-
-@pytest.mark.parametrize("share", [0, -0.5, 1.1])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    average = WeightAverage(build_networks().segmenter, 0.9)
-    message = refusal(lambda: SelfTraining(average, FREQUENCIES, share))
-    for part in (f"trusted_share is {share!r}", "above 0", "at most 1"):
-        assert part in message
 
 
 # --- What is expected ------------------------------------------------------------------------------------------------
@@ -212,18 +184,16 @@ class Told(SelfTraining):
     """Gives labels that do not depend on the networks, and remembers of which images."""
 
     def __init__(self) -> None:
-        super().__init__(WeightAverage(build_networks().segmenter, 0.9), FREQUENCIES, 0.7)
+        super().__init__(WeightAverage(build_networks().segmenter, 0.9), FREQUENCIES, as_they_are)
         self.asked: list[torch.Tensor] = []
 
-    def label(self, target_image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def label(self, target_image: torch.Tensor) -> torch.Tensor:
         self.asked.append(target_image)
         return told_labels()
 
 
-def told_labels() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    label = torch.randint(CLASSES, (2, 16, 32), generator=generator)
-    return label, torch.rand(2, 16, 32, generator=generator) < 0.6
+def told_labels() -> torch.Tensor:
+    return torch.randint(CLASSES, (2, 1, 16, 32), generator=torch.Generator().manual_seed(5))
 
 
 VIEWED = [draw_batch(0, view=True), draw_batch(1, view=True)]
@@ -249,10 +219,7 @@ def gradients_of(kind: type[AdversarialUpdate], weight: float) -> tuple[Gradient
 def separate_term(networks: Networks) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss of self-training, restated, and its gradient to E and C."""
     segmenter = copy.deepcopy(networks.segmenter).train()
-    log_probabilities = segmenter(VIEWED[0]["target_view"]).log_softmax(1)
-    label, trusted = told_labels()
-    parts = [-(1 - FREQUENCIES[k]) * (log_probabilities[:, k] * (trusted & (label == k))).sum() for k in range(CLASSES)]
-    loss = torch.stack(parts).sum() / label.numel()
+    loss = SegmentationLoss(LAMBDA_DICE)(segmenter(VIEWED[0]["target_view"]), told_labels())
     return loss, list(torch.autograd.grad(loss, list(segmenter.parameters())))
 
 
@@ -302,7 +269,7 @@ def test_without_weight_the_iteration_is_the_one_without_self_training(kind: typ
 def test_running_statistics_still_come_from_one_forward_of_the_target_images(kind: type[AdversarialUpdate]) -> None:
     networks = build_networks()
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, 0.7)
+    self_training = SelfTraining(average, FREQUENCIES, refine)
     update = update_of(networks, with_weight(1), kind=kind, average=average, self_training=self_training)
     for count, batch in enumerate(VIEWED, start=1):
         alone = copy.deepcopy(networks.segmenter.encoder).train()
@@ -319,7 +286,7 @@ def test_running_statistics_still_come_from_one_forward_of_the_target_images(kin
 def training_update(kind: type[AdversarialUpdate], seed: int) -> tuple[Networks, AdversarialUpdate]:
     networks = build_networks(seed)
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, 0.7)
+    self_training = SelfTraining(average, FREQUENCIES, refine)
     columns = with_weight(1)
     return networks, update_of(networks, columns, kind=kind, average=average, self_training=self_training)
 

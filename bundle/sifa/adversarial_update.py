@@ -261,11 +261,10 @@ class AdversarialUpdate:
         weight = self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch)
         if self.self_training is None or batch.target_view is None or weight == 0:
             return {}
-        label, trusted = self.self_training.label(batch.target_image)
+        label = self.self_training.label(batch.target_image)
         with self._running_statistics_held():
             logits = self.classifier(self.encoder(batch.target_view))
-        frequencies = self.self_training.frequencies
-        return {LossTerms.SELF_TRAINING: losses.trusted_cross_entropy(logits, label, trusted, frequencies)}
+        return {LossTerms.SELF_TRAINING: self.segmentation_loss(logits, label)}
 
     def prediction_weight(self, epoch: int) -> torch.Tensor:
         """Returns w_p of Eq. 4 in `epoch`, which follows a ramp."""

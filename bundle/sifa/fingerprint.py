@@ -37,6 +37,7 @@ def compute_fingerprint(
     intensity: Mapping[str, Mapping[str, Any]],
     pixel_spacing: float | None = None,
     slice_spacing: float = 0.0,
+    refinement_iterations: int = 0,
     source_training: Sequence[Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Computes the fingerprint of a run from its training images.
@@ -50,6 +51,7 @@ def compute_fingerprint(
             `window`, `above`: only voxels above this value count (HU: keeps air and lung from setting the window).
         pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
         slice_spacing: distance of slices in mm; 0 keeps each scan's own.
+        refinement_iterations: steps of `sifa.label_refinement` behind the network.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
 
     Returns:
@@ -83,6 +85,7 @@ def compute_fingerprint(
         "orientation": axcodes,
         "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
         "slice_size": [int(size) for size in slice_size],
+        "refinement_iterations": refinement_iterations,
         "structures": _structure_volumes(source_training or dataset.source_training, dataset.labels),
         "source": _summary(dataset.source_modality, source),
         "target": _summary(dataset.target_modality, target),

@@ -22,6 +22,7 @@ from torch import nn
 
 from sifa.folding import for_inference
 from sifa.intensity import AIR, SEEN, intensity_window
+from sifa.label_refinement import refine
 from sifa.precision import faster_precision
 from sifa.preflight import check_scan
 from sifa.resampling import sample_positions
@@ -58,6 +59,7 @@ class SliceSegmenter(Inferer):
         overlap: share of a window that its neighbor shares.
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
+        refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
@@ -78,6 +80,7 @@ class SliceSegmenter(Inferer):
         overlap: float = 0.25,
         windows_at_once: int = 8,
         slices_at_once: int = 16,
+        refinement_iterations: int = 0,
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
@@ -94,6 +97,7 @@ class SliceSegmenter(Inferer):
         self.overlap = overlap
         self.windows_at_once = windows_at_once
         self.slices_at_once = slices_at_once
+        self.refinement_iterations = refinement_iterations
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
@@ -204,7 +208,8 @@ class SliceSegmenter(Inferer):
             result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
             result[:, 0] = 1  # windows of nothing but air are background
             if bool(seen.any()):
-                result[seen] = network(windows[seen]).float().softmax(dim=1)
+                probabilities = network(windows[seen]).float().softmax(dim=1)
+                result[seen] = refine(probabilities, windows[seen], self.refinement_iterations)
             return result
 
         with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

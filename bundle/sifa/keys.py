@@ -39,4 +39,4 @@ class LossTerms(StrEnum):
     AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) is to pass for a reconstructed source
     PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) is to fool D_p
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
-    SELF_TRAINING = "self_training"  # cross-entropy of C(E(.)) of x_t's view against labels of the weight average
+    SELF_TRAINING = "self_training"  # Eq. 3 for C(E(.)) of x_t's view and the weight average's labels

@@ -63,22 +63,6 @@ def weighted_cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.T
     return (weights[label] * functional.cross_entropy(logits, label, reduction="none")).mean()
 
 
-def trusted_cross_entropy(
-    logits: torch.Tensor, label: torch.Tensor, trusted: torch.Tensor, frequencies: torch.Tensor
-) -> torch.Tensor:
-    """Cross-entropy of the pixels that count, with class weight 1 - frequency, mean over all pixels.
-
-    Args:
-        logits: (B, num_classes, H, W).
-        label: class indices (B, H, W), int64.
-        trusted: which of them count, (B, H, W), bool.
-        frequencies: share of each class, (num_classes,).
-    """
-    full = in_full(logits)
-    weights = (1 - frequencies).to(full)[label] * trusted
-    return (weights * functional.cross_entropy(full, label, reduction="none")).mean()
-
-
 def soft_dice(logits: torch.Tensor, label: torch.Tensor, epsilon: float = 1e-7) -> torch.Tensor:
     """1 - mean over all classes of 2 sum(p g) / (sum(p^2) + sum(g^2)), sums over the batch (`_dice_loss_fun`).
 
