@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 from sifa.atomic import write_json  # noqa: E402
 from sifa.inferer import SliceSegmenter  # noqa: E402
+from sifa.label_refinement import refine  # noqa: E402
 from sifa.transforms import NormalizeIntensityd, Spacingd  # noqa: E402
 
 REGION_STEP = 12.0  # mm
@@ -82,11 +83,12 @@ def plain_loop(fingerprint: dict[str, Any], network: nn.Module) -> Segment:
         ]
     )
     inferer = SliceInferer(2, fingerprint["slice_size"], 1, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
+    steps = fingerprint.get("refinement_iterations", 0)
     back = Compose([AsDiscreted("pred", argmax=True), Invertd("pred", preprocessing, "image", nearest_interp=True)])
 
     def segment(scan: MetaTensor) -> np.ndarray:
         data = preprocessing({"image": scan})
-        data["pred"] = inferer(data["image"][None], lambda window: network(window).softmax(dim=1))[0]
+        data["pred"] = inferer(data["image"][None], lambda x: refine(network(x).softmax(dim=1), x, steps))[0]
         return np.asarray(back(data)["pred"])[0]
 
     return segment

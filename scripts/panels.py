@@ -27,6 +27,7 @@ sys.path.insert(0, str(BUNDLE))
 
 from sifa.atomic import temporary_beside  # noqa: E402
 from sifa.errors import InputError  # noqa: E402
+from sifa.label_refinement import refine  # noqa: E402
 from sifa.weights import with_weights  # noqa: E402
 
 COLORS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
@@ -66,7 +67,8 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     """
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
-    result = {"pred": segmenter(target).argmax(dim=1)[0].numpy()}
+    steps = parser.get_parsed_content("fingerprint").get("refinement_iterations", 0)
+    result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
     generator = parser.get_parsed_content("target_generator")
