@@ -2,9 +2,9 @@
 
     python scripts/benchmark_selection.py OUTPUT --seeds 0,1,2 [--dataset phantom] [--abdomen DIR] [--document FILE]
 
-Trains the recommended setting as benchmark.py does, keeping the networks of all epochs, and measures each on labeled
-target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs labels),
-and Spearman's rank correlation between the score and mean Dice over the epochs. Writes OUTPUT/selection.json;
+Trains the recommended setting as benchmark.py does, or takes what that trained, and measures the networks of all epochs
+on labeled target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs
+labels), and Spearman's rank correlation between the score and mean Dice over the epochs. Writes OUTPUT/selection.json;
 `--document` replaces the table between `<!-- benchmark <data set> selection -->` and `<!-- end -->`. What is complete
 is not run again.
 """
@@ -124,7 +124,6 @@ def main(
     (name,) = choose("dataset", [dataset], declared["datasets"])
     if document:
         split_at_table(Path(document), f"{name} selection")
-    declared["options"]["keep_epochs"] = True
     folder = Path(str(output)).absolute()
     cells = plan_cells(declared, [METHOD], plan_data(declared, [name], check_seeds(seeds), folders, folder), folder)
     processes = Processes()
