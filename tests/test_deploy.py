@@ -165,13 +165,14 @@ def test_deploys_operator_gives_the_voxels_of_run_inference(
     assert labels.any()
 
 
-def test_the_archive_carries_the_fingerprint_of_its_own_model(
-    trained: Path, installed: Path, phantom: Path, tmp_path: Path
-) -> None:
-    model = tmp_path / "run"
+def test_the_archive_carries_the_fingerprint_of_its_own_model(installed: Path, phantom: Path, tmp_path: Path) -> None:
+    model, shipped = tmp_path / "run", BUNDLE / "models"
     model.mkdir()
-    (model / "model.pt").write_bytes((trained / "model.pt").read_bytes())
-    fingerprint = read_json(trained / "fingerprint.json")
+    state = torch.load(shipped / "model.pt", weights_only=True)
+    for name in ("weight", "bias"):  # other labels than the shipped network's
+        state[f"pixel_classifier.classifier.{name}"] = state[f"pixel_classifier.classifier.{name}"].roll(1, 0)
+    torch.save(state, model / "model.pt")
+    fingerprint = read_json(shipped / "fingerprint.json")
     fingerprint["labels"]["1"], fingerprint["name"] = "@wall", "$100 heart #1"
     (model / "fingerprint.json").write_text(json.dumps(fingerprint), encoding="utf-8")
     exported = export(tmp_path / "exported", f"--model_dir={model}")
