@@ -83,7 +83,7 @@ def plain_loop(fingerprint: dict[str, Any], network: nn.Module) -> Segment:
         ]
     )
     inferer = SliceInferer(2, fingerprint["slice_size"], 1, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
-    steps = fingerprint.get("refinement_iterations", 0)
+    steps = fingerprint["refinement_iterations"]
     back = Compose([AsDiscreted("pred", argmax=True), Invertd("pred", preprocessing, "image", nearest_interp=True)])
 
     def segment(scan: MetaTensor) -> np.ndarray:

@@ -6,8 +6,8 @@ Schedules: `naive`, as the authors run it: each of the six updates computes its 
 the fakes that the calls for G_t and U have made; `sequential`: the same updates in the same order with exact reuse;
 `simultaneous`: all updates from one graph. Each row is a process of its own, so that its peak is its own; the rounds
 take turns, so that what else the machine does meets all rows alike. Networks, losses, optimizers and augmentation are
-those of `train.yaml` with `paper.yaml`, the slices are generated. `--document` replaces the
-table of this setting in a document.
+those of `train.yaml` with `paper.yaml`, the slices are generated. `--document` replaces the table of this setting in a
+document.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     """
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
-    steps = parser.get_parsed_content("fingerprint").get("refinement_iterations", 0)
+    steps = parser.get_parsed_content("fingerprint")["refinement_iterations"]
     result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result

@@ -306,6 +306,17 @@ def test_a_fingerprint_is_plain_json_and_comes_back_from_its_file_as_it_was(mr: 
         assert [file.name for file in path.parent.iterdir()] == ["fingerprint.json"]
 
 
+def test_a_fingerprint_of_before_there_was_a_refinement_asks_for_none(mr: Path, ct: Path, tmp_path: Path) -> None:
+    fingerprint = fingerprint_of(describe([mr], [ct]), refinement_iterations=7)
+    path = tmp_path / "fingerprint.json"
+    write_fingerprint(fingerprint, path)
+    assert list(read_fingerprint(path)) == list(fingerprint)  # in the same order: the same bytes again
+    assert read_fingerprint(path)["refinement_iterations"] == 7
+    del fingerprint["refinement_iterations"]
+    write_fingerprint(fingerprint, path)
+    assert read_fingerprint(path) == {**fingerprint, "refinement_iterations": 0}
+
+
 def test_a_missing_fingerprint_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path / "fingerprint.json") in refusal(lambda: read_fingerprint(tmp_path / "fingerprint.json"))
 

@@ -217,7 +217,7 @@ def gradients_of(kind: type[AdversarialUpdate], weight: float) -> tuple[Gradient
 
 
 def separate_term(networks: Networks) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The loss of self-training, restated, and its gradient to E and C."""
+    """The loss of self-training, computed alone, and its gradient to E and C."""
     segmenter = copy.deepcopy(networks.segmenter).train()
     loss = SegmentationLoss(LAMBDA_DICE)(segmenter(VIEWED[0]["target_view"]), told_labels())
     return loss, list(torch.autograd.grad(loss, list(segmenter.parameters())))

@@ -101,7 +101,7 @@ def compute_fingerprint(
 
 
 def read_fingerprint(path: str | Path) -> dict[str, Any]:
-    """Reads a `fingerprint.json`.
+    """Reads a `fingerprint.json`; one of before there was a refinement says that there is none.
 
     Raises:
         InputError: when it is missing, is not JSON, or lacks an entry.
@@ -125,6 +125,7 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: its format is {fingerprint['format']}, this bundle reads {FORMAT}: use the bundle it came with."
         )
+    fingerprint.setdefault("refinement_iterations", 0)
     return fingerprint
 
 

@@ -208,8 +208,8 @@ class SliceSegmenter(Inferer):
             result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
             result[:, 0] = 1  # windows of nothing but air are background
             if bool(seen.any()):
-                probabilities = network(windows[seen]).float().softmax(dim=1)
-                result[seen] = refine(probabilities, windows[seen], self.refinement_iterations)
+                shown = windows[seen]
+                result[seen] = refine(network(shown).float().softmax(dim=1), shown, self.refinement_iterations)
             return result
 
         with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

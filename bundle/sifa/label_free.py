@@ -39,7 +39,7 @@ class LabelFreeScore:
     def __call__(self, segmenter: nn.Module) -> dict[str, float]:
         """Returns `score`, and the means over structures of `agreement` and `plausibility`, each from 0 to 1.
 
-        The segmenter is used as inference uses it, in evaluation mode, and is left in the mode that it was in.
+        The segmenter is used in evaluation mode, without refinement behind it, and is left in the mode that it was in.
         """
         appearance = RandAppearanced("image").set_random_state(seed=self.seed)
         training = segmenter.training

@@ -39,7 +39,7 @@ def refine(
     for _ in range(iterations):
         mean = torch.zeros_like(probabilities)
         for weight, neighbor in zip(weights, _neighbors(probabilities, dilations), strict=True):
-            mean = mean.addcmul_(weight, neighbor)
+            mean.addcmul_(weight, neighbor)
         probabilities = mean
     return probabilities
 
