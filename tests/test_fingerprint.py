@@ -361,3 +361,21 @@ def test_the_volumes_of_the_structures_are_measured_in_the_training_labels(tmp_p
     found = fingerprint_of(describe([image], [target]))["structures"]
 
     assert found == {"left": {"min": 0.003, "max": 0.003}, "right": {"min": 0.002, "max": 0.002}}
+
+
+@pytest.mark.parametrize("axcodes", ALL_AXCODES)
+def test_labels_that_slices_leave_out_are_told_of_however_they_are_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, axcodes: str
+) -> None:
+    values = np.zeros((40, 12, 3), dtype=np.uint8)  # 40 mm from left to right, 12 from front to back
+    values[[0, 19, 20, 39], 6, 1] = 1  # one voxel of two lies within 30 mm
+    label, affine = stored_as(values, diagonal_affine((1.0, 1.0, 1.0)), axcodes)
+    image = write_nifti(tmp_path / "mr.nii.gz", random_volume(0, values.shape))
+    dataset = describe([image], [image])
+    dataset.source_training[0]["label"] = str(write_nifti(tmp_path / "label.nii.gz", label, affine))
+
+    fingerprint_of(dataset, slice_size=[16, 32], pixel_spacing=1.0)
+    assert "leave out 50.0 % of what the source's labels mark" in caplog.text
+    caplog.clear()
+    fingerprint_of(dataset, slice_size=[16, 40], pixel_spacing=1.0)
+    assert "leave out" not in caplog.text

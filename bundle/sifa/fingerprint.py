@@ -7,6 +7,7 @@ inference, evaluation and export take preprocessing and network widths.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,13 @@ import sifa
 from sifa.atomic import write_json
 from sifa.dataset_description import DatasetDescription
 from sifa.errors import InputError
-from sifa.nifti import load_nifti
+from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
+LEFT_OUT = 0.01  # share of what the labels mark that slices may leave out without a word
 REQUIRED = ("format", "labels", "slice_plane", "orientation", "spacing", "slice_size", "source", "target", "network")
 
 
@@ -77,6 +81,20 @@ def compute_fingerprint(
         fields = source["fields_of_view"] + target["fields_of_view"]
         in_plane = np.median([extent[:2] for extent in fields], axis=0)
         pixel_spacing = round(float(np.max(in_plane / np.asarray(slice_size))), 3)
+    marked = measure_labels(
+        source_training or dataset.source_training,
+        dataset.labels,
+        axcodes,
+        [size * pixel_spacing for size in slice_size],
+    )
+    if marked.left_out > LEFT_OUT:
+        logger.warning(
+            "slices of %d x %d pixels of %g mm (rows x columns) leave out %.1f %% of what the source's labels mark: "
+            "give a larger slice_size or pixel_spacing.",
+            *slice_size,
+            pixel_spacing,
+            100 * marked.left_out,
+        )
     return {
         "format": FORMAT,
         "name": dataset.name,
@@ -86,7 +104,7 @@ def compute_fingerprint(
         "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
         "slice_size": [int(size) for size in slice_size],
         "refinement_iterations": refinement_iterations,
-        "structures": _structure_volumes(source_training or dataset.source_training, dataset.labels),
+        "structures": marked.volumes,
         "source": _summary(dataset.source_modality, source),
         "target": _summary(dataset.target_modality, target),
         "network": {**network, "out_channels": dataset.out_channels},
@@ -132,23 +150,6 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
 def write_fingerprint(fingerprint: Mapping[str, Any], path: str | Path) -> None:
     """Writes a fingerprint as JSON, under a temporary name first."""
     write_json(Path(path), fingerprint)
-
-
-def _structure_volumes(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) -> dict[str, dict[str, float]]:
-    """Returns the least and the greatest volume in ml of each structure among the training subjects that show it."""
-    found: dict[str, list[float]] = {name: [] for value, name in labels.items() if value > 0}
-    for item in items:
-        label = load_nifti(item["label"])
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(label.affine))) / 1000
-        counts = np.bincount(np.asanyarray(label.dataobj).astype(np.int64).ravel(), minlength=len(labels))
-        for value, name in labels.items():
-            if value > 0 and counts[value] > 0:
-                found[name].append(float(counts[value]) * voxel_ml)
-    return {
-        name: {"min": round(min(volumes), 3), "max": round(max(volumes), 3)}
-        for name, volumes in found.items()
-        if volumes
-    }
 
 
 def _rule(intensity: Mapping[str, Mapping[str, Any]], modality: str) -> Mapping[str, Any]:
