@@ -31,6 +31,7 @@ from sifa.errors import Interrupted, find_input_error
 from sifa.handlers import StateLoader, StateSaver
 from sifa.output_dir import require_writable
 from sifa.training_state import (
+    FORMAT,
     NAME,
     TrainingState,
     read_state,
@@ -468,6 +469,10 @@ def draw_numbers(folder: Path, seed: int, end: int = 0, resume: str | None = Non
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+    def draw_fewer(engine: Engine) -> None:
+        sampler.target_slices = np.arange(engine.state.epoch, 5)
+
     update, data = Drawing(), Draws()
     schedule = torch.optim.lr_scheduler.StepLR(update.optimizer, 1, 0.5)
     sampler = UnpairedSampler(cast(UnpairedSlices, data), 2, 3)
@@ -481,6 +486,7 @@ def draw_numbers(folder: Path, seed: int, end: int = 0, resume: str | None = Non
         handlers=[StateLoader(state, state_to_resume(resume, folder), folder)],
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: schedule.step())
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, draw_fewer)
     StateSaver(state, folder, 1).attach(trainer)
     if end:
         end_of = Events.ITERATION_COMPLETED(once=end) if end % 3 else Events.EPOCH_COMPLETED(once=end // 3)
@@ -578,7 +584,7 @@ class Counted:
 
     def collect(self, iteration: int) -> dict[str, Any]:
         self.collected.append(iteration)
-        return {"format": 1, "update": {}, "iteration": iteration}
+        return {"format": FORMAT, "update": {}, "iteration": iteration}
 
 
 def save(folder: Path, interval: int, at: Mapping[int, int] | None = None) -> Counted:

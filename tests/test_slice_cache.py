@@ -111,9 +111,9 @@ def test_the_cache_rate_is_the_share_of_each_domain_that_memory_holds(folder: Pa
     for cache_rate, source, target in ((0.0, 0, 0), (0.25, 3, 0), (0.5, 8, 4), (1.0, 14, 10)):
         dataset = slices_of(folder, cache_rate=cache_rate)
 
-        assert dataset.source.nbytes == 14 * 30 * (4 + 1)  # float32 image and uint8 label
-        assert dataset.source.nbytes_in_memory == source * 30 * (4 + 1)
-        assert dataset.target.nbytes_in_memory == target * 30 * 4
+        assert dataset.source.nbytes == 14 * (30 * (4 + 1) + 4)  # float32 image, uint8 label, position
+        assert dataset.source.nbytes_in_memory == source * (30 * (4 + 1) + 4)
+        assert dataset.target.nbytes_in_memory == target * (30 * 4 + 4)
 
 
 @pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("spawn", 1)])  # one alone starts in half the time
@@ -233,15 +233,15 @@ def test_what_a_killed_run_left_does_no_harm_and_is_removed(folder: Path) -> Non
     assert [file.name[0] for file in cached_files(folder)] == ["."]
 
     assert prepared_by(folder) == list(DEPTHS)
-    assert sorted({file.name for file in cached_files(folder)}) == ["image.npy", "label.npy"]
-    assert len(cached_files(folder)) == 4 * 2 + 2
+    assert sorted({file.name for file in cached_files(folder)}) == ["image.npy", "label.npy", "position.npy"]
+    assert len(cached_files(folder)) == 4 * 3 + 2 * 2
     assert_same(all_samples(slices_of(folder)), all_samples(slices_of(folder, cache_dir=None)))
 
 
 def test_a_series_is_known_by_the_content_of_its_files(tmp_path: Path) -> None:
     def load(item: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         prepared.append(item["image"])
-        return {"image": torch.zeros(1, 4, 4, 3)}
+        return {"image": torch.zeros(3, 1, 4, 4), "position": torch.arange(3.0)}
 
     def found(series: Path) -> bool:
         return cache.find_or_prepare({"image": str(series)}, lambda: load({"image": str(series)}))[1]

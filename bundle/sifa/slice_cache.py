@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
@@ -18,7 +19,8 @@ from sifa.atomic import temporary_beside
 from sifa.distributed import is_main_process, wait_for_all
 from sifa.errors import InputError, first_line, innermost
 
-FORMAT = 1  # of a cache; raised when the files, or the transforms of this package, change
+FORMAT = 2  # of a cache; raised when the files, or the transforms of this package, change
+POSITION = "position"  # entry beside image and label: of the slices, in mm from the first
 DTYPES = {"image": torch.float32, "label": torch.uint8}
 DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # header and voxels lie in two files
 
@@ -49,7 +51,7 @@ class SliceFile:
         return self.count
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        """Returns a slice, (C, H, W)."""
+        """Returns a slice, (C, H, W); of numbers, one."""
         return torch.from_numpy(np.array(open_memmap(self.path, mode="r")[index]))
 
     def load(self) -> torch.Tensor:
@@ -57,7 +59,7 @@ class SliceFile:
         return torch.from_numpy(np.load(self.path))
 
 
-Volume = Mapping[str, torch.Tensor | SliceFile]  # by entry (`image`, `label`): (N, C, H, W)
+Volume = Mapping[str, torch.Tensor | SliceFile]  # by entry: `image`, `label` (N, C, H, W), `position` (N,)
 
 
 class VolumeSlices:
@@ -77,7 +79,7 @@ class VolumeSlices:
         return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Returns slice `index` (from 0): by entry, (C, H, W)."""
+        """Returns slice `index` (from 0): by entry, (C, H, W); `position` is a number."""
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         return {name: slices[index - int(self.starts[number])] for name, slices in self.volumes[number].items()}
 
@@ -129,7 +131,7 @@ class SliceCache:
         """
         content = {name: _content(Path(path)) for name, path in item.items()}
         key = hashlib.sha256(json.dumps([FORMAT, self.cache_key, content], sort_keys=True).encode()).hexdigest()[:32]
-        files = {name: self.cache_dir / key / f"{name}.npy" for name in item}
+        files = {name: self.cache_dir / key / f"{name}.npy" for name in [*item, POSITION]}
         if not is_main_process():
             wait_for_all()
         try:
@@ -182,7 +184,7 @@ def prepare_volumes(
 
 
 def _cut(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Returns the slices of one volume by entry, (N, C, H, W), contiguous in memory."""
+    """Returns the slices of one volume by entry, (N, C, H, W), contiguous in memory, and their positions, (N,)."""
     try:
         volumes = preprocessing(dict(item))
     except Exception as error:
@@ -190,7 +192,10 @@ def _cut(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> di
             f"{item['image']}: it cannot be prepared for training ({first_line(innermost(error))})."
         ) from error
     tensors = {name: torch.as_tensor(volumes[name]).as_subclass(torch.Tensor) for name in entries}
-    return {name: tensor.movedim(-1, 0).to(DTYPES[name]).contiguous() for name, tensor in tensors.items()}
+    slices = {name: tensor.movedim(-1, 0).to(DTYPES[name]).contiguous() for name, tensor in tensors.items()}
+    image = volumes["image"]
+    step = float(image.pixdim[2]) if isinstance(image, MetaTensor) else 1.0
+    return {**slices, POSITION: torch.arange(len(slices["image"]), dtype=torch.float32) * step}
 
 
 def _write(files: Mapping[str, Path], slices: Mapping[str, torch.Tensor]) -> None:

@@ -17,7 +17,7 @@ from sifa.distributed import rank, world_size
 from sifa.errors import InputError, first_line
 from sifa.unpaired import UnpairedSampler
 
-FORMAT = 1
+FORMAT = 2
 NAME = "checkpoints/last.pt"  # below the run's folder; beside model.pt MONAI Label would offer it as weights
 
 State = dict[str, Any]
@@ -73,6 +73,7 @@ class TrainingState:
             "iteration": iteration,
             "update": self.update.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "target_slices": torch.from_numpy(self.sampler.target_slices),
             "processes": processes,
         }
 
@@ -86,6 +87,7 @@ class TrainingState:
             self.update.load_state_dict(state["update"])
             self.update.load_process_state_dict(state["processes"][rank()])
             self.schedule.load_state_dict(state["schedule"])
+            self.sampler.target_slices = state["target_slices"].numpy()
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 "the state to resume from is of other networks or optimizers than this run has: give the overlays of "

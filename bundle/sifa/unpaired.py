@@ -165,7 +165,8 @@ class UnpairedSampler(DistributedSampler):
         rank: int = 0,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
-        self.source_size, self.target_size = dataset.source_size, dataset.target_size
+        self.source_size = dataset.source_size
+        self.target_slices = np.arange(dataset.target_size)  # those that are drawn, from the next pass on
         if iterations is None:
             iterations = max(1, len(dataset) // (batch_size * num_replicas))
         self.batch_size = batch_size
@@ -190,7 +191,8 @@ class UnpairedSampler(DistributedSampler):
         first, self.left_out = self.left_out, 0
         streams = np.random.SeedSequence([self.seed, self.epoch]).spawn(3)
         source = _shuffled_stream(np.random.default_rng(streams[0]), self.source_size, self.total_size)
-        target = _shuffled_stream(np.random.default_rng(streams[1]), self.target_size, self.total_size)
+        places = _shuffled_stream(np.random.default_rng(streams[1]), len(self.target_slices), self.total_size)
+        target = self.target_slices[places] if len(self.target_slices) else places
         seeds = np.random.default_rng(streams[2]).integers(2**32, size=self.total_size)
         for place in range(first * self.num_replicas + self.rank, self.total_size, self.num_replicas):
             yield Draw(int(source[place]), int(target[place]), int(seeds[place]))

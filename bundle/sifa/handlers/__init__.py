@@ -3,6 +3,7 @@
 from sifa.handlers.batch_norm_statistics import BatchNormStatistics
 from sifa.handlers.epoch_means import EpochMeans
 from sifa.handlers.image_grid import ImageGrid
+from sifa.handlers.matched_field_of_view import MatchedFieldOfView
 from sifa.handlers.model_saver import ModelSaver
 from sifa.handlers.results_table import ResultsTable
 from sifa.handlers.run_record import RunRecord
@@ -18,6 +19,7 @@ __all__ = [
     "BatchNormStatistics",
     "EpochMeans",
     "ImageGrid",
+    "MatchedFieldOfView",
     "ModelSaver",
     "ResultsTable",
     "RunRecord",
