@@ -42,6 +42,7 @@ def compute_fingerprint(
     pixel_spacing: float | None = None,
     slice_spacing: float = 0.0,
     refinement_iterations: int = 0,
+    stretch_margin: float | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Computes the fingerprint of a run from its training images.
@@ -56,6 +57,8 @@ def compute_fingerprint(
         pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
         slice_spacing: distance of slices in mm; 0 keeps each scan's own.
         refinement_iterations: steps of `sifa.label_refinement` behind the network.
+        stretch_margin: in a scan, all structures together fill at most this many times what they fill across the slices
+            in training; None: there is no limit.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
 
     Returns:
@@ -104,6 +107,7 @@ def compute_fingerprint(
         "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
         "slice_size": [int(size) for size in slice_size],
         "refinement_iterations": refinement_iterations,
+        "longest_stretch": round(stretch_margin * marked.extent, 1) if stretch_margin and marked.extent else None,
         "structures": marked.volumes,
         "source": _summary(dataset.source_modality, source),
         "target": _summary(dataset.target_modality, target),
@@ -119,7 +123,7 @@ def compute_fingerprint(
 
 
 def read_fingerprint(path: str | Path) -> dict[str, Any]:
-    """Reads a `fingerprint.json`; one of before there was a refinement says that there is none.
+    """Reads a `fingerprint.json`; one of before there was a refinement, or a limit, says that there is none.
 
     Raises:
         InputError: when it is missing, is not JSON, or lacks an entry.
@@ -144,6 +148,7 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
             f"{path}: its format is {fingerprint['format']}, this bundle reads {FORMAT}: use the bundle it came with."
         )
     fingerprint.setdefault("refinement_iterations", 0)
+    fingerprint.setdefault("longest_stretch", None)
     return fingerprint
 
 

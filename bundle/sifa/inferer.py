@@ -20,6 +20,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from scipy import ndimage
 from torch import nn
 
+from sifa.field_of_view import best_stretch
 from sifa.folding import for_inference
 from sifa.intensity import AIR, SEEN, intensity_window
 from sifa.label_refinement import refine
@@ -60,6 +61,8 @@ class SliceSegmenter(Inferer):
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
         refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
+        longest_stretch: mm across the slices that all structures together may fill; what is found outside the stretch
+            that shows most of them is dropped; None: nothing is.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
@@ -81,6 +84,7 @@ class SliceSegmenter(Inferer):
         windows_at_once: int = 8,
         slices_at_once: int = 16,
         refinement_iterations: int = 0,
+        longest_stretch: float | None = None,
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
@@ -98,6 +102,7 @@ class SliceSegmenter(Inferer):
         self.windows_at_once = windows_at_once
         self.slices_at_once = slices_at_once
         self.refinement_iterations = refinement_iterations
+        self.longest_stretch = longest_stretch
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
@@ -139,7 +144,7 @@ class SliceSegmenter(Inferer):
         scan = self._as_scan_slices(array, affine)
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
-        sums = np.zeros((3, self.classes))
+        sums = np.zeros((len(scan.slices), 3, self.classes))
         region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
         for part in _slabs(region, self.slices_at_once):
             probabilities = self._probabilities(scan, part, network, device)
@@ -147,13 +152,20 @@ class SliceSegmenter(Inferer):
                 continue
             largest, predicted = probabilities.max(dim=1)
             entropy = torch.special.entr(probabilities).sum(dim=1)
-            sums += _statistics(predicted, largest, entropy, self.classes)
+            sums[part.slices] = _statistics(predicted, largest, entropy, self.classes)
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
                 doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
+        if self.longest_stretch is not None:
+            count = max(1, round(self.longest_stretch / scan.step))
+            kept = best_stretch(sums[:, 0, 1:].sum(axis=1), count)
+            for outside in (slice(0, kept.start), slice(kept.stop, None)):
+                label_slices[outside] = 0
+                sums[outside] = 0
+        pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
-        return Segmentation(torch.from_numpy(labels), sums[0], sums[1], sums[2], scan.window, uncertainty)
+        return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, uncertainty)
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
@@ -271,8 +283,10 @@ def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, .
 
 
 def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
-    """Returns, for each class, the number of pixels that have it, and the sums of their confidence and entropy."""
-    flat = predicted.flatten()
-    sums = [torch.bincount(flat, minlength=classes).double()]
-    sums += [torch.bincount(flat, value.flatten().double(), classes) for value in (largest, entropy)]
-    return torch.stack(sums).cpu().numpy()
+    """Returns, for each slice (N, 3, classes): how many pixels have the class, their confidence and entropy in sum."""
+    numbers = torch.arange(len(predicted), device=predicted.device)[:, None, None]
+    flat, bins = (predicted + numbers * classes).flatten(), len(predicted) * classes
+    sums = [torch.bincount(flat, minlength=bins).double()]
+    sums += [torch.bincount(flat, value.flatten().double(), bins) for value in (largest, entropy)]
+    found: np.ndarray = torch.stack(sums).reshape(3, -1, classes).movedim(1, 0).numpy(force=True)
+    return found
