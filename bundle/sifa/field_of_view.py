@@ -35,6 +35,7 @@ class FieldOfView:
     Args:
         target: the target's training slices, with their positions.
         length: of the source's volumes, across the slices, in mm.
+        tolerance: a volume that is longer by no more than this share is taken whole.
         distance: of the slices that are looked at, in mm.
         batch_size: slices in a batch.
         device: where the segmenter is.
@@ -44,12 +45,14 @@ class FieldOfView:
         self,
         target: VolumeSlices,
         length: float,
+        tolerance: float = 0.1,
         distance: float = 10.0,
         batch_size: int = 16,
         device: torch.device | str = "cpu",
     ) -> None:
         self.target = target
         self.length = length
+        self.tolerance = tolerance
         self.distance = distance
         self.batch_size = batch_size
         self.device = torch.device(device)
@@ -73,9 +76,9 @@ class FieldOfView:
     def _stretch(self, volume: Volume, segmenter: nn.Module) -> slice:
         images, positions = volume["image"], volume[POSITION]
         step = float(positions[1] - positions[0]) if len(positions) > 1 else self.length
-        slices = max(1, round(self.length / step))
-        if slices >= len(images):
+        if len(images) * step <= (1 + self.tolerance) * self.length:
             return slice(0, len(images))
+        slices = max(1, round(self.length / step))
         seen = np.arange(0, len(images), max(1, int(self.distance / step)))
         foreground = []
         for start in range(0, len(seen), self.batch_size):
