@@ -27,6 +27,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from monai.utils import MetaKeys, SpaceKeys, convert_to_dst_type, ensure_tuple
 from monai.utils.misc import first
+from sifa.fingerprint import read_fingerprint
 
 
 def read_archive(path: Path) -> ConfigParser:
@@ -177,7 +178,7 @@ def test_the_archive_carries_the_fingerprint_of_its_own_model(installed: Path, p
     (model / "fingerprint.json").write_text(json.dumps(fingerprint), encoding="utf-8")
     exported = export(tmp_path / "exported", f"--model_dir={model}")
     parser = read_archive(exported)
-    assert parser.get_parsed_content("fingerprint") == fingerprint
+    assert parser.get_parsed_content("fingerprint") == read_fingerprint(model / "fingerprint.json")
     metadata = json.loads(zipfile.ZipFile(exported).read("model/extra/metadata.json"))
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == fingerprint["labels"]
     scan = sorted((phantom / "ct_images").glob("ct_test_*.nii.gz"))[0]

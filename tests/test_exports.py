@@ -16,6 +16,7 @@ import pytest
 import torch
 from builders import read_json
 from conftest import BUNDLE, ROOT, run_script
+from sifa.fingerprint import read_fingerprint
 from sifa.networks import Segmenter
 from sifa.weights import with_weights
 
@@ -87,14 +88,14 @@ def test_onnx_names_its_axes_and_carries_the_fingerprint(exported: Path) -> None
     ]
     assert axes == [["batch", 1, "height", "width"], ["batch", 5, "height", "width"]]
     properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    fingerprint = read_json(BUNDLE / "models" / "fingerprint.json")
+    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
     assert properties == {"fingerprint": fingerprint, "labels": fingerprint["labels"]}
 
 
 def test_torchscript_carries_metadata_and_the_inference_config_under_its_own_name(exported: Path) -> None:
     archive = zipfile.ZipFile(exported / "model.ts")
     metadata, config = (json.loads(archive.read(f"model/extra/{name}.json")) for name in ("metadata", "inference"))
-    fingerprint = read_json(BUNDLE / "models" / "fingerprint.json")
+    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
     assert metadata["version"] == read_json(BUNDLE / "configs" / "metadata.json")["version"]
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == fingerprint["labels"]
     assert json.loads(config["fingerprint"]["s"]) == fingerprint

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any, cast
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from builders import Array
+from builders import Array, read_json, write_nifti
+from conftest import TINY, run_bundle
 from engines import go
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +19,9 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from sifa.field_of_view import FieldOfView, best_stretch
 from sifa.handlers import MatchedFieldOfView
+from sifa.scalar_table import read_columns
 from sifa.slice_cache import VolumeSlices, prepare_volumes
+from sifa.training_state import NAME, read_state
 from sifa.unpaired import UnpairedSampler, UnpairedSlices
 from torch import nn
 
@@ -98,10 +104,31 @@ def test_from_the_second_epoch_on_training_draws_within_the_stretches_alone() ->
     handler = MatchedFieldOfView(FieldOfView(target, length=25.0, distance=1.0), Bright(), sampler)
 
     def step(engine: Engine, batch: Any) -> None:
-        if engine.state.iteration in (1, 9):
+        if engine.state.iteration in (1, 5):
             drawn.append(np.array([draw.target_index for draw in sampler]))
 
     go([handler], step, epochs=3)
 
     assert sorted(drawn[0]) == list(range(100))
     assert sorted(drawn[1]) == sorted(list(range(30, 55)) * 4)
+
+
+def test_training_draws_from_part_of_target_scans_that_are_longer(phantom: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data)
+    for item in read_json(data / "dataset.json")["target"]["training"]:
+        image = cast(nib.Nifti1Image, nib.load(phantom / item["image"]))
+        (axis,) = (axis for axis, code in enumerate(nib.orientations.aff2axcodes(image.affine)) if code in "AP")
+        values = np.asanyarray(image.dataobj)
+        write_nifti(data / item["image"], np.concatenate([values, values], axis=axis), image.affine)
+
+    options = {**TINY, "loss_weights__segmenter__appearance": 1}
+    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=data, output_dir=tmp_path / "run", **options)
+
+    drawn = read_state(tmp_path / "run" / NAME)["target_slices"]
+    fingerprint = read_json(tmp_path / "run" / "fingerprint.json")
+    length, longer = (fingerprint[domain]["training"]["median_field_of_view"][2] for domain in ("source", "target"))
+    assert longer > 1.5 * length
+    step = fingerprint["target"]["training"]["median_spacing"][2]
+    assert len(drawn) == pytest.approx(2 * length / step, abs=3)
+    assert (read_columns(tmp_path / "run" / "scalars.csv")["appearance"] > 0).all()

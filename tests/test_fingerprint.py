@@ -370,7 +370,7 @@ def test_labels_that_slices_leave_out_are_told_of_however_they_are_stored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, axcodes: str
 ) -> None:
     values = np.zeros((40, 12, 3), dtype=np.uint8)  # 40 mm from left to right, 12 from front to back
-    values[[0, 19, 20, 39], 6, 1] = 1  # one voxel of two lies within 30 mm
+    values[[0, 19, 20, 39], 6, 1] = 1  # one voxel of two lies within the 32 mm of a slice
     label, affine = stored_as(values, diagonal_affine((1.0, 1.0, 1.0)), axcodes)
     image = write_nifti(tmp_path / "mr.nii.gz", random_volume(0, values.shape))
     dataset = describe([image], [image])

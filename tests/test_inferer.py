@@ -271,7 +271,7 @@ def test_memory_grows_by_the_scan_and_its_mask_and_nothing_else() -> None:
 def test_the_config_builds_the_inferer_from_the_fingerprint_alone(trained: Path) -> None:
     text = (BUNDLE / "configs" / "inference.yaml").read_text(encoding="utf-8")
     inferer = text[text.index("inferer:") : text.index("postprocessing:")]
-    for name in ("orientation", "spacing", "intensity", "slice_size"):
+    for name in ("orientation", "spacing", "intensity", "slice_size", "refinement_iterations", "longest_stretch"):
         assert f"['{name}']" in inferer
 
 
@@ -295,3 +295,4 @@ def test_what_lies_beyond_the_longest_stretch_is_dropped_and_not_counted(slices_
     assert found.pixels[1] == 3 * 20 * 24
     assert whole.pixels[1] == 3 * 20 * 24 + 16
     assert found.confidence[1] == pytest.approx(3 * 20 * 24, rel=1e-3)
+    assert (whole.dropped.tolist(), found.dropped.tolist()[1:]) == ([0, 0, 0], [16, 0])

@@ -16,10 +16,13 @@ FINGERPRINT: dict[str, Any] = {"labels": {"0": "background", "1": "liver", "2": 
 VOXEL_ML = 0.5
 
 
-def segmentation(mask: Array, confidence: float = 0.9, entropy: float = 0.2) -> Segmentation:
+def segmentation(mask: Array, confidence: float = 0.9, entropy: float = 0.2, dropped: float = 0) -> Segmentation:
     """Returns what the network would say when every pixel had the same confidence and entropy."""
+    elsewhere = np.full(3, dropped)
     pixels = np.bincount(mask.ravel(), minlength=3).astype(float) * 4  # resampled: not as many as voxels
-    return Segmentation(torch.from_numpy(mask), pixels, pixels * confidence, pixels * entropy, (-200.0, 300.0))
+    return Segmentation(
+        torch.from_numpy(mask), pixels, pixels * confidence, pixels * entropy, (-200.0, 300.0), elsewhere
+    )
 
 
 def box() -> Array:
@@ -139,3 +142,9 @@ def test_a_piece_that_winds_through_all_slabs_is_one() -> None:
         mask[:, column] = 1
         mask[99 if column % 8 == 0 else 0, column : column + 5] = 1
     assert count_voxels_and_pieces(mask, 1)[1] == ndimage.label(mask, np.ones((3, 3, 3)))[1] == 1
+
+
+@pytest.mark.parametrize(("dropped", "flags"), [(5, []), (6, ["parts too far from the other structures were dropped"])])
+def test_a_structure_of_which_a_twentieth_was_dropped_is_flagged(dropped: float, flags: list[str]) -> None:
+    """Its box has 96 pixels: 5 of 101 are less than a twentieth, 6 of 102 are more."""
+    assert liver(box(), dropped=dropped)["flags"] == flags

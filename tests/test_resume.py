@@ -280,11 +280,12 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
         (None, IN_THE_PAPERS_ORDER, "update was 'SimultaneousUpdate' and is 'AdversarialUpdate' here"),
         (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
+        (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
         (None, {"refinement_iterations": 3}, "fingerprint refinement_iterations was 10 and is 3 here"),
     ],
     ids=[
         *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),
-        *("average decay", "refinement"),
+        *("average decay", "field of view", "refinement"),
     ],
 )
 def test_the_state_of_another_run_is_refused_before_an_iteration(
@@ -370,7 +371,7 @@ def test_the_state_holds_all_networks_optimizers_and_pools_with_their_random_num
         (b"", "truncated"),
         (b"PK\x03\x04 and no more", "truncated"),
         ({"encoder.layers.0.weight": torch.zeros(3)}, "not a model.pt"),
-        ({"format": 99, "update": {}}, "no training state"),
+        ({"format": 99, "update": {}}, "its format is 99"),
         ([1, 2], "no training state"),
     ],
     ids=["missing", "empty", "garbage", "weights", "later format", "list"],

@@ -112,8 +112,8 @@ def test_the_cache_rate_is_the_share_of_each_domain_that_memory_holds(folder: Pa
         dataset = slices_of(folder, cache_rate=cache_rate)
 
         assert dataset.source.nbytes == 14 * (30 * (4 + 1) + 4)  # float32 image, uint8 label, position
-        assert dataset.source.nbytes_in_memory == source * (30 * (4 + 1) + 4)
-        assert dataset.target.nbytes_in_memory == target * (30 * 4 + 4)
+        assert dataset.source.nbytes_in_memory == source * 30 * (4 + 1) + 14 * 4
+        assert dataset.target.nbytes_in_memory == target * 30 * 4 + 10 * 4
 
 
 @pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("spawn", 1)])  # one alone starts in half the time

@@ -12,7 +12,8 @@ from conftest import TINY, run_bundle
 from sifa.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-LOSSES = {"loss", *(str(term.value) for term in LossTerms), *(f"{name}_loss" for name in UPDATES)}
+TERMS = [str(term.value) for term in LossTerms if term is not LossTerms.APPEARANCE]  # which is off
+LOSSES = {"loss", *TERMS, *(f"{name}_loss" for name in UPDATES)}
 SCALARS = {
     *LOSSES,
     *(f"{name}_{what}" for name in UPDATES for what in ("gradient_norm", "learning_rate")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ class Batch:
     source_image: torch.Tensor  # x_s
     source_label: torch.Tensor  # y_s
     target_image: torch.Tensor  # x_t
+    source_view: torch.Tensor | None = None  # x_s with a random appearance; only the term `appearance` takes it
     target_view: torch.Tensor | None = None  # x_t with a random appearance; only self-training takes it
 
 
@@ -112,7 +113,7 @@ class AdversarialUpdate:
         Args:
             engine: the trainer; its device and its epoch (counted from 1) are read.
             batchdata: `source_image` and `target_image` (B, C, H, W) in [-1, 1], `source_label` (B, 1, H, W), and for
-                self-training `target_view` (B, C, H, W).
+                their terms `source_view` and `target_view` (B, C, H, W).
 
         Returns:
             The images of the iteration by `SIFAKeys`, every loss term, w_p, and for each update `<module>_loss`,
@@ -120,7 +121,7 @@ class AdversarialUpdate:
             processes that train together.
         """
         state: Any = engine.state
-        keys = ("source_image", "source_label", "target_image", "target_view")
+        keys = [field.name for field in fields(Batch)]
         batch = Batch(**{key: batchdata[key].to(state.device, non_blocking=True) for key in keys if key in batchdata})
         for network in self.networks.by_name().values():
             network.train()
@@ -252,19 +253,28 @@ class AdversarialUpdate:
             prediction_scores = self.prediction_discriminator(self.classifier(target_latent))
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(prediction_scores)
             report["prediction_adversarial_weight"] = self.prediction_weight(epoch)
-        terms |= self._self_training_term(batch, epoch)
+        terms |= self._view_terms(batch, epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
         return {**by_name(terms), **report, **self._descend("segmenter", loss), SIFAKeys.LOSS: loss}
 
-    def _self_training_term(self, batch: Batch, epoch: int) -> dict[LossTerms, torch.Tensor]:
-        """C(E(.)) is to see in x_t's view what the weight average sees in x_t; none in an epoch of weight 0."""
+    def _view_terms(self, batch: Batch, epoch: int) -> dict[LossTerms, torch.Tensor]:
+        """Eq. 3 of views, whose appearance is random: x_s's against y_s, x_t's against the weight average's labels.
+
+        A term whose weight is 0 in this epoch is left out.
+        """
+        terms: dict[LossTerms, torch.Tensor] = {}
+        if batch.source_view is not None and self.loss_weights.at("segmenter", LossTerms.APPEARANCE, epoch):
+            terms[LossTerms.APPEARANCE] = self._segmentation_of(batch.source_view, batch.source_label)
         weight = self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch)
-        if self.self_training is None or batch.target_view is None or weight == 0:
-            return {}
-        label = self.self_training.label(batch.target_image)
+        if batch.target_view is not None and self.self_training is not None and weight:
+            label = self.self_training.label(batch.target_image)
+            terms[LossTerms.SELF_TRAINING] = self._segmentation_of(batch.target_view, label)
+        return terms
+
+    def _segmentation_of(self, view: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         with self._running_statistics_held():
-            logits = self.classifier(self.encoder(batch.target_view))
-        return {LossTerms.SELF_TRAINING: self.segmentation_loss(logits, label)}
+            logits = self.classifier(self.encoder(view))
+        return self.segmentation_loss(logits, label)
 
     def prediction_weight(self, epoch: int) -> torch.Tensor:
         """Returns w_p of Eq. 4 in `epoch`, which follows a ramp."""

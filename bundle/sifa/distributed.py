@@ -82,6 +82,14 @@ def share_weights(modules: Iterable[nn.Module]) -> None:
                 distributed.broadcast(tensor, src=0)
 
 
+def of_main_process(value: Any) -> Any:
+    """Returns the main process's `value`, which can be pickled, on every process."""
+    values = [value]
+    if world_size() > 1:
+        distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """Returns the sum of every process's `tensor`, on each of them, with a graph that leads to all of them.
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sifa.intensity import SEEN
 from sifa.mixed_precision import in_full
 from sifa.slice_cache import POSITION, Volume, VolumeSlices
 
@@ -31,6 +32,7 @@ class FieldOfView:
     counterpart in the source mislead the adversarial terms, which make target slices look and be labeled like source
     slices. The segmenter therefore looks at some slices of each volume; the stretch as long as the source's volumes
     that shows most of all structures together is taken. A segmenter that has just begun to learn is good enough.
+    Slices of nothing but air count nothing.
 
     Args:
         target: the target's training slices, with their positions.
@@ -83,6 +85,7 @@ class FieldOfView:
         foreground = []
         for start in range(0, len(seen), self.batch_size):
             batch = torch.stack([images[int(index)] for index in seen[start : start + self.batch_size]])
-            background = in_full(segmenter(batch.to(self.device))).softmax(dim=1)[:, 0]
-            foreground.append(1 - background.mean(dim=(1, 2)).numpy(force=True))
+            probabilities = in_full(segmenter(batch.to(self.device))).softmax(dim=1)
+            found = 1 - probabilities[:, 0].mean(dim=(1, 2)).numpy(force=True)
+            foreground.append(found * (batch > SEEN).flatten(1).any(dim=1).numpy())
         return best_stretch(np.interp(np.arange(len(images)), seen, np.concatenate(foreground)), slices)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 import sifa
 from sifa.atomic import write_json
 from sifa.dataset_description import DatasetDescription
+from sifa.distributed import is_main_process
 from sifa.errors import InputError
 from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
@@ -42,7 +43,7 @@ def compute_fingerprint(
     pixel_spacing: float | None = None,
     slice_spacing: float = 0.0,
     refinement_iterations: int = 0,
-    stretch_margin: float | None = None,
+    stretch_margin: float = 0.0,
     source_training: Sequence[Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Computes the fingerprint of a run from its training images.
@@ -57,20 +58,23 @@ def compute_fingerprint(
         pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
         slice_spacing: distance of slices in mm; 0 keeps each scan's own.
         refinement_iterations: steps of `sifa.label_refinement` behind the network.
-        stretch_margin: in a scan, all structures together fill at most this many times what they fill across the slices
-            in training; None: there is no limit.
+        stretch_margin: what all structures together fill across the slices of a scan is limited to this many times the
+            most that they fill in a training subject; 0: there is no limit.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
 
     Returns:
         The fingerprint, of plain Python types.
 
     Raises:
-        InputError: when a slice size is not a multiple of 8, an image cannot be read, is not 3-D, or has no contrast.
+        InputError: when a slice size is not a multiple of 8, another setting is out of range, or an image cannot be
+            read, is not 3-D, or has no contrast.
     """
     if len(slice_size) != 2 or any(size <= 0 or size % 8 for size in slice_size):
         raise InputError(f"slice_size {list(slice_size)} must be two multiples of 8: E halves the resolution 3 times.")
     if pixel_spacing is not None and pixel_spacing <= 0:
         raise InputError(f"pixel_spacing is {pixel_spacing}: give a size in mm, or null to fit the field of view.")
+    if stretch_margin != 0 and not stretch_margin >= 1:
+        raise InputError(f"stretch_margin is {stretch_margin!r}: give a number of at least 1, or 0 for no limit.")
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]
@@ -90,7 +94,7 @@ def compute_fingerprint(
         axcodes,
         [size * pixel_spacing for size in slice_size],
     )
-    if marked.left_out > LEFT_OUT:
+    if marked.left_out > LEFT_OUT and is_main_process():
         logger.warning(
             "slices of %d x %d pixels of %g mm (rows x columns) leave out %.1f %% of what the source's labels mark: "
             "give a larger slice_size or pixel_spacing.",
@@ -107,7 +111,7 @@ def compute_fingerprint(
         "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
         "slice_size": [int(size) for size in slice_size],
         "refinement_iterations": refinement_iterations,
-        "longest_stretch": round(stretch_margin * marked.extent, 1) if stretch_margin and marked.extent else None,
+        "longest_stretch": round(stretch_margin * marked.extent, 1) or None,
         "structures": marked.volumes,
         "source": _summary(dataset.source_modality, source),
         "target": _summary(dataset.target_modality, target),

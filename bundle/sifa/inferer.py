@@ -41,10 +41,11 @@ class Segmentation:
     """What the network says of a scan."""
 
     labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
-    pixels: np.ndarray  # (classes,): sampled pixels of each class
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, within the longest stretch
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
     entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
+    dropped: np.ndarray  # (classes,): sampled pixels found outside the longest stretch
     uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
@@ -62,7 +63,7 @@ class SliceSegmenter(Inferer):
         slices_at_once: slices in a slab.
         refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
         longest_stretch: mm across the slices that all structures together may fill; what is found outside the stretch
-            that shows most of them is dropped; None: nothing is.
+            that shows most of each is dropped; None: nothing is.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
@@ -157,15 +158,27 @@ class SliceSegmenter(Inferer):
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
                 doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
-        if self.longest_stretch is not None:
-            count = max(1, round(self.longest_stretch / scan.step))
-            kept = best_stretch(sums[:, 0, 1:].sum(axis=1), count)
-            for outside in (slice(0, kept.start), slice(kept.stop, None)):
-                label_slices[outside] = 0
-                sums[outside] = 0
+        kept = self._kept_slices(sums[:, 0, 1:], scan.step)
+        dropped = sums[:, 0].sum(axis=0)
+        for outside in (slice(0, kept.start), slice(kept.stop, None)):
+            label_slices[outside] = 0
+            sums[outside] = 0
         pixels, confidence, entropies = sums.sum(axis=0)
+        dropped -= pixels
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
-        return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, uncertainty)
+        return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
+
+    def _kept_slices(self, pixels: np.ndarray, step: float) -> slice:
+        """Returns the slices outside of which nothing is kept.
+
+        Args:
+            pixels: of each structure in each slice, (D, structures).
+            step: distance of slices in mm.
+        """
+        if self.longest_stretch is None:
+            return slice(0, len(pixels))
+        shares = pixels / np.maximum(pixels.sum(axis=0), 1)  # so that a large structure counts no more than a small one
+        return best_stretch(shares.sum(axis=1), max(1, round(self.longest_stretch / step)))
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""

@@ -20,6 +20,7 @@ class SIFAKeys(StrEnum):
     SOURCE_IMAGE = "source_image"  # x_s
     SOURCE_LABEL = "source_label"  # y_s
     TARGET_IMAGE = "target_image"  # x_t
+    SOURCE_VIEW = "source_view"  # x_s with a random appearance
     TARGET_VIEW = "target_view"  # x_t with a random appearance, for self-training
     FAKE_TARGET = "fake_target"  # x_{s->t} = G_t(x_s)
     FAKE_SOURCE = "fake_source"  # x_{t->s} = U(E(x_t))
@@ -39,4 +40,5 @@ class LossTerms(StrEnum):
     AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) is to pass for a reconstructed source
     PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) is to fool D_p
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
+    APPEARANCE = "appearance"  # Eq. 3 for C(E(.)) of x_s's view against y_s
     SELF_TRAINING = "self_training"  # Eq. 3 for C(E(.)) of x_t's view and the weight average's labels

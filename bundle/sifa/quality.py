@@ -14,6 +14,7 @@ from sifa.inferer import Segmentation
 
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability
 MANY_COMPONENTS = 5
+DROPPED = 0.05  # share of a structure, beyond the longest stretch of slices, that is worth a word
 SLICES = 8  # whose pieces are labeled at once: int32, which of a whole scan is as large as the scan
 MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
 
@@ -57,6 +58,9 @@ def _measure_one(
     flags = []
     if any(part.start == 0 or part.stop == size for part, size in zip(box, mask.shape, strict=True)):
         flags.append("touches the border of the field of view")
+    dropped = float(segmentation.dropped[value])
+    if dropped > DROPPED * (pixels + dropped):
+        flags.append("parts too far from the other structures were dropped")
     if components >= MANY_COMPONENTS:
         flags.append(f"in {components} pieces")
     if confidence < LOW_CONFIDENCE:

@@ -108,7 +108,7 @@ class SimultaneousUpdate(AdversarialUpdate):
         }
         if made.prediction_scores is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(made.prediction_scores)
-        return terms | self._self_training_term(batch, epoch)
+        return terms | self._view_terms(batch, epoch)
 
     def _terms_behind_cut(self, batch: Batch, made: Forward) -> Terms:
         terms: Terms = {

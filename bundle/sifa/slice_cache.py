@@ -179,12 +179,15 @@ def prepare_volumes(
         files, found = cache.find_or_prepare({name: item[name] for name in entries}, prepare)
         number_found += found
         in_memory = len(volumes) < number_in_memory
-        volumes.append({name: file.load() for name, file in files.items()} if in_memory else files)
+        volumes.append({name: file.load() if in_memory or name == POSITION else file for name, file in files.items()})
     return VolumeSlices(volumes, number_found)
 
 
 def _cut(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Returns the slices of one volume by entry, (N, C, H, W), contiguous in memory, and their positions, (N,)."""
+    """Returns the slices of one volume by entry, (N, C, H, W), contiguous in memory, and their positions, (N,).
+
+    Slices of a volume without an affine lie 1 mm apart.
+    """
     try:
         volumes = preprocessing(dict(item))
     except Exception as error:

@@ -42,8 +42,8 @@ class Resumable(Protocol):
 class TrainingState:
     """Reads and writes the state of a run: weights, optimizers, schedules, pools, random numbers, place in the data.
 
-    The order of the data follows from the sampler's seed, the epoch and the place in it, and the ramp of w_p from the
-    epoch, so the iteration stands for both.
+    The order of the data follows from the sampler's seed, the target slices that it draws, which the state holds, the
+    epoch and the place in it, and the ramp of w_p from the epoch; the iteration stands for epoch and place.
 
     Args:
         update: the iteration update.
@@ -149,9 +149,14 @@ def read_state(path: Path) -> State:
         raise InputError(
             f"{path}: it is truncated or no training state: resume from another, or start anew."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or "update" not in state:
+    if not isinstance(state, dict) or "update" not in state:
         raise InputError(
             f"{path}: it is no training state that this bundle wrote: --resume takes a {NAME}, not a model.pt."
+        )
+    if state.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: its format is {state.get('format')}, this bundle goes on from {FORMAT}: finish that run with the "
+            "bundle that it began with, or start anew without --resume."
         )
     return state
 

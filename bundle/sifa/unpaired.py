@@ -143,8 +143,11 @@ def start_worker(worker_id: int) -> None:
 class UnpairedSampler(DistributedSampler):
     """Draws source and target slices independently; each is gone through in a new random order before it repeats.
 
-    A draw depends on `seed`, the epoch (MONAI's trainer calls `set_epoch`) and its place in the epoch only, so that a
-    run can be repeated, and resumed at any iteration.
+    A draw depends on `seed`, the epoch (MONAI's trainer calls `set_epoch`), its place in the epoch and `target_slices`
+    only, so that a run can be repeated, and resumed at any iteration.
+
+    Attributes:
+        target_slices: numbers of the target slices that the next passes draw; all of them at first.
 
     Args:
         dataset: the slices.

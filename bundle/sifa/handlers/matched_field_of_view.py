@@ -7,7 +7,7 @@ import logging
 from ignite.engine import Engine, Events
 from torch import nn
 
-from sifa.distributed import is_main_process
+from sifa.distributed import is_main_process, of_main_process
 from sifa.field_of_view import FieldOfView
 from sifa.unpaired import UnpairedSampler
 
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 class MatchedFieldOfView:
     """Lets the sampler draw, after each epoch anew, the target slices that show what the source's scans show.
 
-    In the first epoch all are drawn. Every process finds them, with the same weights, so they are the same.
+    In the first epoch all are drawn. The main process finds them for all.
 
     Args:
         field_of_view: how to find them.
-        segmenter: the network that is exported, its batch norm's statistics measured before.
+        segmenter: the network that is exported.
         sampler: of the training data.
     """
 
@@ -36,7 +36,8 @@ class MatchedFieldOfView:
 
     def match(self) -> None:
         """Tells the sampler."""
-        self.sampler.target_slices = self.field_of_view.find(self.segmenter)
+        found = self.field_of_view.find(self.segmenter) if is_main_process() else None
+        self.sampler.target_slices = of_main_process(found)
         if is_main_process():
             number, total = len(self.sampler.target_slices), len(self.field_of_view.target)
             logger.info("%d of %d target slices lie within the source's field of view", number, total)
