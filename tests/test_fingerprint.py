@@ -396,3 +396,14 @@ def test_the_longest_stretch_is_what_structures_fill_across_the_slices_times_the
 
     assert fingerprint_of(dataset, stretch_margin=1.2)["longest_stretch"] == 21.0
     assert fingerprint_of(dataset)["longest_stretch"] is None
+
+
+def test_the_source_has_a_curve_to_the_target_where_it_is_asked_for(mr: Path, ct: Path) -> None:
+    tissue = {"source": [-0.9, 1], "target": [-0.9, 0.9]}
+
+    matched = fingerprint_of(describe([mr], [ct]), match_intensity=tissue)
+
+    assert matched["source"]["intensity"]["curve"]["from"][0] == -1
+    assert_plain(matched)
+    for fingerprint, domain in ((matched, "target"), (fingerprint_of(describe([mr], [ct])), "source")):
+        assert "curve" not in fingerprint[domain]["intensity"]

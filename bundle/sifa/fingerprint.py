@@ -25,6 +25,7 @@ from sifa.atomic import write_json
 from sifa.dataset_description import DatasetDescription
 from sifa.distributed import is_main_process
 from sifa.errors import InputError
+from sifa.histogram_matching import matching_curve
 from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
 
@@ -44,6 +45,7 @@ def compute_fingerprint(
     slice_spacing: float = 0.0,
     refinement_iterations: int = 0,
     stretch_margin: float = 0.0,
+    match_intensity: Mapping[str, Sequence[float]] | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Computes the fingerprint of a run from its training images.
@@ -60,6 +62,8 @@ def compute_fingerprint(
         refinement_iterations: steps of `sifa.label_refinement` behind the network.
         stretch_margin: what all structures together fill across the slices of a scan is limited to this many times the
             most that they fill in a training subject; 0: there is no limit.
+        match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities follow a curve to the
+            target's, see `sifa.histogram_matching`; None: they do not.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
 
     Returns:
@@ -88,6 +92,10 @@ def compute_fingerprint(
         fields = source["fields_of_view"] + target["fields_of_view"]
         in_plane = np.median([extent[:2] for extent in fields], axis=0)
         pixel_spacing = round(float(np.max(in_plane / np.asarray(slice_size))), 3)
+    if match_intensity and target_images:
+        images = {"source": source_images, "target": target_images}
+        rules = {"source": source["intensity"], "target": target["intensity"]}
+        source["intensity"]["curve"] = matching_curve(images, rules, match_intensity)
     marked = measure_labels(
         source_training or dataset.source_training,
         dataset.labels,

@@ -63,7 +63,7 @@ class SliceSegmenter(Inferer):
         slices_at_once: slices in a slab.
         refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
         longest_stretch: mm across the slices that all structures together may fill; what is found outside the stretch
-            that shows most of each is dropped; None: nothing is.
+            that shows most of them is dropped; None: nothing is.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
@@ -177,8 +177,7 @@ class SliceSegmenter(Inferer):
         """
         if self.longest_stretch is None:
             return slice(0, len(pixels))
-        shares = pixels / np.maximum(pixels.sum(axis=0), 1)  # so that a large structure counts no more than a small one
-        return best_stretch(shares.sum(axis=1), max(1, round(self.longest_stretch / step)))
+        return best_stretch(pixels.sum(axis=1), max(1, round(self.longest_stretch / step)))
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,3 +39,16 @@ def normalize(intensities: torch.Tensor, lower: float, upper: float) -> torch.Te
     """Maps `lower` to -1 and `upper` to 1, linearly, and clips; float32. A window without width gives -1 and 1 only."""
     width = max(upper - lower, 1e-6)
     return intensities.to(torch.float32).sub(lower).mul_(2 / width).sub_(1).clamp_(-1, 1)
+
+
+def along_curve(image: torch.Tensor, curve: Mapping[str, Sequence[float]] | None) -> torch.Tensor:
+    """Returns the intensities that a curve gives those of `image`; see `sifa.histogram_matching`.
+
+    Args:
+        image: in [-1, 1], float32, any shape.
+        curve: increasing intensities `from` and what they become, `to`; between them it is linear; None: no change.
+    """
+    if curve is None:
+        return image
+    values = np.interp(image.numpy(force=True), curve["from"], curve["to"]).astype(np.float32)
+    return image.copy_(torch.from_numpy(values))

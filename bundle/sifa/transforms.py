@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from sifa.intensity import intensity_window, normalize
+from sifa.intensity import along_curve, intensity_window, normalize
 
 
 class Spacingd(MonaiSpacingd):
@@ -39,7 +39,7 @@ class Spacingd(MonaiSpacingd):
 
 
 class NormalizeIntensityd(MapTransform):
-    """Brings intensities to [-1, 1] as the fingerprint says, clipping what lies outside.
+    """Brings intensities to [-1, 1] as the fingerprint says, clipping what lies outside; then along its curve, if any.
 
     Args:
         keys: images, shape (C, H, W[, D]).
@@ -54,7 +54,8 @@ class NormalizeIntensityd(MapTransform):
         """Returns `data` with float32 images in [-1, 1]."""
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = normalize(result[key], *intensity_window(torch.as_tensor(result[key]), self.intensity))
+            image = normalize(result[key], *intensity_window(torch.as_tensor(result[key]), self.intensity))
+            result[key] = along_curve(image, self.intensity.get("curve"))
         return result
 
 

@@ -1,0 +1,59 @@
+"""A curve that gives the source's tissue the intensities that the target's tissue has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import LoadImage
+from tqdm import tqdm
+
+from sifa.errors import InputError
+from sifa.intensity import intensity_window, normalize
+
+PROBABILITIES = np.linspace(0, 1, 33)
+
+
+def matching_curve(
+    images: Mapping[str, Sequence[str]],
+    intensity: Mapping[str, Mapping[str, Any]],
+    tissue: Mapping[str, Sequence[float]],
+) -> dict[str, list[float]]:
+    """Returns the increasing curve from the source's distribution of intensities to the target's.
+
+    What is brightest among the source's tissue becomes as bright as what is brightest among the target's, and so on
+    down: histogram matching, with the mean over volumes of each quantile (Nyul and Udupa, Magn Reson Med 1999). Where
+    both modalities show tissues in a similar order, this does a good part of the translation; the rest is G_t's.
+
+    Args:
+        images: paths of the training images of `source` and `target`.
+        intensity: the fingerprint's entries of both; see `sifa.intensity.intensity_window`.
+        tissue: of both, the least and the greatest intensity in [-1, 1] that counts: no air, and of CT no bone or
+            contrast medium, which have no counterpart in MR.
+
+    Returns:
+        `from` and `to`: intensities in [-1, 1] of the source, increasing, and what they become; -1, air, stays.
+
+    Raises:
+        InputError: when a volume has no tissue.
+    """
+    source, target = (
+        _quantiles(images[domain], intensity[domain], tissue[domain], domain) for domain in ("source", "target")
+    )
+    return {"from": [-1.0, *source], "to": [-1.0, *target]}
+
+
+def _quantiles(images: Sequence[str], rule: Mapping[str, Any], tissue: Sequence[float], domain: str) -> list[float]:
+    found = []
+    for path in tqdm(images, desc=f"intensities, {domain}", leave=False, disable=None):
+        volume = torch.as_tensor(LoadImage(image_only=True)(path)).as_subclass(torch.Tensor)
+        values = normalize(volume, *intensity_window(volume, rule)).numpy()
+        values = values[(values >= tissue[0]) & (values <= tissue[1])]
+        if values.size == 0:
+            raise InputError(
+                f"{path}: no intensity lies within {list(tissue)} of match_intensity: correct its {domain}."
+            )
+        found.append(np.quantile(values, PROBABILITIES))
+    return [round(float(value), 4) for value in np.mean(found, axis=0)]
