@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from sifa.nifti import load_nifti
+from sifa.scan_slices import as_slices, slice_steps
 
 
 class LabelStatistics(NamedTuple):
@@ -41,9 +42,12 @@ def measure_labels(
         for value, name in labels.items():
             if value > 0 and counts[value] > 0:
                 found[name].append(float(counts[value]) * voxel_ml)
-        extent = max(extent, _extent(label, values, axcodes))
-        marked += int(np.count_nonzero(values))
-        shown += int(np.count_nonzero(values[_window(label, axcodes, slice_extent)]))
+        slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
+        rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
+        filled = np.flatnonzero(slices.any(axis=(1, 2)))
+        extent = max(extent, float((np.ptp(filled) + 1) * steps[2]) if len(filled) else 0.0)
+        marked += int(np.count_nonzero(slices))
+        shown += int(np.count_nonzero(slices[:, rows, columns]))
     volumes = {
         name: {"min": round(min(volumes), 3), "max": round(max(volumes), 3)}
         for name, volumes in found.items()
@@ -52,25 +56,7 @@ def measure_labels(
     return LabelStatistics(extent, volumes, (marked - shown) / max(marked, 1))
 
 
-def _stored_axes(image: nib.Nifti1Image, axcodes: str) -> list[int]:
-    """Returns which axes of a volume, as it is stored, rows, columns and slices lie along."""
-    axes = nib.orientations.io_orientation(image.affine)[:, 0].tolist()  # of the patient, by stored axis
-    return [axes.index(axis) for axis in nib.orientations.axcodes2ornt(tuple(axcodes))[:, 0].tolist()]
-
-
-def _extent(image: nib.Nifti1Image, values: np.ndarray, axcodes: str) -> float:
-    """Returns the mm across the slices that what is marked fills."""
-    axis = _stored_axes(image, axcodes)[2]
-    marked = np.flatnonzero(values.any(axis=tuple({0, 1, 2} - {axis})))
-    slices = int(marked[-1] - marked[0] + 1) if len(marked) else 0
-    return slices * float(nib.affines.voxel_sizes(image.affine)[axis])
-
-
-def _window(image: nib.Nifti1Image, axcodes: str, extent: Sequence[float]) -> tuple[slice, ...]:
-    """Returns the part of a volume, in its own order, that lies in slices of this extent in mm."""
-    steps = nib.affines.voxel_sizes(image.affine)
-    window = [slice(None)] * 3
-    for stored, length in zip(_stored_axes(image, axcodes)[:2], extent, strict=True):
-        middle, half = (image.shape[stored] - 1) / 2, length / 2 / steps[stored]
-        window[stored] = slice(max(0, math.ceil(middle - half)), math.floor(middle + half) + 1)
-    return tuple(window)
+def _middle(size: int, step: float, extent: float) -> slice:
+    """Returns the part of an axis that lies within `extent` mm around its middle."""
+    middle, half = (size - 1) / 2, extent / 2 / step
+    return slice(max(0, math.ceil(middle - half)), math.floor(middle + half) + 1)
