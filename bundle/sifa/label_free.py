@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.networks import eval_mode
 from torch import nn
 
 from sifa.appearance import RandAppearanced
@@ -35,23 +36,20 @@ class LabelFreeScore:
         self.frequencies = frequencies.clamp(min=1e-6)  # a class that the source lacks: found or not, finite
         self.seed = seed
 
-    @torch.no_grad()
     def __call__(self, segmenter: nn.Module) -> dict[str, float]:
         """Returns `score`, and the means over structures of `agreement` and `plausibility`, each from 0 to 1.
 
         The segmenter is used in evaluation mode, without refinement behind it, and is left in the mode that it was in.
         """
         appearance = RandAppearanced("image").set_random_state(seed=self.seed)
-        training = segmenter.training
-        segmenter.eval()
         counts = np.zeros((4, len(self.frequencies)))  # prediction, prediction of the view, both; pixels
-        for batch in self.statistics.batches():
-            views = torch.stack([_view(image, appearance) for image in batch])
-            one, other = (_predict(segmenter, images, self.statistics.device) for images in (batch, views))
-            for number, labels in enumerate((one, other, one[one == other])):
-                counts[number] += np.bincount(labels, minlength=counts.shape[1])
-            counts[3] += len(one)
-        segmenter.train(training)
+        with eval_mode(segmenter):
+            for batch in self.statistics.batches():
+                views = torch.stack([_view(image, appearance) for image in batch])
+                one, other = (_predict(segmenter, images, self.statistics.device) for images in (batch, views))
+                for number, labels in enumerate((one, other, one[one == other])):
+                    counts[number] += np.bincount(labels, minlength=counts.shape[1])
+                counts[3] += len(one)
         found, seen, both, pixels = counts[:, 1:]
         agreement = 2 * both / np.maximum(found + seen, 1)
         ratio = found / pixels / self.frequencies[1:].numpy(force=True)
