@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from monai.networks import eval_mode
 from torch import nn
 
 from sifa.intensity import SEEN
 from sifa.mixed_precision import in_full
 from sifa.slice_cache import POSITION, Volume, VolumeSlices
-
-
-def best_stretch(foreground: np.ndarray, slices: int) -> slice:
-    """Returns the stretch of that many neighboring slices, or of all if there are fewer, with the greatest sum.
-
-    Args:
-        foreground: how much of the structures each slice shows, (N,).
-        slices: length of the stretch, 1 or more.
-    """
-    if slices >= len(foreground):
-        return slice(0, len(foreground))
-    sums = np.convolve(foreground, np.ones(slices), mode="valid")
-    first = int(np.argmax(sums))
-    return slice(first, first + slices)
+from sifa.stretch import best_stretch
 
 
 class FieldOfView:
@@ -59,20 +47,17 @@ class FieldOfView:
         self.batch_size = batch_size
         self.device = torch.device(device)
 
-    @torch.no_grad()
     def find(self, segmenter: nn.Module) -> np.ndarray:
         """Returns the running numbers, in order, of the target slices within the stretches.
 
         The segmenter is used in evaluation mode and left in the mode that it was in.
         """
-        training = segmenter.training
-        segmenter.eval()
         starts = self.target.starts[:-1]
-        found = [
-            np.arange(start, start + len(volume["image"]))[self._stretch(volume, segmenter)]
-            for start, volume in zip(starts, self.target.volumes, strict=True)
-        ]
-        segmenter.train(training)
+        with eval_mode(segmenter):
+            found = [
+                np.arange(start, start + len(volume["image"]))[self._stretch(volume, segmenter)]
+                for start, volume in zip(starts, self.target.volumes, strict=True)
+            ]
         return np.concatenate(found)
 
     def _stretch(self, volume: Volume, segmenter: nn.Module) -> slice:

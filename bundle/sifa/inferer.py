@@ -20,7 +20,6 @@ from monai.inferers import Inferer, sliding_window_inference
 from scipy import ndimage
 from torch import nn
 
-from sifa.field_of_view import best_stretch
 from sifa.folding import for_inference
 from sifa.intensity import AIR, SEEN, intensity_window
 from sifa.label_refinement import refine
@@ -28,6 +27,7 @@ from sifa.precision import faster_precision
 from sifa.preflight import check_scan
 from sifa.resampling import sample_positions
 from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
+from sifa.stretch import best_stretch
 
 logger = logging.getLogger(__name__)
 
