@@ -177,6 +177,14 @@ def test_in_target_scans_that_are_not_longer_structures_are_as_frequent_as_in_th
     )
 
 
+@pytest.mark.parametrize(("target_length", "share"), [(250, 1), (111, 1), (109, 1 / 1.09), (100, 1)])
+def test_in_what_is_drawn_of_target_scans_structures_are_rarer_only_where_scans_are_taken_whole(
+    target_length: float, share: float
+) -> None:
+    found = expected_frequencies(FREQUENCIES, fingerprint_of(100, target_length), matched=True)
+    assert found.tolist() == pytest.approx([1 - 0.3 * share, 0.2 * share, 0.1 * share])
+
+
 # --- In an iteration -------------------------------------------------------------------------------------------------
 
 

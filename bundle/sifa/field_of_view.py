@@ -12,6 +12,8 @@ from sifa.mixed_precision import in_full
 from sifa.slice_cache import POSITION, Volume, VolumeSlices
 from sifa.stretch import best_stretch
 
+TOLERANCE = 0.1  # share by which a scan that is taken whole may be longer than the source's
+
 
 class FieldOfView:
     """Finds the stretch of each target volume that shows what the source's volumes show.
@@ -35,7 +37,7 @@ class FieldOfView:
         self,
         target: VolumeSlices,
         length: float,
-        tolerance: float = 0.1,
+        tolerance: float = TOLERANCE,
         distance: float = 10.0,
         batch_size: int = 16,
         device: torch.device | str = "cpu",

@@ -9,11 +9,14 @@ import torch
 
 from sifa.batch_norm import running_statistics_held
 from sifa.distributed import sum_over_processes, world_size
+from sifa.field_of_view import TOLERANCE
 from sifa.mixed_precision import MixedPrecision, in_full
 from sifa.weight_average import WeightAverage
 
 
-def expected_frequencies(source_frequencies: torch.Tensor, fingerprint: Mapping[str, Any]) -> torch.Tensor:
+def expected_frequencies(
+    source_frequencies: torch.Tensor, fingerprint: Mapping[str, Any], matched: bool = False
+) -> torch.Tensor:
     """Returns the share of each class among the pixels of target slices that the source's labels let expect.
 
     A target scan that is longer than those of the source, across the slices, shows as much of each structure among more
@@ -22,10 +25,14 @@ def expected_frequencies(source_frequencies: torch.Tensor, fingerprint: Mapping[
     Args:
         source_frequencies: share of each class among the pixels of the source's labels, background first.
         fingerprint: of the training data; its median fields of view are read.
+        matched: whether only those slices count that `sifa.field_of_view` finds, which are all of a scan that is hardly
+            longer than the source's.
     """
     length, target_length = (
         fingerprint[domain]["training"]["median_field_of_view"][2] for domain in ("source", "target")
     )
+    if matched and target_length > (1 + TOLERANCE) * length:
+        target_length = length
     structures = source_frequencies[1:] * min(1.0, length / target_length)
     return torch.cat([1 - structures.sum(dim=0, keepdim=True), structures])
 
