@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +16,8 @@ from monai.bundle import ConfigParser
 from monai.engines import Trainer
 from monai.transforms import Compose, LoadImaged, Randomizable
 from sifa.slice_cache import prepare_volumes
-from sifa.unpaired import Draw, UnpairedSampler, UnpairedSlices, start_worker
+from sifa.unpaired import Draw, UnpairedSampler, UnpairedSlices
+from sifa.workers import start_worker
 from torch.utils.data import DataLoader
 
 CONFIG = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "train.yaml"
@@ -476,28 +474,3 @@ def test_workers_give_augmentations_without_a_seed_numbers_that_differ_and_can_b
     assert not {number for sample in numbers(1) for number in sample} & {
         number for sample in first for number in sample
     }
-
-
-ENDS_ITS_GROUP = """
-import os, signal
-from torch.utils.data import DataLoader
-from sifa.unpaired import start_worker
-
-os.setpgrp()
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: None)  # as training has it, which completes its iteration
-batches = iter(DataLoader(range(60), num_workers=2, worker_init_fn=start_worker, prefetch_factor=1))
-first = next(batches)
-for number in (signal.SIGTERM, signal.SIGINT):
-    os.killpg(0, number)
-print(len([first, *batches]))
-"""
-
-
-def test_a_signal_that_reaches_all_processes_leaves_the_workers_at_work() -> None:
-    """As torchrun and Slurm send it."""
-    environment = {**os.environ, "PYTHONPATH": str(CONFIG.parents[1])}
-    command = [sys.executable, "-c", ENDS_ITS_GROUP]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=120)
-
-    assert result.stdout.split() == ["60"], result.stderr

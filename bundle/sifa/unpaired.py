@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from monai.data.utils import worker_init_fn
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -127,17 +125,6 @@ class UnpairedSlices(Dataset):
             sum(one.nbytes_in_memory for one in domains.values()) / GIB,
             sum(one.found for one in domains.values()),
         )
-
-
-def start_worker(worker_id: int) -> None:
-    """`worker_init_fn` of a loader: seeds random transforms, and leaves it to the main process to end the worker.
-
-    SIGTERM and Ctrl-C often reach all processes at once, and training then completes an iteration, for which it needs
-    its workers. A loader of such workers must not have `persistent_workers`: those are ended by SIGTERM, at exit.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    worker_init_fn(worker_id)
 
 
 class UnpairedSampler(DistributedSampler):
