@@ -170,7 +170,7 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     parser["plain_network"] = parser["network"]["network"]
     fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
     plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
-    parser["inferer#longest_stretch"] = None  # the plain loop drops nothing either
+    parser["inferer#arrangement"] = None  # the plain loop drops nothing either
     inferer = parser.get_parsed_content("inferer", reset=True)
     parser["inferer#region_step"] = REGION_STEP
     with_region = parser.get_parsed_content("inferer", reset=True)

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.data import MetaTensor
-from sifa.field_of_view import FieldOfView
+from sifa.field_of_view import FieldOfView, best_stretch
 from sifa.handlers import MatchedFieldOfView
 from sifa.scalar_table import read_columns
 from sifa.slice_cache import VolumeSlices, prepare_volumes
-from sifa.stretch import best_stretch
 from sifa.training_state import NAME, read_state
 from sifa.unpaired import UnpairedSampler, UnpairedSlices
 from torch import nn

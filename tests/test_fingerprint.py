@@ -306,17 +306,17 @@ def test_a_fingerprint_is_plain_json_and_comes_back_from_its_file_as_it_was(mr: 
         assert [file.name for file in path.parent.iterdir()] == ["fingerprint.json"]
 
 
-def test_a_fingerprint_of_before_there_was_a_refinement_or_a_limit_asks_for_none(
+def test_a_fingerprint_of_before_there_was_a_refinement_or_an_arrangement_has_none(
     mr: Path, ct: Path, tmp_path: Path
 ) -> None:
-    fingerprint = fingerprint_of(describe([mr], [ct]), refinement_iterations=7, stretch_margin=2)
+    fingerprint = fingerprint_of(describe([mr], [ct]), refinement_iterations=7, arrangement=True)
     path = tmp_path / "fingerprint.json"
     write_fingerprint(fingerprint, path)
     assert list(read_fingerprint(path)) == list(fingerprint)  # in the same order: the same bytes again
     assert read_fingerprint(path)["refinement_iterations"] == 7
-    del fingerprint["refinement_iterations"], fingerprint["longest_stretch"]
+    del fingerprint["refinement_iterations"], fingerprint["arrangement"]
     write_fingerprint(fingerprint, path)
-    assert read_fingerprint(path) == {**fingerprint, "refinement_iterations": 0, "longest_stretch": None}
+    assert read_fingerprint(path) == {**fingerprint, "refinement_iterations": 0, "arrangement": {}}
 
 
 def test_a_missing_fingerprint_is_refused(tmp_path: Path) -> None:
@@ -383,19 +383,14 @@ def test_labels_that_slices_leave_out_are_told_of_however_they_are_stored(
     assert "leave out" not in caplog.text
 
 
-@pytest.mark.parametrize("axcodes", ALL_AXCODES)
-def test_the_longest_stretch_is_what_structures_fill_across_the_slices_times_the_margin(
-    tmp_path: Path, axcodes: str
-) -> None:
-    values = np.zeros((4, 5, 20), dtype=np.uint8)
-    values[1, 2, [3, 9]] = 1, 2  # 7 slices of 2.5 mm
-    label, affine = stored_as(values, diagonal_affine((1.0, 1.0, 2.5)), axcodes)
-    image = write_nifti(tmp_path / "mr.nii.gz", random_volume(0, values.shape))
-    dataset = describe([image, image], [image])  # the other label fills 2 slices of 1 mm
-    dataset.source_training[0]["label"] = str(write_nifti(tmp_path / "label.nii.gz", label, affine))
+def test_the_arrangement_of_the_structures_is_measured_where_it_is_asked_for(mr: Path, ct: Path) -> None:
+    dataset = describe([mr], [ct])
 
-    assert fingerprint_of(dataset, stretch_margin=1.2)["longest_stretch"] == 21.0
-    assert fingerprint_of(dataset)["longest_stretch"] is None
+    asked = fingerprint_of(dataset, arrangement=True)
+
+    assert list(asked["arrangement"]) == ["1", "2"]
+    assert_plain(asked)
+    assert fingerprint_of(dataset)["arrangement"] == {}
 
 
 def test_the_source_has_a_curve_to_the_target_where_it_is_asked_for(mr: Path, ct: Path) -> None:

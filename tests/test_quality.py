@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from builders import Array
-from scipy import ndimage
 from sifa.inferer import Segmentation
-from sifa.quality import count_voxels_and_pieces, measure
+from sifa.quality import MISFITS, measure
 
 FINGERPRINT: dict[str, Any] = {"labels": {"0": "background", "1": "liver", "2": "spleen"}}
 VOXEL_ML = 0.5
 
 
-def segmentation(mask: Array, confidence: float = 0.9, entropy: float = 0.2, dropped: float = 0) -> Segmentation:
+def segmentation(mask: Array, confidence: float = 0.9, entropy: float = 0.2, dropped: int = 0) -> Segmentation:
     """Returns what the network would say when every pixel had the same confidence and entropy."""
     elsewhere = np.full(3, dropped)
     pixels = np.bincount(mask.ravel(), minlength=3).astype(float) * 4  # resampled: not as many as voxels
@@ -32,7 +31,7 @@ def box() -> Array:
     return mask
 
 
-def liver(mask: Array, fingerprint: dict[str, Any] = FINGERPRINT, **network: float) -> dict[str, Any]:
+def liver(mask: Array, fingerprint: dict[str, Any] = FINGERPRINT, **network: Any) -> dict[str, Any]:
     return measure(segmentation(mask, **network), VOXEL_ML, fingerprint)["liver"]
 
 
@@ -126,25 +125,12 @@ def test_several_flags_are_all_told() -> None:
     assert len(liver(mask, known, confidence=0.3)["flags"]) == 4
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("length", [1, 7, 32, 33, 65, 100])
-def test_pieces_are_counted_slab_by_slab_as_in_the_whole(length: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    mask = (generator.random((length, 9, 8)) < 0.02 * (seed + 1)).astype(np.uint8) * 2
-    mask[generator.random(mask.shape) < 0.1] = 1
-    expected = ndimage.label(mask == 2, np.ones((3, 3, 3)))[1]
-    assert count_voxels_and_pieces(mask, 2) == (int((mask == 2).sum()), expected)
-
-
-def test_a_piece_that_winds_through_all_slabs_is_one() -> None:
-    mask = np.zeros((100, 40, 5), dtype=np.uint8)
-    for column in range(0, 40, 4):
-        mask[:, column] = 1
-        mask[99 if column % 8 == 0 else 0, column : column + 5] = 1
-    assert count_voxels_and_pieces(mask, 1)[1] == ndimage.label(mask, np.ones((3, 3, 3)))[1] == 1
-
-
-@pytest.mark.parametrize(("dropped", "flags"), [(5, []), (6, ["parts too far from the other structures were dropped"])])
-def test_a_structure_of_which_a_twentieth_was_dropped_is_flagged(dropped: float, flags: list[str]) -> None:
-    """Its box has 96 pixels: 5 of 101 are less than a twentieth, 6 of 102 are more."""
+@pytest.mark.parametrize(("dropped", "flags"), [(1, []), (2, [MISFITS])])
+def test_a_structure_of_which_a_twentieth_was_dropped_is_flagged(dropped: int, flags: list[str]) -> None:
+    """Its box has 24 voxels: 1 of 25 is less than a twentieth, 2 of 26 are more."""
     assert liver(box(), dropped=dropped)["flags"] == flags
+
+
+def test_a_structure_that_was_dropped_altogether_is_told_from_one_that_was_not_found() -> None:
+    found = liver(np.zeros((4, 4, 4), np.uint8), dropped=7)
+    assert found["flags"] == ["empty", MISFITS]

@@ -10,7 +10,6 @@ from torch import nn
 from sifa.intensity import SEEN
 from sifa.mixed_precision import in_full
 from sifa.slice_cache import POSITION, Volume, VolumeSlices
-from sifa.stretch import best_stretch
 
 TOLERANCE = 0.1  # share by which a scan that is taken whole may be longer than the source's
 
@@ -76,3 +75,17 @@ class FieldOfView:
             found = 1 - probabilities[:, 0].mean(dim=(1, 2)).numpy(force=True)
             foreground.append(found * (batch > SEEN).flatten(1).any(dim=1).numpy())
         return best_stretch(np.interp(np.arange(len(images)), seen, np.concatenate(foreground)), slices)
+
+
+def best_stretch(foreground: np.ndarray, slices: int) -> slice:
+    """Returns the stretch of that many neighboring slices, or of all if there are fewer, with the greatest sum.
+
+    Args:
+        foreground: how much of the structures each slice shows, (N,).
+        slices: length of the stretch, 1 or more.
+    """
+    if slices >= len(foreground):
+        return slice(0, len(foreground))
+    sums = np.convolve(foreground, np.ones(slices), mode="valid")
+    first = int(np.argmax(sums))
+    return slice(first, first + slices)

@@ -44,7 +44,7 @@ def compute_fingerprint(
     pixel_spacing: float | None = None,
     slice_spacing: float = 0.0,
     refinement_iterations: int = 0,
-    stretch_margin: float = 0.0,
+    arrangement: bool = False,
     match_intensity: Mapping[str, Sequence[float]] | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def compute_fingerprint(
         pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
         slice_spacing: distance of slices in mm; 0 keeps each scan's own.
         refinement_iterations: steps of `sifa.label_refinement` behind the network.
-        stretch_margin: what all structures together fill across the slices of a scan is limited to this many times the
-            most that they fill in a training subject; 0: there is no limit.
+        arrangement: whether a structure that is one piece in training is one piece in masks: the one that fits the
+            others, see `sifa.arrangement`.
         match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities follow a curve to the
             target's, see `sifa.histogram_matching`; None: they do not.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
@@ -77,8 +77,6 @@ def compute_fingerprint(
         raise InputError(f"slice_size {list(slice_size)} must be two multiples of 8: E halves the resolution 3 times.")
     if pixel_spacing is not None and pixel_spacing <= 0:
         raise InputError(f"pixel_spacing is {pixel_spacing}: give a size in mm, or null to fit the field of view.")
-    if stretch_margin != 0 and not stretch_margin >= 1:
-        raise InputError(f"stretch_margin is {stretch_margin!r}: give a number of at least 1, or 0 for no limit.")
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]
@@ -119,8 +117,8 @@ def compute_fingerprint(
         "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
         "slice_size": [int(size) for size in slice_size],
         "refinement_iterations": refinement_iterations,
-        "longest_stretch": round(stretch_margin * marked.extent, 1) or None,
         "structures": marked.volumes,
+        "arrangement": marked.arrangement if arrangement else {},
         "source": _summary(dataset.source_modality, source),
         "target": _summary(dataset.target_modality, target),
         "network": {**network, "out_channels": dataset.out_channels},
@@ -135,7 +133,7 @@ def compute_fingerprint(
 
 
 def read_fingerprint(path: str | Path) -> dict[str, Any]:
-    """Reads a `fingerprint.json`; one of before there was a refinement, or a limit, says that there is none.
+    """Reads a `fingerprint.json`; one of before there was a refinement or an arrangement has none.
 
     Raises:
         InputError: when it is missing, is not JSON, or lacks an entry.
@@ -160,7 +158,7 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
             f"{path}: its format is {fingerprint['format']}, this bundle reads {FORMAT}: use the bundle it came with."
         )
     fingerprint.setdefault("refinement_iterations", 0)
-    fingerprint.setdefault("longest_stretch", None)
+    fingerprint.setdefault("arrangement", {})
     return fingerprint
 
 

@@ -20,6 +20,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from scipy import ndimage
 from torch import nn
 
+from sifa.arrangement import Places, keep_arrangement
 from sifa.folding import for_inference
 from sifa.intensity import AIR, SEEN, intensity_window
 from sifa.label_refinement import refine
@@ -27,7 +28,6 @@ from sifa.precision import faster_precision
 from sifa.preflight import check_scan
 from sifa.resampling import sample_positions
 from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
-from sifa.stretch import best_stretch
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ class Segmentation:
     """What the network says of a scan."""
 
     labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
-    pixels: np.ndarray  # (classes,): sampled pixels of each class, within the longest stretch
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
     entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
-    dropped: np.ndarray  # (classes,): sampled pixels found outside the longest stretch
+    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
     uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
@@ -62,8 +62,8 @@ class SliceSegmenter(Inferer):
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
         refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
-        longest_stretch: mm across the slices that all structures together may fill; what is found outside the stretch
-            that shows most of them is dropped; None: nothing is.
+        arrangement: where structures that are one piece lie, see `sifa.arrangement`: of each the piece stays that fits
+            the others; empty: all pieces stay.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
             that the rest is left out; None: no such pass.
@@ -85,7 +85,7 @@ class SliceSegmenter(Inferer):
         windows_at_once: int = 8,
         slices_at_once: int = 16,
         refinement_iterations: int = 0,
-        longest_stretch: float | None = None,
+        arrangement: Places | None = None,
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
@@ -103,7 +103,7 @@ class SliceSegmenter(Inferer):
         self.windows_at_once = windows_at_once
         self.slices_at_once = slices_at_once
         self.refinement_iterations = refinement_iterations
-        self.longest_stretch = longest_stretch
+        self.arrangement = arrangement or {}
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
@@ -158,26 +158,10 @@ class SliceSegmenter(Inferer):
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
                 doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
-        kept = self._kept_slices(sums[:, 0, 1:], scan.step)
-        dropped = sums[:, 0].sum(axis=0)
-        for outside in (slice(0, kept.start), slice(kept.stop, None)):
-            label_slices[outside] = 0
-            sums[outside] = 0
+        dropped = keep_arrangement(labels, affine, self.arrangement, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
-        dropped -= pixels
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
         return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
-
-    def _kept_slices(self, pixels: np.ndarray, step: float) -> slice:
-        """Returns the slices outside of which nothing is kept.
-
-        Args:
-            pixels: of each structure in each slice, (D, structures).
-            step: distance of slices in mm.
-        """
-        if self.longest_stretch is None:
-            return slice(0, len(pixels))
-        return best_stretch(pixels.sum(axis=1), max(1, round(self.longest_stretch / step)))
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""

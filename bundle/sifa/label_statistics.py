@@ -1,23 +1,25 @@
-"""What the labels of training subjects mark: how much of each structure, and how much of it slices leave out."""
+"""What the labels of training subjects mark: how much of each structure, where, and how much slices leave out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
+from sifa.arrangement import Subject, measure_arrangement
 from sifa.nifti import load_nifti
+from sifa.pieces import find_pieces
 from sifa.scan_slices import as_slices, slice_steps
 
 
 class LabelStatistics(NamedTuple):
     """Of all training subjects."""
 
-    extent: float  # mm across the slices that structures fill, the most of all subjects
     volumes: dict[str, dict[str, float]]  # ml, by structure: `min` and `max` among the subjects that show it
+    arrangement: dict[str, dict[str, Any]]  # see `sifa.arrangement.measure_arrangement`
     left_out: float  # share of the voxels of all structures that slices leave out, from 0 to 1
 
 
@@ -32,28 +34,28 @@ def measure_labels(
         axcodes: axis codes (nibabel) of rows, columns and slices.
         slice_extent: mm along rows and columns that a training slice shows, around the middle of each volume.
     """
-    found: dict[str, list[float]] = {name: [] for value, name in labels.items() if value > 0}
-    marked, shown, extent = 0, 0, 0.0
+    subjects: list[Subject] = []
+    marked, shown = 0, 0
     for item in items:
         label = load_nifti(item["label"])
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(label.affine))) / 1000
         values = np.asanyarray(label.dataobj).astype(np.int64)
-        counts = np.bincount(values.ravel(), minlength=len(labels))
-        for value, name in labels.items():
-            if value > 0 and counts[value] > 0:
-                found[name].append(float(counts[value]) * voxel_ml)
+        present = sorted(set(np.unique(values).tolist()) & set(labels) - {0})
+        pieces = {value: find_pieces(values, value, label.affine) for value in present}
+        subjects.append(Subject(pieces, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
         slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
-        filled = np.flatnonzero(slices.any(axis=(1, 2)))
-        extent = max(extent, float((np.ptp(filled) + 1) * steps[2]) if len(filled) else 0.0)
         marked += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))
-    volumes = {
-        name: {"min": round(min(volumes), 3), "max": round(max(volumes), 3)}
-        for name, volumes in found.items()
-        if volumes
-    }
-    return LabelStatistics(extent, volumes, (marked - shown) / max(marked, 1))
+    volumes = {}
+    for value, name in labels.items():
+        ml = [
+            float(subject.pieces[value].voxels.sum()) * subject.voxel_volume / 1000
+            for subject in subjects
+            if value in subject.pieces
+        ]
+        if ml:
+            volumes[name] = {"min": round(min(ml), 3), "max": round(max(ml), 3)}
+    return LabelStatistics(volumes, measure_arrangement(subjects), (marked - shown) / max(marked, 1))
 
 
 def _middle(size: int, step: float, extent: float) -> slice:

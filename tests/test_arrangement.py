@@ -1,0 +1,142 @@
+"""How structures lie to each other: measured in training, and found again in masks with pieces elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import ALL_AXCODES, Array, diagonal_affine, stored_as
+from sifa.arrangement import FAR, Subject, choose_pieces, keep_arrangement, measure_arrangement
+from sifa.pieces import Pieces, find_pieces
+
+SPACING = (2.0, 1.0, 3.0)
+AFFINE = diagonal_affine(SPACING)
+ORGANS = {1: (10, 20, 20), 2: (5, 22, 10), 3: (25, 22, 11)}  # where boxes begin, in voxels
+SIZES = {1: (12, 12, 6), 2: (4, 8, 4), 3: (4, 8, 4)}
+
+
+def body(move: Sequence[int] = (0, 0, 0), extra: Mapping[int, Sequence[Sequence[int]]] | None = None) -> Array:
+    """Returns a mask of one box for each structure, moved together, and of further boxes of a size."""
+    mask = np.zeros((40, 50, 60), np.uint8)
+    for value, corner in ORGANS.items():
+        for first in (np.add(corner, move), *(extra or {}).get(value, ())):
+            mask[tuple(slice(a, a + size) for a, size in zip(first, SIZES[value], strict=True))] = value
+    return mask
+
+
+def subject_of(mask: Array, affine: Array = AFFINE) -> Subject:
+    pieces = {value: find_pieces(mask, value, affine) for value in (1, 2, 3) if (mask == value).any()}
+    return Subject(pieces, float(abs(np.linalg.det(affine[:3, :3]))))
+
+
+def piece(voxels: int, *center: float) -> Pieces:
+    return Pieces(np.array([voxels]), np.array([center]), np.zeros(1, dtype=int))
+
+
+def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_stored() -> None:
+    centers = np.array([(np.add(ORGANS[v], (np.array(SIZES[v]) - 1) / 2)) * SPACING for v in (1, 2, 3)])
+    expected = centers - centers.mean(axis=0)
+    for axcodes in ALL_AXCODES:
+        mask, affine = stored_as(body(), AFFINE, axcodes)
+
+        found = measure_arrangement([subject_of(mask, affine)])
+
+        assert list(found) == ["1", "2", "3"]
+        np.testing.assert_allclose([entry["center"] for entry in found.values()], expected, atol=0.051)
+
+
+def test_the_reach_is_the_radius_of_a_ball_of_the_volume_and_the_spread_of_centers() -> None:
+    alone = measure_arrangement([subject_of(body())])
+    assert alone["2"]["reach"] == pytest.approx((3 * 4 * 8 * 4 * 6.0 / (4 * np.pi)) ** (1 / 3), abs=0.051)
+
+    def at(x: float) -> Subject:
+        return Subject({1: piece(1000, -x / 2, 0, 0), 2: piece(1000, x / 2, 0, 0)}, 1.0)
+
+    radius = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
+    found = measure_arrangement([at(100), at(112)])  # centers at 50 and 56: 3 mm along one of three axes
+    assert found["2"] == {"center": [53.0, 0.0, 0.0], "reach": round(radius + 1, 1)}
+
+
+def test_a_structure_of_several_pieces_in_training_has_no_place() -> None:
+    subjects = [subject_of(body()), subject_of(body(extra={2: [(30, 2, 40)]}))]
+
+    assert list(measure_arrangement(subjects)) == ["1", "3"]
+
+
+def test_a_hundredth_in_further_pieces_is_no_second_piece() -> None:
+    mask = body()
+    mask[38, 48, 55:58] = 1  # of 864 voxels
+
+    assert list(measure_arrangement([subject_of(mask)])) == ["1", "2", "3"]
+
+
+def test_subjects_that_lack_a_structure_do_not_shift_the_centers() -> None:
+    without_2, without_3 = (subject_of(np.where(body() == value, 0, body())) for value in (2, 3))
+
+    assert measure_arrangement([subject_of(body()), without_3]) == measure_arrangement([subject_of(body())])
+    assert measure_arrangement([without_2, without_3]) == {}
+    assert measure_arrangement([]) == measure_arrangement([Subject({}, 1.0)]) == {}
+
+
+@pytest.mark.parametrize("axcodes", ALL_AXCODES)
+def test_pieces_elsewhere_go_and_the_rest_stays_wherever_the_body_lies(axcodes: str) -> None:
+    places = measure_arrangement([subject_of(body())])
+    wrong = {2: [(34, 2, 50)], 3: [(2, 40, 52), (34, 40, 2)]}
+    for move in ((0, 0, 0), (3, -10, 9)):
+        clean, affine = stored_as(body(move), AFFINE, axcodes)
+        mask, _ = stored_as(body(move, wrong), AFFINE, axcodes)
+        mask = mask.copy()
+
+        dropped = keep_arrangement(mask, affine, places, 4)
+
+        assert np.array_equal(mask, clean)
+        assert dropped.tolist() == [0, 0, 128, 256]
+
+
+def test_the_larger_piece_goes_when_it_lies_where_the_others_tell_that_it_cannot() -> None:
+    places = measure_arrangement([subject_of(body())])
+    mask = body()
+    mask[mask == 2] = 0
+    mask[6:8, 24:28, 11:13] = 2  # what is found of structure 2: 16 voxels
+    expected = mask.copy()
+    mask[30:39, 2:12, 50:58] = 2  # and 720 elsewhere
+
+    assert keep_arrangement(mask, AFFINE, places, 4)[2] == 720
+    assert np.array_equal(mask, expected)
+
+
+def test_a_structure_alone_keeps_its_largest_piece() -> None:
+    places = measure_arrangement([Subject({1: subject_of(body()).pieces[1]}, 6.0)])
+    mask = np.zeros((40, 50, 60), np.uint8)
+    mask[1:5, 1:5, 1:5] = 1
+    mask[20:25, 20:25, 20:25] = 1
+
+    assert keep_arrangement(mask, AFFINE, places, 2).tolist() == [0, 64]
+    assert mask[20:25, 20:25, 20:25].all()
+
+
+def test_a_structure_that_is_only_found_far_from_its_place_goes() -> None:
+    places = {"1": {"center": [0.0, 0.0, 0.0], "reach": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "reach": 20.0}}
+    near, far = (100 + 20 * FAR * share for share in (0.99, 1.01))
+
+    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}, places) == {1: 0, 2: 0}
+    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}, places) == {1: 0, 2: None}
+    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, 1e6, 0, 0)}, places) == {1: 0, 2: None}
+
+
+def test_structures_without_a_place_are_left_as_they_are() -> None:
+    places: dict[str, Any] = {"1": measure_arrangement([subject_of(body())])["1"]}
+    mask = body(extra={2: [(34, 2, 50)]})
+    before = mask.copy()
+
+    assert not keep_arrangement(mask, AFFINE, places, 4).any()
+    assert not keep_arrangement(mask, AFFINE, {}, 4).any()
+    assert np.array_equal(mask, before)
+
+
+def test_an_empty_mask_stays_empty() -> None:
+    mask = np.zeros((5, 6, 7), np.uint8)
+
+    assert not keep_arrangement(mask, AFFINE, measure_arrangement([subject_of(body())]), 4).any()
