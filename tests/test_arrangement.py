@@ -32,7 +32,15 @@ def subject_of(mask: Array, affine: Array = AFFINE) -> Subject:
 
 
 def piece(voxels: int, *center: float) -> Pieces:
-    return Pieces(np.array([voxels]), np.array([center]), np.zeros(1, dtype=int))
+    return pieces((voxels, *center))
+
+
+def pieces(*each: Sequence[float]) -> Pieces:
+    """Returns pieces of voxels and a center (x, y, z) in mm."""
+    return Pieces(np.array(each)[:, 0].astype(int), np.array(each, dtype=float)[:, 1:], np.arange(len(each)))
+
+
+PLACES = {"1": {"center": [0.0, 0.0, 0.0], "reach": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "reach": 20.0}}
 
 
 def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_stored() -> None:
@@ -41,14 +49,14 @@ def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_
     for axcodes in ALL_AXCODES:
         mask, affine = stored_as(body(), AFFINE, axcodes)
 
-        found = measure_arrangement([subject_of(mask, affine)])
+        found = measure_arrangement([subject_of(mask, affine)] * 2)
 
         assert list(found) == ["1", "2", "3"]
         np.testing.assert_allclose([entry["center"] for entry in found.values()], expected, atol=0.051)
 
 
 def test_the_reach_is_the_radius_of_a_ball_of_the_volume_and_the_spread_of_centers() -> None:
-    alone = measure_arrangement([subject_of(body())])
+    alone = measure_arrangement([subject_of(body())] * 2)
     assert alone["2"]["reach"] == pytest.approx((3 * 4 * 8 * 4 * 6.0 / (4 * np.pi)) ** (1 / 3), abs=0.051)
 
     def at(x: float) -> Subject:
@@ -65,24 +73,36 @@ def test_a_structure_of_several_pieces_in_training_has_no_place() -> None:
     assert list(measure_arrangement(subjects)) == ["1", "3"]
 
 
-def test_a_hundredth_in_further_pieces_is_no_second_piece() -> None:
+@pytest.mark.parametrize(("further", "placed"), [(8, ["1", "2", "3"]), (9, ["2", "3"])])
+def test_up_to_a_hundredth_in_further_pieces_is_no_second_piece(further: int, placed: list[str]) -> None:
     mask = body()
-    mask[38, 48, 55:58] = 1  # of 864 voxels
+    mask[38, 48, 10 : 10 + further] = 1  # beside 864 voxels
 
-    assert list(measure_arrangement([subject_of(mask)])) == ["1", "2", "3"]
+    assert list(measure_arrangement([subject_of(mask), subject_of(body())])) == placed
 
 
 def test_subjects_that_lack_a_structure_do_not_shift_the_centers() -> None:
-    without_2, without_3 = (subject_of(np.where(body() == value, 0, body())) for value in (2, 3))
+    complete = subject_of(body())
+    without_3 = subject_of(np.where(body() == 3, 0, body()))
 
-    assert measure_arrangement([subject_of(body()), without_3]) == measure_arrangement([subject_of(body())])
-    assert measure_arrangement([without_2, without_3]) == {}
-    assert measure_arrangement([]) == measure_arrangement([Subject({}, 1.0)]) == {}
+    assert measure_arrangement([complete, complete, without_3]) == measure_arrangement([complete, complete])
+
+
+def test_a_structure_that_few_subjects_show_has_no_place_and_takes_none_from_the_others() -> None:
+    with_3, without_3 = subject_of(body()), subject_of(np.where(body() == 3, 0, body()))
+
+    assert list(measure_arrangement([with_3, without_3, without_3])) == ["1", "2"]
+    assert list(measure_arrangement([with_3, with_3, without_3, without_3])) == ["1", "2", "3"]
+
+
+def test_one_subject_alone_tells_nothing() -> None:
+    for few in ([], [Subject({}, 1.0)] * 3, [subject_of(body())]):
+        assert measure_arrangement(few) == {}
 
 
 @pytest.mark.parametrize("axcodes", ALL_AXCODES)
 def test_pieces_elsewhere_go_and_the_rest_stays_wherever_the_body_lies(axcodes: str) -> None:
-    places = measure_arrangement([subject_of(body())])
+    places = measure_arrangement([subject_of(body())] * 2)
     wrong = {2: [(34, 2, 50)], 3: [(2, 40, 52), (34, 40, 2)]}
     for move in ((0, 0, 0), (3, -10, 9)):
         clean, affine = stored_as(body(move), AFFINE, axcodes)
@@ -96,7 +116,7 @@ def test_pieces_elsewhere_go_and_the_rest_stays_wherever_the_body_lies(axcodes: 
 
 
 def test_the_larger_piece_goes_when_it_lies_where_the_others_tell_that_it_cannot() -> None:
-    places = measure_arrangement([subject_of(body())])
+    places = measure_arrangement([subject_of(body())] * 2)
     mask = body()
     mask[mask == 2] = 0
     mask[6:8, 24:28, 11:13] = 2  # what is found of structure 2: 16 voxels
@@ -108,7 +128,7 @@ def test_the_larger_piece_goes_when_it_lies_where_the_others_tell_that_it_cannot
 
 
 def test_a_structure_alone_keeps_its_largest_piece() -> None:
-    places = measure_arrangement([Subject({1: subject_of(body()).pieces[1]}, 6.0)])
+    places = measure_arrangement([Subject({1: subject_of(body()).pieces[1]}, 6.0)] * 2)
     mask = np.zeros((40, 50, 60), np.uint8)
     mask[1:5, 1:5, 1:5] = 1
     mask[20:25, 20:25, 20:25] = 1
@@ -118,16 +138,50 @@ def test_a_structure_alone_keeps_its_largest_piece() -> None:
 
 
 def test_a_structure_that_is_only_found_far_from_its_place_goes() -> None:
-    places = {"1": {"center": [0.0, 0.0, 0.0], "reach": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "reach": 20.0}}
     near, far = (100 + 20 * FAR * share for share in (0.99, 1.01))
 
-    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}, places) == {1: 0, 2: 0}
-    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}, places) == {1: 0, 2: None}
-    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, 1e6, 0, 0)}, places) == {1: 0, 2: None}
+    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}, PLACES) == {1: 0, 2: 0}
+    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}, PLACES) == {1: 0, 2: None}
+
+
+def test_a_piece_that_is_too_far_takes_nothing_from_a_smaller_one_that_is_not() -> None:
+    found = {1: piece(10**6, 0, 0, 0), 2: pieces((10**4, 100 + 3.2 * 20, 0, 0), (200, 100 + 2.6 * 20, 0, 0))}
+
+    assert choose_pieces(found, PLACES) == {1: 0, 2: 1}
+
+
+@pytest.mark.parametrize(("size", "kept"), [(99, None), (100, 0)])
+def test_less_than_a_hundredth_of_the_largest_piece_is_a_speck_even_at_its_place(size: int, kept: int | None) -> None:
+    found = {1: piece(10**6, 0, 0, 0), 2: pieces((size, 100, 0, 0), (10**4, 900, 0, 0))}
+
+    assert choose_pieces(found, PLACES) == {1: 0, 2: kept}
+
+
+def test_of_each_structure_one_piece_votes_and_not_the_sum_of_many() -> None:
+    """Ten pieces of 2 that lie together are more than the one at its place, but no one of them is."""
+    wrong = [(300, 100 + 500 + 4 * i, 0, 0) for i in range(10)]
+    found = {1: pieces((900, 0, 0, 0), (1000, 500, 0, 0)), 2: pieces((1000, 100, 0, 0), *wrong)}
+
+    assert choose_pieces(found, PLACES) == {1: 0, 2: 0}
+
+
+@pytest.mark.parametrize(("size", "kept"), [(160, 0), (170, 1)])
+def test_a_piece_at_its_reach_counts_as_a_gaussian_has_it(size: int, kept: int) -> None:
+    """E ** 0.5 is 1.65: 100 voxels at their place are worth 165 that lie a reach away."""
+    found = {1: piece(10**6, 0, 0, 0), 2: pieces((100, 100, 0, 0), (size, 120, 0, 0))}
+
+    assert choose_pieces(found, PLACES) == {1: 0, 2: kept}
+
+
+def test_any_number_of_splinters_is_looked_at_in_little_memory() -> None:
+    generator = np.random.default_rng(0)
+    splinters = {value: pieces(*np.c_[np.full(20000, 3), generator.uniform(-200, 200, (20000, 3))]) for value in (1, 2)}
+
+    assert set(choose_pieces(splinters, PLACES)) == {1, 2}
 
 
 def test_structures_without_a_place_are_left_as_they_are() -> None:
-    places: dict[str, Any] = {"1": measure_arrangement([subject_of(body())])["1"]}
+    places: dict[str, Any] = {"1": measure_arrangement([subject_of(body())] * 2)["1"]}
     mask = body(extra={2: [(34, 2, 50)]})
     before = mask.copy()
 
@@ -139,4 +193,4 @@ def test_structures_without_a_place_are_left_as_they_are() -> None:
 def test_an_empty_mask_stays_empty() -> None:
     mask = np.zeros((5, 6, 7), np.uint8)
 
-    assert not keep_arrangement(mask, AFFINE, measure_arrangement([subject_of(body())]), 4).any()
+    assert not keep_arrangement(mask, AFFINE, measure_arrangement([subject_of(body())] * 2), 4).any()

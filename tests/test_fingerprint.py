@@ -383,14 +383,19 @@ def test_labels_that_slices_leave_out_are_told_of_however_they_are_stored(
     assert "leave out" not in caplog.text
 
 
-def test_the_arrangement_of_the_structures_is_measured_where_it_is_asked_for(mr: Path, ct: Path) -> None:
-    dataset = describe([mr], [ct])
+def test_the_arrangement_of_the_structures_is_measured_where_it_is_asked_for(
+    mr: Path, ct: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two, one = describe([mr, mr], [ct]), describe([mr], [ct])
 
-    asked = fingerprint_of(dataset, arrangement=True)
+    asked = fingerprint_of(two, arrangement=True)
 
     assert list(asked["arrangement"]) == ["1", "2"]
     assert_plain(asked)
-    assert fingerprint_of(dataset)["arrangement"] == {}
+    assert fingerprint_of(two)["arrangement"] == {}
+    assert "keep all pieces" not in caplog.text
+    assert fingerprint_of(one, arrangement=True)["arrangement"] == {}
+    assert "masks keep all pieces" in caplog.text
 
 
 def test_the_source_has_a_curve_to_the_target_where_it_is_asked_for(mr: Path, ct: Path) -> None:

@@ -108,6 +108,8 @@ def compute_fingerprint(
             pixel_spacing,
             100 * marked.left_out,
         )
+    if arrangement and not marked.arrangement and is_main_process():
+        logger.warning("too few training subjects show structures in one piece each: masks keep all pieces.")
     return {
         "format": FORMAT,
         "name": dataset.name,

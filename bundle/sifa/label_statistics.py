@@ -11,7 +11,7 @@ import numpy as np
 
 from sifa.arrangement import Subject, measure_arrangement
 from sifa.nifti import load_nifti
-from sifa.pieces import find_pieces
+from sifa.pieces import find_structures
 from sifa.scan_slices import as_slices, slice_steps
 
 
@@ -39,8 +39,8 @@ def measure_labels(
     for item in items:
         label = load_nifti(item["label"])
         values = np.asanyarray(label.dataobj).astype(np.int64)
-        present = sorted(set(np.unique(values).tolist()) & set(labels) - {0})
-        pieces = {value: find_pieces(values, value, label.affine) for value in present}
+        found = find_structures(values, set(labels) - {0}, label.affine)
+        pieces = {value: structure.pieces for value, structure in found.items()}
         subjects.append(Subject(pieces, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
         slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)

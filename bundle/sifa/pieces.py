@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,31 @@ class Pieces(NamedTuple):
     voxels: np.ndarray  # (P,) int64
     centers: np.ndarray  # (P, 3): centers of mass in mm (RAS+)
     numbers: np.ndarray  # (N,): the piece that each part of a slab belongs to, parts counted slab by slab
+
+
+class Structure(NamedTuple):
+    """Where a structure lies in a mask, and its pieces."""
+
+    box: tuple[slice, ...]
+    pieces: Pieces  # their centers are those in the mask
+
+
+def find_structures(mask: np.ndarray, values: Iterable[int], affine: np.ndarray) -> dict[int, Structure]:
+    """Finds the pieces of the structures that a mask shows.
+
+    Args:
+        mask: values of structures, (X, Y, Z).
+        values: of the structures.
+        affine: from indices to mm.
+    """
+    boxes = dict(enumerate(ndimage.find_objects(mask), start=1))
+    found = {}
+    for value in values:
+        if (box := boxes.get(value)) is not None:
+            moved = affine.copy()
+            moved[:3, 3] = apply_affine(affine, [side.start for side in box])
+            found[value] = Structure(box, find_pieces(mask[box], value, moved))
+    return found
 
 
 def find_pieces(mask: np.ndarray, value: int, affine: np.ndarray) -> Pieces:

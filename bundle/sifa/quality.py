@@ -28,7 +28,8 @@ def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[st
 
     Returns:
         For each structure: `volume_ml`, `components` (pieces, 26-connected), `confidence` (mean of the largest
-        probability), `entropy` (mean, in nats) and `flags`, a list of clauses.
+        probability, where the network found the structure, in dropped pieces too), `entropy` (likewise, in nats) and
+        `flags`, a list of clauses.
     """
     mask = segmentation.labels.numpy()
     boxes = ndimage.find_objects(mask, max_label=len(fingerprint["labels"]) - 1)
