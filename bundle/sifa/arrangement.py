@@ -101,7 +101,7 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, int 
     """
     if not found:
         return {}
-    large = {value: _large(pieces.voxels) for value, pieces in found.items()}
+    large = {value: _large(pieces) for value, pieces in found.items()}
     middles = {value: found[value].centers[large[value]] - places[str(value)]["center"] for value in found}
     proposals = np.concatenate(list(middles.values()))
     votes = {}  # (proposals, pieces)
@@ -115,7 +115,8 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, int 
     }
 
 
-def _large(voxels: np.ndarray) -> np.ndarray:
-    """Returns the numbers of the pieces that count, the largest first."""
-    order = np.argsort(-voxels, kind="stable")[:MOST]
-    return order[voxels[order] >= SPECK * voxels.max()]
+def _large(pieces: Pieces) -> np.ndarray:
+    """Returns the numbers of the pieces that count, the largest first, in an order that storage does not change."""
+    x, y, z = np.round(pieces.centers, 3).T
+    order = np.lexsort((z, y, x, -pieces.voxels))[:MOST]
+    return order[pieces.voxels[order] >= SPECK * pieces.voxels.max()]
