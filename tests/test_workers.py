@@ -8,11 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
+from conftest import BUNDLE
 
-BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 LOADER = """
 import signal
 from torch.utils.data import DataLoader

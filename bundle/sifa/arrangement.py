@@ -32,6 +32,9 @@ def measure_arrangement(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]
     A structure has a place when at least half of the subjects show it and none in several pieces. Subjects that do not
     show all structures that have a place are left out.
 
+    Args:
+        subjects: all training subjects.
+
     Returns:
         By value: `center`, in mm from the mean of all centers (RAS+; the mean over subjects), and `reach`, in mm: the
         radius of a ball of the mean volume, and the spread of the center over subjects. Empty when fewer than `FEWEST`
@@ -67,7 +70,7 @@ def keep_arrangement(mask: np.ndarray, affine: np.ndarray, places: Places, class
 
     Args:
         mask: values of structures, (X, Y, Z), in any storage order.
-        affine: from indices to mm (RAS+).
+        affine: (4, 4), from indices to mm (RAS+).
         places: what `measure_arrangement` returned.
         classes: number of classes, background included.
 

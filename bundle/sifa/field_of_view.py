@@ -14,6 +14,11 @@ from sifa.slice_cache import POSITION, Volume, VolumeSlices
 TOLERANCE = 0.1  # share by which a scan that is taken whole may be longer than the source's
 
 
+def is_taken_whole(length: float, source_length: float) -> bool:
+    """Tells whether a target scan is hardly longer than the source's scans; both in mm, across the slices."""
+    return length <= (1 + TOLERANCE) * source_length
+
+
 class FieldOfView:
     """Finds the stretch of each target volume that shows what the source's volumes show.
 
@@ -26,7 +31,6 @@ class FieldOfView:
     Args:
         target: the target's training slices, with their positions.
         length: of the source's volumes, across the slices, in mm.
-        tolerance: a volume that is longer by no more than this share is taken whole.
         distance: of the slices that are looked at, in mm.
         batch_size: slices in a batch.
         device: where the segmenter is.
@@ -36,14 +40,12 @@ class FieldOfView:
         self,
         target: VolumeSlices,
         length: float,
-        tolerance: float = TOLERANCE,
         distance: float = 10.0,
         batch_size: int = 16,
         device: torch.device | str = "cpu",
     ) -> None:
         self.target = target
         self.length = length
-        self.tolerance = tolerance
         self.distance = distance
         self.batch_size = batch_size
         self.device = torch.device(device)
@@ -64,7 +66,7 @@ class FieldOfView:
     def _stretch(self, volume: Volume, segmenter: nn.Module) -> slice:
         images, positions = volume["image"], volume[POSITION]
         step = float(positions[1] - positions[0]) if len(positions) > 1 else self.length
-        if len(images) * step <= (1 + self.tolerance) * self.length:
+        if is_taken_whole(len(images) * step, self.length):
             return slice(0, len(images))
         slices = max(1, round(self.length / step))
         seen = np.arange(0, len(images), max(1, int(self.distance / step)))

@@ -33,9 +33,12 @@ def find_structures(mask: np.ndarray, values: Iterable[int], affine: np.ndarray)
     """Finds the pieces of the structures that a mask shows.
 
     Args:
-        mask: values of structures, (X, Y, Z).
-        values: of the structures.
-        affine: from indices to mm.
+        mask: values of structures, (X, Y, Z), any integers.
+        values: of the structures to look for.
+        affine: (4, 4), from indices to mm.
+
+    Returns:
+        By value; what the mask does not show is not in it.
     """
     boxes = dict(enumerate(ndimage.find_objects(mask), start=1))
     found = {}
@@ -56,7 +59,7 @@ def find_pieces(mask: np.ndarray, value: int, affine: np.ndarray) -> Pieces:
     Args:
         mask: values of structures, (X, Y, Z).
         value: of the structure.
-        affine: from indices to mm.
+        affine: (4, 4), from indices to mm.
     """
     voxels: list[np.ndarray] = [np.zeros(0)]
     sums = [np.zeros((3, 0))]
@@ -85,7 +88,14 @@ def find_pieces(mask: np.ndarray, value: int, affine: np.ndarray) -> Pieces:
 
 
 def keep_piece(mask: np.ndarray, value: int, pieces: Pieces, kept: int | None) -> None:
-    """Makes all pieces of a structure but one background, in place; None: all of them."""
+    """Makes all pieces of a structure but one background, in place.
+
+    Args:
+        mask: the mask that the pieces were found in, (X, Y, Z).
+        value: of the structure.
+        pieces: what `find_pieces` returned.
+        kept: number of the piece that stays; None: none does.
+    """
     part = len(pieces.numbers)
     for start in reversed(range(0, len(mask), SLICES)):  # so that a shared slice is still as it was
         labels, count = _label(mask, value, start)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from sifa.inferer import Segmentation
-from sifa.pieces import find_pieces
+from sifa.pieces import Structure, find_structures
 
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability
 MANY_COMPONENTS = 5
@@ -32,35 +31,34 @@ def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[st
         `flags`, a list of clauses.
     """
     mask = segmentation.labels.numpy()
-    boxes = ndimage.find_objects(mask, max_label=len(fingerprint["labels"]) - 1)
+    structures = {int(value): name for value, name in fingerprint["labels"].items() if value != "0"}
+    found = find_structures(mask, structures, np.eye(4))
     known = fingerprint.get("structures", {})
     return {
-        name: _measure_one(mask, boxes[int(value) - 1], int(value), segmentation, voxel_ml, known.get(name))
-        for value, name in fingerprint["labels"].items()
-        if value != "0"
+        name: _measure_one(found.get(value), mask.shape, value, segmentation, voxel_ml, known.get(name))
+        for value, name in structures.items()
     }
 
 
 def _measure_one(
-    mask: np.ndarray,
-    box: tuple[slice, ...] | None,
+    structure: Structure | None,
+    shape: tuple[int, ...],
     value: int,
     segmentation: Segmentation,
     voxel_ml: float,
     known: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    if box is None:
-        flags = ["empty", MISFITS] if segmentation.dropped[value] else ["empty"]
+    dropped = int(segmentation.dropped[value])
+    if structure is None:
+        flags = ["empty", MISFITS] if dropped else ["empty"]
         return {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": flags}
-    pieces = find_pieces(mask[box], value, np.eye(4)).voxels
-    voxels, components = int(pieces.sum()), len(pieces)
+    voxels, components = int(structure.pieces.voxels.sum()), len(structure.pieces.voxels)
     volume = voxels * voxel_ml
     pixels = max(float(segmentation.pixels[value]), 1.0)
     confidence = float(segmentation.confidence[value]) / pixels
     flags = []
-    if any(part.start == 0 or part.stop == size for part, size in zip(box, mask.shape, strict=True)):
+    if any(side.start == 0 or side.stop == size for side, size in zip(structure.box, shape, strict=True)):
         flags.append("touches the border of the field of view")
-    dropped = int(segmentation.dropped[value])
     if dropped > DROPPED * (voxels + dropped):
         flags.append(MISFITS)
     if components >= MANY_COMPONENTS:

@@ -9,7 +9,7 @@ import torch
 
 from sifa.batch_norm import running_statistics_held
 from sifa.distributed import sum_over_processes, world_size
-from sifa.field_of_view import TOLERANCE
+from sifa.field_of_view import is_taken_whole
 from sifa.mixed_precision import MixedPrecision, in_full
 from sifa.weight_average import WeightAverage
 
@@ -31,7 +31,7 @@ def expected_frequencies(
     length, target_length = (
         fingerprint[domain]["training"]["median_field_of_view"][2] for domain in ("source", "target")
     )
-    if matched and target_length > (1 + TOLERANCE) * length:
+    if matched and not is_taken_whole(target_length, length):
         target_length = length
     structures = source_frequencies[1:] * min(1.0, length / target_length)
     return torch.cat([1 - structures.sum(dim=0, keepdim=True), structures])
