@@ -22,6 +22,7 @@ from sifa.loss_weights import LossWeights
 from sifa.losses import SegmentationLoss
 from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
+from sifa.optimizers import load_optimizer
 from sifa.self_training import SelfTraining
 from sifa.weight_average import WeightAverage
 
@@ -156,7 +157,7 @@ class AdversarialUpdate:
         """Takes up again what `state_dict` returned."""
         for name, network in self.networks.by_name().items():
             network.load_state_dict(state["networks"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            load_optimizer(self.optimizers[name], state["optimizers"][name])
         self.precision.load_state_dict(state["precision"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

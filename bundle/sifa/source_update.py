@@ -15,6 +15,7 @@ from sifa.keys import LossTerms, SIFAKeys
 from sifa.losses import SegmentationLoss
 from sifa.mixed_precision import MixedPrecision
 from sifa.networks import Segmenter
+from sifa.optimizers import load_optimizer
 from sifa.weight_average import WeightAverage
 
 
@@ -78,7 +79,7 @@ class SourceUpdate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up again what `state_dict` returned."""
         self.segmenter.load_state_dict(state["networks"]["segmenter"])
-        self.optimizer.load_state_dict(state["optimizers"]["segmenter"])
+        load_optimizer(self.optimizer, state["optimizers"]["segmenter"])
         self.precision.load_state_dict(state["precision"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
