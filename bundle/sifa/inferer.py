@@ -112,7 +112,7 @@ class SliceSegmenter(Inferer):
         self.fingerprint = fingerprint
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on the same grid.
+        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on its grid and device.
 
         Who calls this and not `segment` (a server, an evaluator) has neither checked the scan nor folded the network.
 
@@ -126,7 +126,7 @@ class SliceSegmenter(Inferer):
                 logger.warning("%s", warning)
         folded = for_inference(network) if isinstance(network, nn.Module) else network
         labels = self.segment(volume, folded, inputs.device).labels
-        result = labels[None, None]
+        result = labels[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
     def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
