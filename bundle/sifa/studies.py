@@ -17,6 +17,7 @@ from monai.transforms import LoadImage
 from torch import nn
 
 from sifa.dataset_description import check_labels
+from sifa.distributed import is_main_process
 from sifa.errors import InputError, first_line, innermost
 from sifa.scans import DATASTORE, NIFTI_SUFFIXES, find_scans
 from sifa.unpaired import UnpairedSlices
@@ -150,7 +151,7 @@ class WeightsInstaller:
 
     def attach(self, engine: Engine) -> None:
         """Waits for the end of `engine`'s run."""
-        if self.enabled:
+        if self.enabled and is_main_process():
             engine.add_event_handler(Events.COMPLETED, self.install)
 
     def install(self, engine: Engine) -> None:

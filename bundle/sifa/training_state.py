@@ -88,6 +88,8 @@ class TrainingState:
             self.update.load_process_state_dict(state["processes"][rank()])
             self.schedule.load_state_dict(state["schedule"])
             self.sampler.target_slices = state["target_slices"].numpy()
+        except torch.OutOfMemoryError:
+            raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 "the state to resume from is of other networks or optimizers than this run has: give the overlays of "
