@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle" / "sifa"
 sys.path.insert(0, str(ROOT / "bundle"))
@@ -87,8 +89,9 @@ class Cell:
     def training_command(self) -> list[str]:
         """Returns the command that makes the model in the cell's folder."""
         start = {"model_dir": self.after.folder} if self.after else {"resume": "auto"}
-        folders = {"dataset_dir": self.data.folder, "output_dir": self.folder, "seed": self.data.seed}
-        return bundle(self.run, ["train.yaml", *self.data.configs, *self.configs], **start, **folders, **self.options)
+        folders = {"dataset_dir": self.data.folder, "output_dir": self.folder}
+        options = {**start, **folders, "seed": self.data.seed, "num_workers": 0, **self.options}  # others run beside it
+        return bundle(self.run, ["train.yaml", *self.data.configs, *self.configs], **options)
 
     def evaluating_command(self) -> list[str]:
         """Returns the command that measures the model."""
@@ -180,6 +183,7 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
         "method": cell.method,
         "seed": cell.data.seed,
         "training_seconds": round(seconds, 1),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         **measured,
     }
     write_json(cell.result, result)
