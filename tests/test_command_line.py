@@ -266,6 +266,13 @@ def test_validation_lists_are_measured_during_training(phantom: Path, tmp_path: 
     assert read_json(tmp_path / "validation.json")["volumes"] == ["ct_validation_000.nii.gz"]
 
 
+def test_with_an_interval_of_zero_nothing_is_validated(phantom: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path, "val_interval": 0, **SINGLE}
+    run_bundle("training", ["train.yaml", "compact.yaml"], **options)
+    assert (tmp_path / "model.pt").is_file()
+    assert not (tmp_path / "validation.json").exists()
+
+
 def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path, tmp_path: Path) -> None:
     one: dict[str, Any] = {
         "batch_size": 1,
