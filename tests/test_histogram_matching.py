@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from builders import refusal, write_nifti
 from hypothesis import given
@@ -46,6 +47,13 @@ def test_tissue_that_is_as_bright_among_its_like_gets_the_same_intensity(tmp_pat
     assert along_curve(torch.tensor([-1.0]), curve).item() == -1
     assert (np.diff(curve["from"]) > 0).all()
     assert (np.diff(curve["to"]) >= 0).all()
+
+
+@pytest.mark.parametrize("target", [None, 0.5, [1, -1], [0.1], ["a", 1]])
+def test_a_range_that_is_none_is_refused_before_any_image_is_read(target: Any) -> None:
+    images = {"source": ["absent.nii.gz"], "target": ["absent.nii.gz"]}
+    message = refusal(lambda: matching_curve(images, {}, {"source": [-0.95, 1], "target": target}))
+    assert message.startswith(f"match_intensity has {target!r} for target: give the least and the greatest")
 
 
 def test_a_volume_without_tissue_is_named(tmp_path: Path) -> None:

@@ -37,12 +37,23 @@ def matching_curve(
         `from` and `to`: intensities in [-1, 1] of the source, increasing, and what they become; -1, air, stays.
 
     Raises:
-        InputError: when a volume has no tissue.
+        InputError: when a range is missing or is none, or a volume has no tissue.
     """
+    for domain in ("source", "target"):
+        _check_range(tissue.get(domain) if isinstance(tissue, Mapping) else tissue, domain)
     source, target = (
         _quantiles(images[domain], intensity[domain], tissue[domain], domain) for domain in ("source", "target")
     )
     return {"from": [-1.0, *source], "to": [-1.0, *target]}
+
+
+def _check_range(tissue: Any, domain: str) -> None:
+    numbers = list(tissue) if isinstance(tissue, list | tuple) else []
+    if len(numbers) != 2 or not all(isinstance(one, int | float) for one in numbers) or not numbers[0] < numbers[1]:
+        raise InputError(
+            f"match_intensity has {tissue!r} for {domain}: give the least and the greatest intensity of tissue in "
+            "[-1, 1], such as [-0.95, 1]."
+        )
 
 
 def _quantiles(images: Sequence[str], rule: Mapping[str, Any], tissue: Sequence[float], domain: str) -> list[float]:
