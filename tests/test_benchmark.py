@@ -165,6 +165,7 @@ def test_a_training_gets_overlays_in_order_the_seed_the_options_and_a_state_to_g
     assert trainings["compact.yaml"]["pool_size"] == 50
     for options in trainings.values():
         assert (options["seed"], options["resume"], options["dataset_dir"]) == (3, "auto", str(data))
+        assert options["num_workers"] == 0
 
 
 def test_an_interrupted_cell_goes_on_and_its_seconds_are_the_sum(data: Path, tmp_path: Path, calls: Calls) -> None:
@@ -174,6 +175,7 @@ def test_an_interrupted_cell_goes_on_and_its_seconds_are_the_sum(data: Path, tmp
     assert run([cell]) == {}
     assert [name for name, _ in calls()] == ["training", "evaluating"]
     assert 100 <= read_json(cell.result)["training_seconds"] < 130
+    assert read_json(cell.result)["device"]
     cell.result.unlink()
     assert run([cell]) == {}
     assert [name for name, _ in calls()][2:] == ["evaluating"]  # the training was finished

@@ -26,7 +26,9 @@ def test_a_training_on_a_gpu_validates_goes_on_and_is_measured(precision: str, p
     configs, measured = ["train.yaml", "evaluate.yaml"], tmp_path / "measured"
     run_bundle("evaluating", configs, model_dir=tmp_path / "run", dataset_dir=phantom, output_dir=measured)
 
-    assert len((tmp_path / "run" / "scalars.csv").read_text(encoding="utf-8").splitlines()) > 1
+    iterations = TINY["iterations_per_epoch"] * 3
+    assert len((tmp_path / "run" / "scalars.csv").read_text(encoding="utf-8").splitlines()) == 1 + iterations
+    assert (tmp_path / "run" / "validation.json").is_file()
     assert 0 <= json.loads((measured / "results.json").read_text("utf-8"))["metrics"]["mean_dice"]["mean"] <= 100
 
 

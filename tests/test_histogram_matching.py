@@ -11,7 +11,7 @@ import torch
 from builders import refusal, write_nifti
 from hypothesis import given
 from hypothesis import strategies as st
-from sifa.histogram_matching import matching_curve
+from sifa.histogram_matching import check_tissue, matching_curve
 from sifa.intensity import along_curve
 from sifa.transforms import NormalizeIntensityd
 
@@ -49,11 +49,16 @@ def test_tissue_that_is_as_bright_among_its_like_gets_the_same_intensity(tmp_pat
     assert (np.diff(curve["to"]) >= 0).all()
 
 
-@pytest.mark.parametrize("target", [None, 0.5, [1, -1], [0.1], ["a", 1]])
-def test_a_range_that_is_none_is_refused_before_any_image_is_read(target: Any) -> None:
-    images = {"source": ["absent.nii.gz"], "target": ["absent.nii.gz"]}
-    message = refusal(lambda: matching_curve(images, {}, {"source": [-0.95, 1], "target": target}))
-    assert message.startswith(f"match_intensity has {target!r} for target: give the least and the greatest")
+@pytest.mark.parametrize("target", [None, 0.5, [1, -1], [0.1], ["a", 1], [-200, 300], [float("nan"), 1], [False, True]])
+def test_a_range_that_is_none_is_refused(target: Any) -> None:
+    message = refusal(lambda: check_tissue({"source": [-0.95, 1], "target": target}))
+    assert message.startswith("match_intensity is {'source': [-0.95, 1], 'target': ")
+    assert "for target as well" in message
+
+
+@pytest.mark.parametrize("tissue", [[-0.95, 1], "source", {"target": [-0.95, 1]}, True])
+def test_ranges_of_one_modality_alone_are_refused(tissue: Any) -> None:
+    assert "for source as well" in refusal(lambda: check_tissue(tissue))
 
 
 def test_a_volume_without_tissue_is_named(tmp_path: Path) -> None:

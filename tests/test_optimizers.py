@@ -47,7 +47,7 @@ def test_a_training_goes_on_from_moments_of_another_memory_format(before: Any, a
         assert values["exp_avg"].stride() == parameter.stride() == values["exp_avg_sq"].stride()
 
 
-def test_a_state_of_other_parameters_is_refused() -> None:
+def test_a_state_of_more_parameters_is_refused() -> None:
     other = torch.optim.Adam([nn.Parameter(torch.zeros(3))])
     with pytest.raises(ValueError, match="parameter"):
         load_optimizer(other, convolutions(FIRST)[1].state_dict())

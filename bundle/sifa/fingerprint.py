@@ -25,7 +25,7 @@ from sifa.atomic import write_json
 from sifa.dataset_description import DatasetDescription
 from sifa.distributed import is_main_process
 from sifa.errors import InputError
-from sifa.histogram_matching import matching_curve
+from sifa.histogram_matching import check_tissue, matching_curve
 from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
 
@@ -77,6 +77,8 @@ def compute_fingerprint(
         raise InputError(f"slice_size {list(slice_size)} must be two multiples of 8: E halves the resolution 3 times.")
     if pixel_spacing is not None and pixel_spacing <= 0:
         raise InputError(f"pixel_spacing is {pixel_spacing}: give a size in mm, or null to fit the field of view.")
+    if match_intensity:
+        check_tissue(match_intensity)
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]

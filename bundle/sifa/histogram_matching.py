@@ -37,23 +37,29 @@ def matching_curve(
         `from` and `to`: intensities in [-1, 1] of the source, increasing, and what they become; -1, air, stays.
 
     Raises:
-        InputError: when a range is missing or is none, or a volume has no tissue.
+        InputError: when a volume has no tissue.
     """
-    for domain in ("source", "target"):
-        _check_range(tissue.get(domain) if isinstance(tissue, Mapping) else tissue, domain)
     source, target = (
         _quantiles(images[domain], intensity[domain], tissue[domain], domain) for domain in ("source", "target")
     )
     return {"from": [-1.0, *source], "to": [-1.0, *target]}
 
 
-def _check_range(tissue: Any, domain: str) -> None:
-    numbers = list(tissue) if isinstance(tissue, list | tuple) else []
-    if len(numbers) != 2 or not all(isinstance(one, int | float) for one in numbers) or not numbers[0] < numbers[1]:
-        raise InputError(
-            f"match_intensity has {tissue!r} for {domain}: give the least and the greatest intensity of tissue in "
-            "[-1, 1], such as [-0.95, 1]."
-        )
+def check_tissue(tissue: Any) -> None:
+    """Checks what `matching_curve` is given as `tissue`.
+
+    Raises:
+        InputError: when one of the two ranges is missing, or is none within [-1, 1].
+    """
+    for domain in ("source", "target"):
+        given = tissue.get(domain) if isinstance(tissue, Mapping) else None
+        numbers = list(given) if isinstance(given, list | tuple) else []
+        known = len(numbers) == 2 and all(type(one) in {int, float} for one in numbers)
+        if not known or not -1 <= numbers[0] < numbers[1] <= 1:
+            raise InputError(
+                f"match_intensity is {tissue!r}: give, for {domain} as well, the least and the greatest intensity of "
+                "tissue, within [-1, 1] as the network sees it, such as [-0.95, 1]."
+            )
 
 
 def _quantiles(images: Sequence[str], rule: Mapping[str, Any], tissue: Sequence[float], domain: str) -> list[float]:

@@ -20,7 +20,7 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         state: of an optimizer of the same kind.
 
     Raises:
-        ValueError: when the parameters are other ones.
+        ValueError: when the parameters are not as many.
     """
     optimizer.load_state_dict(dict(state))
     for parameter, values in optimizer.state.items():
