@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle" / "sifa"
 sys.path.insert(0, str(ROOT / "bundle"))
@@ -183,11 +181,16 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
         "method": cell.method,
         "seed": cell.data.seed,
         "training_seconds": round(seconds, 1),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "device": read_device(cell.after or cell),
         **measured,
     }
     write_json(cell.result, result)
     return result
+
+
+def read_device(cell: Cell) -> str:
+    """Returns the name of the device that a cell was trained on, as its training noted it."""
+    return str(read_json(cell.folder / "run.json")["sessions"][-1]["device_name"])
 
 
 def read_json(path: Path) -> Any:

@@ -18,8 +18,9 @@ CONFIGS = ["train.yaml", "compact.yaml"]
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_training_on_a_gpu_validates_goes_on_and_is_measured(precision: str, phantom: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**TINY, "dataset_dir": phantom, "output_dir": tmp_path / "run"}
-    settings = {**settings, "val_interval": 1, "precision": precision, "loss_weights__segmenter__self_training": 1}
+    folders = {"dataset_dir": phantom, "output_dir": tmp_path / "run"}
+    weights = {"loss_weights__segmenter__self_training": 1}
+    settings: dict[str, Any] = {**TINY, **folders, **weights, "val_interval": 1, "precision": precision}
     run_bundle("training", CONFIGS, **settings)
     run_bundle("training", CONFIGS, **{**settings, "epochs": 3}, resume="auto")
 
