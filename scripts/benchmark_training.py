@@ -57,9 +57,10 @@ class NaiveUpdate(AdversarialUpdate):
     def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         source, target = batch.source_image, batch.target_image
         with torch.no_grad():
-            fake_source = self.decoder(self.encoder(target), target)  # the pass that updates the running statistics
+            target_latent = self.encoder(target)  # the pass that updates the running statistics
+            fake_source = self.decoder(target_latent, target)
         with _first_output(self.networks.target_generator) as fakes:
-            output = self._update_target_generator(batch, fake_source, epoch)
+            output = self._update_target_generator(batch, target_latent, fake_source, epoch)
         output |= self._update_target_discriminator(batch, fakes[0])
         with torch.no_grad():
             fake_target = self.generator(source)

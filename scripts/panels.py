@@ -21,6 +21,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
+from monai.networks import one_hot
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
@@ -59,7 +60,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     Args:
         parser: the config.
         model_dir: folder of the weights.
-        sample: `source_image` and `target_image`, (1, H, W) in [-1, 1].
+        sample: `source_image` and `target_image`, (1, H, W) in [-1, 1], and `source_label` (1, H, W).
 
     Returns:
         `fake_target`, `fake_source`, `reconstructed_source` and `reconstructed_target` (H, W) in [-1, 1] where
@@ -71,27 +72,38 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
+    parser["guided_translation"] = _is_guided(parser, model_dir / "generators" / "target_generator.pt")
     generator = parser.get_parsed_content("target_generator")
     decoder = parser.get_parsed_content("source_decoder")
     with_weights(generator, model_dir / "generators" / "target_generator.pt")
     with_weights(decoder, model_dir / "generators" / "source_decoder.pt")
-    fake_target, fake_source = generator(sample["source_image"][None]), decoder(segmenter.encoder(target), target)
+    latent, count = segmenter.encoder(target), generator.num_classes
+    truth = one_hot(sample["source_label"][None], count) if count else None
+    found = segmenter.pixel_classifier(latent).softmax(dim=1) if count else None
+    fake_target, fake_source = generator(sample["source_image"][None], truth), decoder(latent, target)
     images = {
         "fake_target": fake_target,
         "fake_source": fake_source,
         "reconstructed_source": decoder(segmenter.encoder(fake_target), fake_target),
-        "reconstructed_target": generator(fake_source),
+        "reconstructed_target": generator(fake_source, found),
     }
     return result | {name: image[0, 0].numpy() for name, image in images.items()}
 
 
+def _is_guided(parser: ConfigParser, weights: Path) -> bool:
+    """Tells whether G_t's first convolution takes more than the image."""
+    first = next(iter(torch.load(weights, map_location="cpu", weights_only=True).values()))
+    return bool(first.shape[1] > parser.get_parsed_content("fingerprint")["network"]["in_channels"])
+
+
 def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """Returns `source_image`, `target_image` (1, H, W) in [-1, 1] and `target_label` (1, H, W) of one row."""
+    """Returns `source_image`, `target_image` (1, H, W) in [-1, 1] and their labels (1, H, W) of one row."""
     prepared_source = parser.get_parsed_content("train#preprocessing")(dict(source))
     prepared_target = parser.get_parsed_content("labeled_target_preprocessing")(dict(target))
     source_index, target_index = middle_slice(prepared_source["label"]), middle_slice(prepared_target["label"])
     return {
         "source_image": prepared_source["image"].as_tensor()[..., source_index],
+        "source_label": prepared_source["label"].as_tensor()[..., source_index],
         "target_image": prepared_target["image"].as_tensor()[..., target_index],
         "target_label": prepared_target["label"].as_tensor()[..., target_index],
     }

@@ -76,13 +76,13 @@ class OldImages(ImagePool):
 # --- A run at tiny size ----------------------------------------------------------------------------------------------
 
 
-def build_networks(seed: int = 0, auxiliary: bool = True, prediction: bool = True) -> Networks:
+def build_networks(seed: int = 0, auxiliary: bool = True, prediction: bool = True, guided: bool = False) -> Networks:
     """Networks in float64 and evaluation mode; weights large enough that every path counts."""
     torch.manual_seed(seed)
     segmenter = Segmenter(1, CLASSES, WIDTH)
     networks = Networks(
         segmenter,
-        TargetGenerator(1, WIDTH, num_blocks=1),
+        TargetGenerator(1, WIDTH, num_blocks=1, num_classes=CLASSES if guided else 0),
         SourceDecoder(segmenter.encoder.out_channels, 1, WIDTH, num_blocks=1),
         PatchDiscriminator(1, 1, WIDTH),
         PatchDiscriminator(1, 2 if auxiliary else 1, WIDTH),
@@ -213,15 +213,18 @@ class Images:
 def images_of(networks: Networks, batch: Mapping[str, torch.Tensor]) -> Images:
     encoder, classifier = networks.segmenter.encoder, networks.segmenter.pixel_classifier
     source, target = batch["source_image"], batch["target_image"]
-    fake_target = networks.target_generator(source)
+    guided = networks.target_generator.num_classes > 0
+    truth = torch.stack([(batch["source_label"][:, 0] == k).double() for k in range(CLASSES)], dim=1)
+    target_logits = classifier(encoder(target))
+    fake_target = networks.target_generator(source, truth if guided else None)
     fake_source = networks.source_decoder(encoder(target), target)
     return Images(
         fake_target,
         fake_source,
         networks.source_decoder(encoder(fake_target), fake_target),
-        networks.target_generator(fake_source),
+        networks.target_generator(fake_source, target_logits.detach().softmax(1) if guided else None),
         classifier(encoder(fake_target)),
-        classifier(encoder(target)),
+        target_logits,
     )
 
 

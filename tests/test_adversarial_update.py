@@ -47,21 +47,30 @@ def losses_of(output: dict[str, Any]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("columns", "auxiliary", "prediction", "pool"),
+    ("columns", "auxiliary", "prediction", "guided", "pool"),
     [
-        (SIFA, True, True, ImagePool(0)),
-        (EVERY_TERM, True, True, ImagePool(0)),
-        (EVERY_TERM, True, True, OldImages()),
-        (EVERY_TERM, True, True, ImagePool(1, seed=3)),
-        (SIFA, False, True, ImagePool(0)),
-        (SIFA, False, False, ImagePool(0)),
+        (SIFA, True, True, False, ImagePool(0)),
+        (EVERY_TERM, True, True, False, ImagePool(0)),
+        (EVERY_TERM, True, True, False, OldImages()),
+        (EVERY_TERM, True, True, False, ImagePool(1, seed=3)),
+        (SIFA, False, True, False, ImagePool(0)),
+        (SIFA, False, False, False, ImagePool(0)),
+        (EVERY_TERM, True, True, True, ImagePool(0)),
     ],
-    ids=["SIFA", "every term", "every fake is old", "pool of one", "image adaptation + FA-P", "image adaptation"],
+    ids=[
+        "SIFA",
+        "every term",
+        "every fake is old",
+        "pool of one",
+        "image adaptation + FA-P",
+        "image adaptation",
+        "G_t told the classes",
+    ],
 )
 def test_iterations_agree_with_naive_ones_in_every_weight_statistic_and_loss(
-    columns: Columns, auxiliary: bool, prediction: bool, pool: ImagePool
+    columns: Columns, auxiliary: bool, prediction: bool, guided: bool, pool: ImagePool
 ) -> None:
-    networks = build_networks(auxiliary=auxiliary, prediction=prediction)
+    networks = build_networks(auxiliary=auxiliary, prediction=prediction, guided=guided)
     start = state_of(networks)
     naive = naive_iteration(networks, columns, copy.deepcopy(pool), copy.deepcopy(pool))
     expected = [naive.run(batch) for batch in BATCHES]

@@ -30,15 +30,23 @@ from sifa.simultaneous_update import SimultaneousUpdate
 from torch import nn
 
 CASES = pytest.mark.parametrize(
-    ("columns", "auxiliary", "prediction", "pool"),
+    ("columns", "auxiliary", "prediction", "guided", "pool"),
     [
-        (SIFA, True, True, ImagePool(0)),
-        (EVERY_TERM, True, True, ImagePool(0)),
-        (EVERY_TERM, True, True, OldImages(1)),
-        (SIFA, False, True, ImagePool(0)),
-        (SIFA, False, False, ImagePool(0)),
+        (SIFA, True, True, False, ImagePool(0)),
+        (EVERY_TERM, True, True, False, ImagePool(0)),
+        (EVERY_TERM, True, True, False, OldImages(1)),
+        (SIFA, False, True, False, ImagePool(0)),
+        (SIFA, False, False, False, ImagePool(0)),
+        (EVERY_TERM, True, True, True, ImagePool(0)),
     ],
-    ids=["SIFA", "every term", "every fake is old", "image adaptation + FA-P", "image adaptation"],
+    ids=[
+        "SIFA",
+        "every term",
+        "every fake is old",
+        "image adaptation + FA-P",
+        "image adaptation",
+        "G_t told the classes",
+    ],
 )
 Gradients = dict[str, list[torch.Tensor]]
 
@@ -74,9 +82,9 @@ def separate_gradients(networks: Networks, columns: Columns, pool: ImagePool) ->
 
 @CASES
 def test_gradients_and_losses_are_those_of_separately_computed_losses(
-    columns: Columns, auxiliary: bool, prediction: bool, pool: ImagePool
+    columns: Columns, auxiliary: bool, prediction: bool, guided: bool, pool: ImagePool
 ) -> None:
-    networks = build_networks(auxiliary=auxiliary, prediction=prediction)
+    networks = build_networks(auxiliary=auxiliary, prediction=prediction, guided=guided)
     expected, losses = separate_gradients(networks, columns, copy.deepcopy(pool))
     actual, output = gradients_of(networks, columns, copy.deepcopy(pool))
     assert actual.keys() == expected.keys() == networks.by_name().keys()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
+from monai.networks import one_hot
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,8 +21,8 @@ from sifa.image_pool import ImagePool
 from sifa.keys import LossTerms, SIFAKeys
 from sifa.loss_weights import LossWeights
 from sifa.losses import SegmentationLoss
-from sifa.mixed_precision import MixedPrecision
-from sifa.networks import Segmenter
+from sifa.mixed_precision import MixedPrecision, in_full
+from sifa.networks import Segmenter, TargetGenerator
 from sifa.optimizers import load_optimizer
 from sifa.self_training import SelfTraining
 from sifa.weight_average import WeightAverage
@@ -32,7 +33,7 @@ class Networks:
     """The networks of one run. `prediction_discriminator` (D_p) is None where FA-P is switched off."""
 
     segmenter: Segmenter  # C(E(.))
-    target_generator: nn.Module  # G_t
+    target_generator: TargetGenerator  # G_t
     source_decoder: nn.Module  # U
     target_discriminator: nn.Module  # D_t
     source_discriminator: nn.Module  # D_s; two output channels where FA-I is on, else one
@@ -178,9 +179,9 @@ class AdversarialUpdate:
         target_latent = self.encoder(batch.target_image)
         fake_source = self.decoder(target_latent, batch.target_image)
 
-        output = self._update_target_generator(batch, fake_source.detach(), epoch)
+        output = self._update_target_generator(batch, target_latent.detach(), fake_source.detach(), epoch)
         with torch.no_grad():
-            fake_target = self.generator(batch.source_image)
+            fake_target = self._translate_source(batch)
         output |= self._update_target_discriminator(batch, fake_target)
         output |= self._update_segmenter(batch, fake_target, target_latent, fake_source, epoch)
 
@@ -206,12 +207,29 @@ class AdversarialUpdate:
     def _descend(self, name: str, loss: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.precision.descend(name, self.optimizers[name], loss)
 
-    def _update_target_generator(self, batch: Batch, fake_source: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
+    def _translate_source(self, batch: Batch) -> torch.Tensor:
+        """Returns G_t(x_s); G_t is told y_s where it takes classes."""
+        count = self.networks.target_generator.num_classes
+        if not count:
+            return self.generator(batch.source_image)
+        return self.generator(batch.source_image, one_hot(batch.source_label, count, batch.source_image.dtype))
+
+    def _translate_back(self, fake_source: torch.Tensor, target_latent: torch.Tensor) -> torch.Tensor:
+        """Returns G_t(U(E(x_t))); where G_t takes classes it is told C(E(x_t)), which learns nothing from that."""
+        if not self.networks.target_generator.num_classes:
+            return self.generator(fake_source)
+        with torch.no_grad():
+            probabilities = in_full(self.classifier(target_latent)).softmax(dim=1)
+        return self.generator(fake_source, probabilities)
+
+    def _update_target_generator(
+        self, batch: Batch, target_latent: torch.Tensor, fake_source: torch.Tensor, epoch: int
+    ) -> dict[str, torch.Tensor]:
         """G_t: cycle both ways, and G_t(x_s) is to fool D_t (Eq. 1 and 2)."""
-        fake_target = self.generator(batch.source_image)
+        fake_target = self._translate_source(batch)
         with self._running_statistics_held():
             fake_latent = self.encoder(fake_target)
-        reconstructed_target = self.generator(fake_source)
+        reconstructed_target = self._translate_back(fake_source, target_latent)
         terms = {
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
             LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
@@ -241,10 +259,11 @@ class AdversarialUpdate:
         with self._running_statistics_held():
             fake_latent = self.encoder(fake_target)
         scores = self.source_discriminator(fake_source)
+        reconstructed_target = self._translate_back(fake_source, target_latent)
         terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(self.classifier(fake_latent), batch.source_label),
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(self.generator(fake_source), batch.target_image),
+            LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
             LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
         }
         if scores.shape[1] > 1:
@@ -292,9 +311,10 @@ class AdversarialUpdate:
         """U: cycle both ways, and U(E(x_t)) is to fool D_s."""
         fake_source = self.decoder(target_latent, batch.target_image)
         scores = self.source_discriminator(fake_source)
+        reconstructed_target = self._translate_back(fake_source, target_latent)
         terms = {
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(self.generator(fake_source), batch.target_image),
+            LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
             LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
         }
         if scores.shape[1] > 1:

@@ -79,7 +79,7 @@ class SimultaneousUpdate(AdversarialUpdate):
         }
 
     def _make(self, batch: Batch) -> Forward:
-        fake_target = self.generator(batch.source_image)
+        fake_target = self._translate_source(batch)
         with self._running_statistics_held():
             fake_latent = self.encoder(fake_target)
         target_latent = self.encoder(batch.target_image)
@@ -92,7 +92,7 @@ class SimultaneousUpdate(AdversarialUpdate):
             translated=translated,
             fake_source=fake_source,
             reconstructed_source=self.decoder(fake_latent, fake_target),
-            reconstructed_target=self.generator(fake_source),
+            reconstructed_target=self._translate_back(fake_source, target_latent),
             fake_logits=self.classifier(fake_latent),
             target_logits=target_logits,
             target_scores=self.target_discriminator(fake_target),

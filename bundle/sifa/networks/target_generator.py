@@ -20,18 +20,30 @@ class TargetGenerator(nn.Module):
 
     The output is tanh(x + f(x)). Affine instance norm. 2.85 M parameters at width 1.
 
+    It may be told, beside the image, what each pixel shows: tissues that look alike in the source and differ in the
+    target, such as blood and fat, are then told apart. It runs in training only, on images whose labels are known.
+
     Args:
         channels: channels of the source and of the target image.
         width: factor on all channel numbers; 1 is the paper's.
         num_blocks: number of residual blocks.
         init_std: standard deviation of the convolution weights at the start.
+        num_classes: classes whose probabilities it is told; 0: it sees the image alone, as in the paper.
     """
 
-    def __init__(self, channels: int = 1, width: float = 1.0, num_blocks: int = 9, init_std: float = 0.02) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        width: float = 1.0,
+        num_blocks: int = 9,
+        init_std: float = 0.02,
+        num_classes: int = 0,
+    ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         c32, c64, c128 = (scaled(number, width) for number in (32, 64, 128))
         self.layers = nn.Sequential(
-            ConvNormReLU(channels, c32, 7, instance_norm(c32)),
+            ConvNormReLU(channels + num_classes, c32, 7, instance_norm(c32)),
             ConvNormReLU(c32, c64, 3, instance_norm(c64), stride=2),
             ConvNormReLU(c64, c128, 3, instance_norm(c128), stride=2),
             *(ResidualBlock(c128, c128, (instance_norm(c128), instance_norm(c128))) for _ in range(num_blocks)),
@@ -41,6 +53,15 @@ class TargetGenerator(nn.Module):
         )
         initialize_convolutions(self, init_std)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Maps source images (B, channels, H, W) in [-1, 1], H and W multiples of 4, to target images of that shape."""
-        return torch.tanh(image + self.layers(image))
+    def forward(self, image: torch.Tensor, probabilities: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps source images to target images.
+
+        Args:
+            image: (B, channels, H, W) in [-1, 1], H and W multiples of 4.
+            probabilities: of the classes at each pixel, (B, num_classes, H, W); None where `num_classes` is 0.
+
+        Returns:
+            (B, channels, H, W) in [-1, 1].
+        """
+        seen = image if probabilities is None else torch.cat([image, probabilities], dim=1)
+        return torch.tanh(image + self.layers(seen))
