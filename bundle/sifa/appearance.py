@@ -50,11 +50,11 @@ class RandAppearanced(Randomizable, MapTransform):
         return result
 
     def _change(self, image: torch.Tensor) -> torch.Tensor:
-        y = image[:, None]  # a channel is a slice: all of them change alike
+        y = image[None]
         for layer in range(self.layers):
             last = layer == self.layers - 1
             size = int(self.R.choice([1, 3]))
-            shape = (1 if last else self.channels, y.shape[1], size, size)
+            shape = (len(image) if last else self.channels, y.shape[1], size, size)
             weight = torch.from_numpy(self.R.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
             bias = torch.from_numpy(self.R.standard_normal(shape[0]))
             padded = functional.pad(y, [size // 2] * 4, mode="replicate")
@@ -62,5 +62,5 @@ class RandAppearanced(Randomizable, MapTransform):
             if not last:
                 y = functional.leaky_relu(y, 0.2)
         low, high = y.amin(), y.amax()
-        stretched = 2 * (y[:, 0] - low) / (high - low).clamp(min=1e-6) - 1
+        stretched = 2 * (y[0] - low) / (high - low).clamp(min=1e-6) - 1
         return torch.lerp(image, stretched, float(self.R.random()))

@@ -87,7 +87,6 @@ class SliceSegmenter(Inferer):
         refinement_iterations: int = 0,
         arrangement: Places | None = None,
         precision: str = "float32",
-        neighboring_slices: int = 1,
         region_step: float | None = None,
         region_margin: float = 20.0,
         region_island: float = 0.05,
@@ -106,7 +105,6 @@ class SliceSegmenter(Inferer):
         self.refinement_iterations = refinement_iterations
         self.arrangement = arrangement or {}
         self.precision = precision
-        self.neighboring_slices = neighboring_slices
         self.region_step = region_step
         self.region_margin = region_margin
         self.region_island = region_island
@@ -142,7 +140,7 @@ class SliceSegmenter(Inferer):
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         array = volume.numpy(force=True)
         if self.precision == "auto":
-            windows = torch.zeros((self.windows_at_once, self.neighboring_slices, *self.slice_size), device=device)
+            windows = torch.zeros((self.windows_at_once, len(array), *self.slice_size), device=device)
             self.precision = faster_precision(network, windows)
         scan = self._as_scan_slices(array, affine)
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
@@ -177,7 +175,7 @@ class SliceSegmenter(Inferer):
             for size, step, spacing in zip(slices.shape[2:], steps[:2], self.pixel_spacing, strict=True)
         )
         window = intensity_window(torch.as_tensor(array), self.intensity)
-        return ScanSlices(slices, (rows, columns), float(steps[2]), window, self.neighboring_slices)
+        return ScanSlices(slices, (rows, columns), float(steps[2]), window)
 
     def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
         """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""

@@ -24,7 +24,7 @@ def refine(
 
     Args:
         probabilities: (B, num_classes, H, W), sum to 1 over classes.
-        image: the image that they are of, (B, C, H, W) in [-1, 1]; of neighboring slices the one in the middle.
+        image: the image that they are of, (B, C, H, W) in [-1, 1].
         iterations: how often; 0 leaves the probabilities as they are.
         dilations: distances of the neighbors, in pixels.
         contrast: difference of intensities that makes a neighbor count e times less.
@@ -34,8 +34,7 @@ def refine(
     """
     if iterations == 0:
         return probabilities
-    middle = image[:, image.shape[1] // 2, None]
-    differences = [(one - middle).abs() for one in _neighbors(middle, dilations)]
+    differences = [(one - image).abs().mean(dim=1, keepdim=True) for one in _neighbors(image, dilations)]
     weights = (-torch.stack(differences) / contrast).softmax(dim=0)
     for _ in range(iterations):
         mean = torch.zeros_like(probabilities)

@@ -39,7 +39,7 @@ def draw_grid(rows: Sequence[Slices], title: str, labels: Mapping[int, str]) -> 
     """Draws a row of pictures for each sample; the prediction lies over the image that it was made of.
 
     Args:
-        rows: images (C, H, W) in [-1, 1], of whose neighboring slices the middle one is drawn, and `pred`, logits (classes, H, W); what they lack has no column.
+        rows: images (1, H, W) in [-1, 1] and `pred`, logits (classes, H, W); what they lack has no column.
         title: text above all.
         labels: class index to the name of a structure, for the legend; empty: no legend.
     """
@@ -90,7 +90,7 @@ def _tile(row: Slices, key: str) -> Colors:
 
 
 def _gray(image: npt.NDArray[np.float32]) -> Colors:
-    return np.repeat(np.nan_to_num((image[len(image) // 2] + 1) / 2).clip(0, 1)[..., None], 3, axis=2)
+    return np.repeat(np.nan_to_num((image[0] + 1) / 2).clip(0, 1)[..., None], 3, axis=2)
 
 
 def _overlay(row: Slices) -> Colors:

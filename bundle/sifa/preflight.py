@@ -48,12 +48,13 @@ def check_file(path: Path, fingerprint: Mapping[str, Any]) -> list[str]:
     if not isinstance(image, nib.Nifti1Image):
         raise InputError("it is not a NIfTI file: replace it.")
     dtype, shape = image.get_data_dtype(), tuple(map(int, image.shape))
+    channels = fingerprint["network"]["in_channels"]
     if dtype.kind not in "iuf":
         raise InputError("its voxels are complex numbers or colors, not one value each: convert it.")
     if len(shape) not in (3, 4):
         raise InputError(f"it has {len(shape)} dimensions, a scan has 3: convert or split it.")
-    if shape[3:] not in ((), (1,)):
-        raise InputError(f"it has {shape[3]} channels (color or 4-D), not one: convert or split it.")
+    if shape[3:] not in ((), (channels,)):
+        raise InputError(f"it has {shape[3]} channels (color or 4-D), not {channels}: convert or split it.")
     if min(shape) < 1:
         raise InputError(f"its header declares {' x '.join(map(str, shape))} voxels, so none: replace it.")
     held = path.stat().st_size * (MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1)
@@ -102,10 +103,11 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str,
         InputError: when it has the wrong number of dimensions or channels, no voxels, NaN or infinite values, no
             contrast, too few pixels, or a grid that is singular, sheared or of implausible size.
     """
+    channels = fingerprint["network"]["in_channels"]
     if volume.ndim != 4:
         raise InputError(f"it has {volume.ndim - 1} dimensions, a scan has 3: convert or split it.")
-    if volume.shape[0] != 1:
-        raise InputError(f"it has {volume.shape[0]} channels (color or 4-D), not one: convert or split it.")
+    if volume.shape[0] != channels:
+        raise InputError(f"it has {volume.shape[0]} channels (color or 4-D), not {channels}: convert or split it.")
     if volume.size == 0:
         raise InputError("it holds no voxels: replace it.")
     _check_grid(volume, affine, fingerprint["orientation"])

@@ -54,14 +54,12 @@ class ScanSlices:
         positions: where the network's rows and columns are sampled, in indices of H and W.
         step: distance of slices in mm.
         window: intensities that become -1 and 1.
-        neighboring: how many neighboring slices make the channels of a sample, odd.
     """
 
     slices: np.ndarray
     positions: tuple[torch.Tensor, torch.Tensor]
     step: float
     window: tuple[float, float]
-    neighboring: int = 1
 
     @property
     def whole(self) -> Region:
@@ -70,17 +68,10 @@ class ScanSlices:
         return Region(slice(0, len(self.slices)), slice(0, len(rows)), slice(0, len(columns)))
 
     def sample(self, region: Region, device: str | torch.device) -> torch.Tensor:
-        """Returns the region's slices (N, neighboring, rows, columns) in [-1, 1] at the network's pixel size.
-
-        Beyond the first and the last slice a scan goes on as it ends; see `sifa.transforms.NeighboringSlicesd`.
-        """
-        half = self.neighboring // 2
-        places = np.arange(region.slices.start - half, region.slices.stop + half).clip(0, len(self.slices) - 1)
-        raw = torch.from_numpy(self.slices[places]).to(device)
+        """Returns the region's slices (N, C, rows, columns) in [-1, 1] at the network's pixel size."""
+        raw = torch.from_numpy(np.ascontiguousarray(self.slices[region.slices])).to(device)
         rows, columns = self.positions
-        sampled = resample_slices(normalize(raw, *self.window), (rows[region.rows], columns[region.columns]))
-        count = len(places) - 2 * half
-        return torch.cat([sampled[first : first + count] for first in range(self.neighboring)], dim=1)
+        return resample_slices(normalize(raw, *self.window), (rows[region.rows], columns[region.columns]))
 
     def restore(self, values: torch.Tensor, region: Region) -> np.ndarray:
         """Brings values (N, rows, columns) of a region back to whole slices (N, H, W), uint8, 0 outside the region.

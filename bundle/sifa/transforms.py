@@ -12,7 +12,6 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from sifa.errors import InputError
 from sifa.intensity import along_curve, intensity_window, normalize
 
 
@@ -57,35 +56,6 @@ class NormalizeIntensityd(MapTransform):
         for key in self.key_iterator(result):
             image = normalize(result[key], *intensity_window(torch.as_tensor(result[key]), self.intensity))
             result[key] = along_curve(image, self.intensity.get("curve"))
-        return result
-
-
-class NeighboringSlicesd(MapTransform):
-    """Puts the neighbors of each slice beside it, as channels: those before it, itself, those behind it.
-
-    Beyond the first and the last slice a volume goes on as it ends.
-
-    Args:
-        keys: volumes (1, H, W, D).
-        count: slices that make a channel each, odd.
-
-    Raises:
-        InputError: when `count` is even or less than 1.
-    """
-
-    def __init__(self, keys: KeysCollection, count: int) -> None:
-        super().__init__(keys)
-        if count < 1 or count % 2 == 0:
-            raise InputError(f"neighboring_slices is {count!r}: give an odd number from 1, such as 3.")
-        self.count = count
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns `data` with volumes (count, H, W, D)."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            depth, half = result[key].shape[-1], self.count // 2
-            places = [(torch.arange(depth) + offset).clamp(0, depth - 1) for offset in range(-half, half + 1)]
-            result[key] = torch.cat([result[key].index_select(-1, place) for place in places])
         return result
 
 
