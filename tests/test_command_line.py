@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders import read_json
-from conftest import BUNDLE, ROOT, TINY, run_bundle
+from conftest import BUNDLE, ROOT, TINY, run_bundle, run_script
 from sifa.nifti import load_nifti
 from sifa.training_state import NAME, read_state
 
@@ -181,16 +181,36 @@ def test_the_weight_average_is_exported_with_statistics_of_its_own(trained: Path
     )
 
 
-def test_the_papers_setting_exports_the_last_iterations_network_as_it_is(phantom: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def papers(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("papers")
     configs = ["train.yaml", "compact.yaml", "paper.yaml"]
-    run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
-    segmenter = read_state(tmp_path / NAME)["update"]["networks"]["segmenter"]
-    written = torch.load(tmp_path / "model.pt", weights_only=True)
+    run_bundle("training", configs, dataset_dir=phantom, output_dir=output, **SINGLE)
+    return output
+
+
+def test_the_papers_setting_exports_the_last_iterations_network_as_it_is(papers: Path) -> None:
+    segmenter = read_state(papers / NAME)["update"]["networks"]["segmenter"]
+    written = torch.load(papers / "model.pt", weights_only=True)
     assert all(torch.equal(value, segmenter[name]) for name, value in written.items())
-    header, row = (tmp_path / "scalars.csv").read_text(encoding="utf-8").splitlines()
+    header, row = (papers / "scalars.csv").read_text(encoding="utf-8").splitlines()
     values = dict(zip(header.split(","), row.split(","), strict=True))
     assert float(values["target_generator_learning_rate"]) == pytest.approx(0.0002)
     assert "self_training" not in values
+
+
+def test_the_target_generator_sees_the_image_and_by_recommendation_the_classes(papers: Path, trained: Path) -> None:
+    networks = [read_state(folder / NAME)["update"]["networks"] for folder in (papers, trained)]
+    assert [next(iter(each["target_generator"].values())).shape[1] for each in networks] == [1, 1 + 5]
+
+
+@pytest.mark.parametrize("setting", ["papers", "trained"])
+def test_translations_are_drawn_whether_or_not_the_target_generator_sees_classes(
+    setting: str, phantom: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    picture = tmp_path / "panels.png"
+    run_script("panels.py", str(request.getfixturevalue(setting)), str(phantom), str(picture), "--rows", "1")
+    assert picture.stat().st_size > 0
 
 
 def test_the_authors_setting_leaves_out_the_norm_of_the_discriminators_first_layer(
