@@ -6,7 +6,6 @@ import hashlib
 import html
 import stat
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,6 @@ class Run(NamedTuple):
     output: Path
     temporary: Path
     result: subprocess.CompletedProcess[str]
-    seconds: float
     before: dict[str, str]
     cases: dict[str, dict[str, Any]]
 
@@ -51,7 +49,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder.mkdir()
     temporary.mkdir()
     write_hostile_folder(folder)
-    before, start = state_of(folder), time.monotonic()
+    before = state_of(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
         result = run_bundle(
@@ -63,9 +61,8 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             output_dir=output,
             previews=True,
         )
-    seconds = time.monotonic() - start
     manifest = read_json(output / "manifest.json")
-    return Run(folder, output, temporary, result, seconds, before, {case["input"]: case for case in manifest["cases"]})
+    return Run(folder, output, temporary, result, before, {case["input"]: case for case in manifest["cases"]})
 
 
 def test_the_folder_holds_at_least_40_kinds_of_input_that_are_not_plainly_good() -> None:
@@ -142,7 +139,3 @@ def test_nothing_is_written_but_what_the_manifest_lists(run: Run) -> None:
 
 def test_the_scans_are_left_as_they_were(run: Run) -> None:
     assert state_of(run.folder) == run.before
-
-
-def test_it_takes_well_under_a_minute(run: Run) -> None:
-    assert run.seconds < 60
