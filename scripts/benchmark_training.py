@@ -58,19 +58,22 @@ class NaiveUpdate(AdversarialUpdate):
         source, target = batch.source_image, batch.target_image
         with torch.no_grad():
             target_latent = self.encoder(target)  # the pass that updates the running statistics
-            fake_source = self.decoder(target_latent, target)
+            fake_source, target_logits = self.decoder(target_latent, target), self.classifier(target_latent)
         with _first_output(self.networks.target_generator) as fakes:
-            output = self._update_target_generator(batch, target_latent, fake_source, epoch)
+            output = self._update_target_generator(batch, target_logits, fake_source, epoch)
         output |= self._update_target_discriminator(batch, fakes[0])
         with torch.no_grad():
             fake_target = self.generator(source)
         with self._running_statistics_held():
             target_latent = self.encoder(target)
-            fake_source = self.decoder(target_latent, target)
-        output |= self._update_segmenter(batch, fake_target, target_latent, fake_source, epoch)
+            fake_source, target_logits = self.decoder(target_latent, target), self.classifier(target_latent)
+        output |= self._update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
         fake_target, fake_latent = self._translate(batch)
+        target_latent = self._latent(target)
+        with torch.no_grad():
+            target_logits = self.classifier(target_latent)
         with _first_output(self.networks.source_decoder) as fakes:
-            output |= self._update_source_decoder(batch, fake_target, fake_latent, self._latent(target), epoch)
+            output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
         fake_target, fake_latent = self._translate(batch)
         with torch.no_grad():
             reconstructed_source = self.decoder(fake_latent, fake_target)

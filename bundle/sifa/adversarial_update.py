@@ -175,24 +175,24 @@ class AdversarialUpdate:
         self.source_pool.load_state_dict(state["source_pool"])
 
     def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        # E and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
+        # E, C and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
         target_latent = self.encoder(batch.target_image)
-        fake_source = self.decoder(target_latent, batch.target_image)
+        fake_source, target_logits = self.decoder(target_latent, batch.target_image), self.classifier(target_latent)
 
-        output = self._update_target_generator(batch, target_latent.detach(), fake_source.detach(), epoch)
+        output = self._update_target_generator(batch, target_logits, fake_source.detach(), epoch)
         with torch.no_grad():
             fake_target = self._translate_source(batch)
         output |= self._update_target_discriminator(batch, fake_target)
-        output |= self._update_segmenter(batch, fake_target, target_latent, fake_source, epoch)
+        output |= self._update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
 
         with torch.no_grad(), self._running_statistics_held():
             fake_latent, target_latent = self.encoder(fake_target), self.encoder(batch.target_image)
-        output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, epoch)
+            fake_logits, target_logits = self.classifier(fake_latent), self.classifier(target_latent)
+        output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
 
         with torch.no_grad():
             reconstructed_source = self.decoder(fake_latent, fake_target)
             fake_source = self.decoder(target_latent, batch.target_image)
-            fake_logits, target_logits = self.classifier(fake_latent), self.classifier(target_latent)
         output |= self._update_source_discriminator(batch, reconstructed_source, fake_source)
         output |= self._update_prediction_discriminator(fake_logits, target_logits)
         output[SIFAKeys.FAKE_TARGET] = fake_target
@@ -214,22 +214,20 @@ class AdversarialUpdate:
             return self.generator(batch.source_image)
         return self.generator(batch.source_image, one_hot(batch.source_label, count, batch.source_image.dtype))
 
-    def _translate_back(self, fake_source: torch.Tensor, target_latent: torch.Tensor) -> torch.Tensor:
+    def _translate_back(self, fake_source: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
         """Returns G_t(U(E(x_t))); where G_t takes classes it is told C(E(x_t)), which learns nothing from that."""
         if not self.networks.target_generator.num_classes:
             return self.generator(fake_source)
-        with torch.no_grad():
-            probabilities = in_full(self.classifier(target_latent)).softmax(dim=1)
-        return self.generator(fake_source, probabilities)
+        return self.generator(fake_source, in_full(target_logits.detach()).softmax(dim=1))
 
     def _update_target_generator(
-        self, batch: Batch, target_latent: torch.Tensor, fake_source: torch.Tensor, epoch: int
+        self, batch: Batch, target_logits: torch.Tensor, fake_source: torch.Tensor, epoch: int
     ) -> dict[str, torch.Tensor]:
         """G_t: cycle both ways, and G_t(x_s) is to fool D_t (Eq. 1 and 2)."""
         fake_target = self._translate_source(batch)
         with self._running_statistics_held():
             fake_latent = self.encoder(fake_target)
-        reconstructed_target = self._translate_back(fake_source, target_latent)
+        reconstructed_target = self._translate_back(fake_source, target_logits)
         terms = {
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
             LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
@@ -248,18 +246,18 @@ class AdversarialUpdate:
         self,
         batch: Batch,
         fake_target: torch.Tensor,
-        target_latent: torch.Tensor,
+        target_logits: torch.Tensor,
         fake_source: torch.Tensor,
         epoch: int,
     ) -> dict[str, torch.Tensor]:
         """E and C: segmentation of G_t(x_s) (Eq. 3), cycle, and E(x_t) is to fool D_s and D_p (Eq. 4 and 5).
 
-        `target_latent` and `fake_source` carry the graph that leads to E.
+        `target_logits` and `fake_source` carry the graph that leads to E.
         """
         with self._running_statistics_held():
             fake_latent = self.encoder(fake_target)
         scores = self.source_discriminator(fake_source)
-        reconstructed_target = self._translate_back(fake_source, target_latent)
+        reconstructed_target = self._translate_back(fake_source, target_logits)
         terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(self.classifier(fake_latent), batch.source_label),
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
@@ -270,7 +268,7 @@ class AdversarialUpdate:
             terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
         report = {}
         if self.prediction_discriminator is not None:
-            prediction_scores = self.prediction_discriminator(self.classifier(target_latent))
+            prediction_scores = self.prediction_discriminator(target_logits)
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(prediction_scores)
             report["prediction_adversarial_weight"] = self.prediction_weight(epoch)
         terms |= self._view_terms(batch, epoch)
@@ -306,12 +304,13 @@ class AdversarialUpdate:
         fake_target: torch.Tensor,
         fake_latent: torch.Tensor,
         target_latent: torch.Tensor,
+        target_logits: torch.Tensor,
         epoch: int,
     ) -> dict[str, torch.Tensor]:
         """U: cycle both ways, and U(E(x_t)) is to fool D_s."""
         fake_source = self.decoder(target_latent, batch.target_image)
         scores = self.source_discriminator(fake_source)
-        reconstructed_target = self._translate_back(fake_source, target_latent)
+        reconstructed_target = self._translate_back(fake_source, target_logits)
         terms = {
             LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
             LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),

@@ -92,7 +92,7 @@ class SimultaneousUpdate(AdversarialUpdate):
             translated=translated,
             fake_source=fake_source,
             reconstructed_source=self.decoder(fake_latent, fake_target),
-            reconstructed_target=self._translate_back(fake_source, target_latent),
+            reconstructed_target=self._translate_back(fake_source, target_logits),
             fake_logits=self.classifier(fake_latent),
             target_logits=target_logits,
             target_scores=self.target_discriminator(fake_target),
