@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import Trainer
@@ -130,6 +131,18 @@ def draw_batch(seed: int = 0, view: bool = False) -> dict[str, torch.Tensor]:
 
 
 BATCHES = [draw_batch(0), draw_batch(1)]
+CASES = pytest.mark.parametrize(  # what both orders of updates are held to
+    ("columns", "auxiliary", "prediction", "guided", "pool"),
+    [
+        pytest.param(SIFA, True, True, False, ImagePool(0), id="SIFA"),
+        pytest.param(EVERY_TERM, True, True, False, ImagePool(0), id="every term"),
+        pytest.param(EVERY_TERM, True, True, False, OldImages(1), id="every fake is old"),
+        pytest.param(EVERY_TERM, True, True, False, ImagePool(1, seed=3), id="pool of one"),
+        pytest.param(SIFA, False, True, False, ImagePool(0), id="image adaptation + FA-P"),
+        pytest.param(SIFA, False, False, False, ImagePool(0), id="image adaptation"),
+        pytest.param(EVERY_TERM, True, True, True, ImagePool(0), id="G_t told the classes"),
+    ],
+)
 
 
 def update_of(

@@ -15,11 +15,11 @@ import torch
 from ignite.engine import Events
 from iterations import (
     BATCHES,
+    CASES,
     EVERY_TERM,
     ORDER,
     SIFA,
     Columns,
-    OldImages,
     State,
     build_networks,
     images_of,
@@ -46,27 +46,7 @@ def losses_of(output: dict[str, Any]) -> dict[str, float]:
     return {key: value.item() for key, value in output.items() if value.ndim == 0 and not key.endswith(extras)}
 
 
-@pytest.mark.parametrize(
-    ("columns", "auxiliary", "prediction", "guided", "pool"),
-    [
-        (SIFA, True, True, False, ImagePool(0)),
-        (EVERY_TERM, True, True, False, ImagePool(0)),
-        (EVERY_TERM, True, True, False, OldImages()),
-        (EVERY_TERM, True, True, False, ImagePool(1, seed=3)),
-        (SIFA, False, True, False, ImagePool(0)),
-        (SIFA, False, False, False, ImagePool(0)),
-        (EVERY_TERM, True, True, True, ImagePool(0)),
-    ],
-    ids=[
-        "SIFA",
-        "every term",
-        "every fake is old",
-        "pool of one",
-        "image adaptation + FA-P",
-        "image adaptation",
-        "G_t told the classes",
-    ],
-)
+@CASES
 def test_iterations_agree_with_naive_ones_in_every_weight_statistic_and_loss(
     columns: Columns, auxiliary: bool, prediction: bool, guided: bool, pool: ImagePool
 ) -> None:

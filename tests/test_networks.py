@@ -235,9 +235,7 @@ def test_the_target_generator_is_tanh_of_the_image_plus_what_it_learns() -> None
     assert torch.equal(generator(image), torch.tanh(image))
 
 
-def test_what_the_target_generator_is_told_of_classes_changes_what_it_learns_and_not_the_image_that_it_adds_to() -> (
-    None
-):
+def test_classes_change_what_the_target_generator_learns_and_not_the_image_that_it_adds_to() -> None:
     generator, image = stirred(TargetGenerator(1, WIDTH, num_classes=3)), 3 * draw_image(2, 1, 16, 32)
     one, other = (torch.rand(2, 3, 16, 32).softmax(dim=1) for _ in range(2))
     assert not torch.allclose(generator(image, one), generator(image, other), atol=1e-3)

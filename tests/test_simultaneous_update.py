@@ -9,11 +9,11 @@ import pytest
 import torch
 from iterations import (
     BATCHES,
+    CASES,
     EVERY_TERM,
     ORDER,
     SIFA,
     Columns,
-    OldImages,
     State,
     build_networks,
     images_of,
@@ -29,25 +29,6 @@ from sifa.image_pool import ImagePool
 from sifa.simultaneous_update import SimultaneousUpdate
 from torch import nn
 
-CASES = pytest.mark.parametrize(
-    ("columns", "auxiliary", "prediction", "guided", "pool"),
-    [
-        (SIFA, True, True, False, ImagePool(0)),
-        (EVERY_TERM, True, True, False, ImagePool(0)),
-        (EVERY_TERM, True, True, False, OldImages(1)),
-        (SIFA, False, True, False, ImagePool(0)),
-        (SIFA, False, False, False, ImagePool(0)),
-        (EVERY_TERM, True, True, True, ImagePool(0)),
-    ],
-    ids=[
-        "SIFA",
-        "every term",
-        "every fake is old",
-        "image adaptation + FA-P",
-        "image adaptation",
-        "G_t told the classes",
-    ],
-)
 Gradients = dict[str, list[torch.Tensor]]
 
 
