@@ -21,7 +21,7 @@ class TargetGenerator(nn.Module):
     The output is tanh(x + f(x)). Affine instance norm. 2.85 M parameters at width 1.
 
     It may be told, beside the image, what each pixel shows: tissues that look alike in the source and differ in the
-    target, such as blood and fat, are then told apart. It runs in training only, on images whose labels are known.
+    target, such as blood and fat, are then told apart. It runs in training only, where source images have labels.
 
     Args:
         channels: channels of the source and of the target image.
