@@ -108,7 +108,7 @@ def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, 
                     "label": declaration["methods"][method]["label"],
                     **summarize(results[method], results[lower], results[upper]),
                     "cells": {
-                        seed: {"model_dir": str(cell.folder), "dataset_dir": str(cell.data.folder)}
+                        seed: {"model_dir": str(cell.model), "dataset_dir": str(cell.data.folder)}
                         for seed, cell in ones.items()
                     },
                 }

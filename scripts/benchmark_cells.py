@@ -51,8 +51,8 @@ class Cell:
         method: its name.
         parent: folder of all cells.
         configs: overlays after those of the data set.
-        options: further options of the training.
-        run: what is run before `evaluating`.
+        options: further options of what is run.
+        run: what makes the model, which is measured then; `evaluating`: nothing, that of `after` is measured.
         after: the cell whose model it starts from.
     """
 
@@ -80,6 +80,11 @@ class Cell:
         return self.folder / "result.json"
 
     @property
+    def model(self) -> Path:
+        """The folder of the model that is measured."""
+        return self.after.folder if self.run == "evaluating" and self.after else self.folder
+
+    @property
     def clock(self) -> Path:
         """The file with the seconds of the training so far, and whether it is finished."""
         return self.folder / "training_seconds.json"
@@ -93,8 +98,9 @@ class Cell:
 
     def evaluating_command(self) -> list[str]:
         """Returns the command that measures the model."""
-        folders = {"model_dir": self.folder, "dataset_dir": self.data.folder, "output_dir": self.folder / "evaluation"}
-        return bundle("evaluating", ["train.yaml", "evaluate.yaml"], **folders, split=self.data.split)
+        folders = {"model_dir": self.model, "dataset_dir": self.data.folder, "output_dir": self.folder / "evaluation"}
+        options = self.options if self.run == "evaluating" else {}
+        return bundle("evaluating", ["train.yaml", "evaluate.yaml"], **folders, split=self.data.split, **options)
 
     def _key(self) -> str:
         """Returns 12 digits of the hash of all that the result depends on."""
@@ -171,7 +177,8 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
     Raises:
         CommandError: when a command fails.
     """
-    if not (cell.clock.is_file() and read_json(cell.clock)["finished"]):
+    is_made = cell.model != cell.folder or (cell.clock.is_file() and read_json(cell.clock)["finished"])
+    if not is_made:
         processes.run(cell.training_command(), cell.folder / "logs" / f"{cell.run}.log", cell.clock)
     processes.run(cell.evaluating_command(), cell.folder / "logs" / "evaluating.log")
     measured = read_json(cell.folder / "evaluation" / "results.json")

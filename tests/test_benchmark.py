@@ -17,6 +17,7 @@ import yaml
 from builders import assert_refused, read_json, refusal, write_description
 from conftest import BUNDLE, ROOT, run_script
 from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -197,6 +198,24 @@ def test_a_method_that_starts_from_another_ones_model_runs_after_it_even_where_o
     assert second >= first
 
 
+def test_a_method_that_only_measures_takes_the_model_before_it_and_gives_its_options_to_the_measuring(
+    data: Path, tmp_path: Path, calls: Calls
+) -> None:
+    methods = {
+        "recommended": {"label": "SIFA"},
+        "pieces": {"label": "pieces", "after": "recommended", "run": "evaluating", "options": {"keep": "all"}},
+    }
+    trained, measured = cells = plan(data, tmp_path, "pieces", methods=methods)
+    assert run(cells) == {}
+    assert [name for name, _ in calls()] == ["training", "evaluating", "evaluating"]
+    assert "keep" not in calls()[1][1]
+    options = calls()[2][1]
+    assert (options["keep"], options["model_dir"]) == ("all", str(trained.folder))
+    assert options["output_dir"] == str(measured.folder / "evaluation")
+    assert measured.model == trained.folder
+    assert read_json(measured.result)["training_seconds"] == read_json(trained.result)["training_seconds"]
+
+
 def test_a_failed_cell_leaves_the_others_and_is_named_with_its_log_and_status_1(
     data: Path, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,6 +313,14 @@ def test_what_is_declared_agrees_with_itself() -> None:
     assert {name for entry in declared["methods"].values() for name in entry.get("datasets", [])} <= set(
         declared["datasets"]
     )
+
+
+def test_every_option_of_a_method_sets_what_the_configs_have() -> None:
+    declared = yaml.safe_load((ROOT / "scripts" / "benchmark.yaml").read_text(encoding="utf-8"))
+    parser = ConfigParser(ConfigParser.load_config_files([str(BUNDLE / "configs" / "train.yaml")]))
+    for name, entry in declared["methods"].items():
+        for option in entry.get("options", {}):
+            assert option in parser, f"{name}: {option}"
 
 
 def write_tiny_declaration(folder: Path) -> Path:
