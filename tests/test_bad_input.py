@@ -75,6 +75,25 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
     assert not (tmp_path / "o" / "model.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("run_id", "config", "option"),
+    [
+        ("training", "train.yaml", "guided_translation"),
+        ("training", "multi_gpu_train.yaml", "arrangement"),
+        ("inference", "inference.yaml", "overwrite"),
+    ],
+)
+def test_a_text_that_is_meant_to_switch_something_off_is_refused(
+    run_id: str, config: str, option: str, phantom: Path, tmp_path: Path
+) -> None:
+    configs = list(dict.fromkeys(["train.yaml", config])) if run_id == "training" else [config]
+    folders = {"dataset_dir": phantom, "output_dir": tmp_path / "o"}
+    result = run_bundle(run_id, configs, check=False, **folders, **{option: "false"})
+    assert result.returncode == 1
+    assert f"--{option} false" in sentence(result.stderr)
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("content", [None, "{not json", "[]"])
 def test_a_missing_or_malformed_dataset_json_is_named(content: str | None, tmp_path: Path) -> None:
     if content is not None:
