@@ -1,4 +1,4 @@
-# Makes .venv beside this folder's parent and installs what is asked for; sourced by demo.sh and test.sh.
+# Makes .venv beside this folder's parent and installs what is asked for; sourced by the other scripts.
 # Usage: . scripts/environment.sh REQUIREMENTS_FILE
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"
