@@ -102,7 +102,7 @@ def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, 
         }
         content["datasets"][dataset] = {
             "label": declaration["datasets"][dataset]["label"],
-            "split": declaration["datasets"][dataset]["split"],
+            "split": own[0].data.split,
             "methods": {
                 method: {
                     "label": declaration["methods"][method]["label"],

@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text  # noqa: E402
+from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text, read_json  # noqa: E402
 from bundle_command import as_flags  # noqa: E402
 from sifa.errors import InputError  # noqa: E402
 
@@ -34,7 +34,7 @@ def plan_data(
     planned = []
     for name in names:
         entry = declaration["datasets"][name]
-        common = (tuple(entry.get("configs", ())), entry["split"])
+        configs = tuple(entry.get("configs", ()))
         if "generate" in entry:
             script, options = ROOT / "scripts" / entry["generate"]["script"], entry["generate"].get("options", {})
             for seed in seeds:
@@ -42,11 +42,12 @@ def plan_data(
                 content = hash_text(json.dumps([hash_file(script), chosen], sort_keys=True))
                 folder = output / "data" / f"{name}-{seed}-{content[:12]}"
                 command = (sys.executable, str(script), str(folder), *as_flags(chosen), "--overwrite")
-                planned.append(Data(name, seed, folder, content, *common, command))
+                planned.append(Data(name, seed, folder, content, configs, entry["split"], command))
         else:
             folder = find_folder(name, folders)
             content = hash_folder(folder)
-            planned.extend(Data(name, seed, folder, content, *common) for seed in seeds)
+            split = find_split(folder)
+            planned.extend(Data(name, seed, folder, content, configs, split) for seed in seeds)
     return planned
 
 
@@ -62,6 +63,19 @@ def find_folder(name: str, folders: Mapping[str, str]) -> Path:
     if not (folder / "dataset.json").is_file():
         raise InputError(f"--{name} is {folder}, which holds no dataset.json: give the folder of a data set.")
     return folder
+
+
+def find_split(folder: Path) -> str:
+    """Returns which labeled target scans of a folder are measured: `test`, or `validation` where there are none.
+
+    Raises:
+        InputError: when its dataset.json has no `target`.
+    """
+    path = folder / "dataset.json"
+    try:
+        return "test" if read_json(path)["target"].get("test") else "validation"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} describes no target images: bundle/docs/README.md says what it must hold.") from error
 
 
 def plan_cells(

@@ -29,7 +29,7 @@ import benchmark_report
 import benchmark_selection
 
 DECLARATION: dict[str, Any] = {
-    "datasets": {"tiny": {"label": "tiny", "configs": ["compact.yaml"], "split": "test"}},
+    "datasets": {"tiny": {"label": "tiny", "configs": ["compact.yaml"]}},
     "methods": {
         "source_only": {"label": "without adaptation", "configs": ["source_only.yaml"]},
         "adapted": {"label": "adapted", "after": "source_only", "run": "adapting", "configs": ["abdomen.yaml"]},
@@ -71,7 +71,7 @@ Calls = Callable[[], list[tuple[str, dict[str, Any]]]]
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    write_description(folder, {"name": "tiny"})
+    write_description(folder, {"name": "tiny", "target": {"test": ["a scan"]}})
     return folder
 
 
@@ -303,6 +303,21 @@ def test_a_wrong_option_is_refused_before_any_work(arguments: list[str], parts: 
 def test_a_method_without_its_config_is_refused(data: Path, tmp_path: Path) -> None:
     methods = {"new": {"label": "new", "configs": ["not_yet.yaml"]}}
     assert "not_yet.yaml" in refusal(lambda: plan(data, tmp_path, "new", methods=methods))
+
+
+def test_test_scans_are_measured_and_validation_scans_where_there_are_none(data: Path, tmp_path: Path) -> None:
+    def measured() -> str:
+        (cell,) = plan(data, tmp_path, "recommended")
+        return cell.evaluating_command()[-1]
+
+    content = read_json(data / "dataset.json")
+    assert content["target"]["test"]
+    assert measured() == "test"
+    content["target"]["test"] = []
+    (data / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    assert measured() == "validation"
+    (data / "dataset.json").write_text("no JSON", encoding="utf-8")
+    assert "dataset.json describes no target images" in refusal(measured)
 
 
 def test_what_is_declared_agrees_with_itself() -> None:
