@@ -8,10 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from builders import diagonal_affine, write_nifti
+from conftest import BUNDLE
+from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
+from sifa.fingerprint import _load
 from sifa.reader import ScanReader, mm_per_unit
 
 SPACING = (1.5, 2.0, 3.0)
+READING = ("train#preprocessing", "train#target_preprocessing", "validate#preprocessing")
 
 
 @pytest.fixture
@@ -98,3 +102,27 @@ def test_affines_are_in_millimeters_whatever_the_header_counts_in(
 def test_other_files_are_left_to_other_readers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a NIfTI file"):
         ScanReader().read(tmp_path / "a.png")
+
+
+def test_training_places_an_image_as_inference_does_where_sform_and_pixdim_disagree(tmp_path: Path) -> None:
+    """MONAI's own reader turns such an image by 180 degrees, away from its label."""
+    values = np.random.default_rng(0).integers(0, 5, (12, 12, 6)).astype(np.int16)
+    affine = np.diag([-1.5, -1.5, 2.0, 1.0])
+    image, label = nib.Nifti1Image(values, None), nib.Nifti1Image(values.astype(np.uint8), affine)
+    image.header.set_sform(affine, code=1)
+    image.header["pixdim"][1:4] = 1
+    nib.save(image, tmp_path / "image.nii")
+    nib.save(label, tmp_path / "label.nii")
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
+    loads = [parser[f"{section}#transforms#0"] for section in READING]
+    assert [load["_target_"] for load in loads] == ["LoadImaged"] * 3
+
+    for section in READING:
+        load = parser.get_parsed_content(f"{section}#transforms#0")
+        loaded = load({"image": tmp_path / "image.nii", "label": tmp_path / "label.nii"})
+        assert np.array_equal(loaded["image"].affine, affine), section
+        assert np.array_equal(loaded["image"][0], values)
+    volume, spacing = _load(str(tmp_path / "image.nii"), "RAS")
+    assert spacing == [1.5, 1.5, 2.0]
+    assert np.array_equal(volume, values[::-1, ::-1])

@@ -28,6 +28,7 @@ from sifa.errors import InputError
 from sifa.histogram_matching import check_tissue, matching_curve
 from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
+from sifa.reader import ScanReader
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domai
 def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
     """Returns a volume turned to `axcodes` and its spacing in mm along these axes."""
     try:
-        image = LoadImage(image_only=True, ensure_channel_first=False)(path)
+        image = LoadImage(reader=ScanReader(), image_only=True)(path)
     except Exception as error:
         raise InputError(f"{path}: it cannot be read as an image: replace it or take it out.") from error
     volume, affine = np.asarray(image), np.asarray(image.affine)

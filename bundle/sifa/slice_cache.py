@@ -19,7 +19,7 @@ from sifa.atomic import temporary_beside
 from sifa.distributed import is_main_process, wait_for_all
 from sifa.errors import InputError, first_line, innermost
 
-FORMAT = 2  # of a cache; raised when the files, or the transforms of this package, change
+FORMAT = 3  # of a cache; raised when the files, or the transforms of this package, change
 POSITION = "position"  # entry beside image and label: of the slices, in mm from the first
 DTYPES = {"image": torch.float32, "label": torch.uint8}
 DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # header and voxels lie in two files
