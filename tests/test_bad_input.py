@@ -76,22 +76,23 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("run_id", "config", "option"),
+    ("run_id", "configs", "option", "value"),
     [
-        ("training", "train.yaml", "guided_translation"),
-        ("training", "multi_gpu_train.yaml", "arrangement"),
-        ("inference", "inference.yaml", "overwrite"),
+        ("training", ["train.yaml"], "guided_translation", "false"),
+        ("training", ["train.yaml", "multi_gpu_train.yaml"], "arrangement", "no"),
+        ("inference", ["inference.yaml"], "overwrite", "false"),
+        ("inference", ["inference.yaml"], "precision", "bf16"),
+        ("inference", ["inference.yaml"], "largest_component", "[2, 5]"),
     ],
 )
-def test_a_text_that_is_meant_to_switch_something_off_is_refused(
-    run_id: str, config: str, option: str, phantom: Path, tmp_path: Path
+def test_a_value_that_an_option_does_not_know_is_refused(
+    run_id: str, configs: list[str], option: str, value: str, phantom: Path, tmp_path: Path
 ) -> None:
-    configs = list(dict.fromkeys(["train.yaml", config])) if run_id == "training" else [config]
-    folders = {"dataset_dir": phantom, "output_dir": tmp_path / "o"}
-    result = run_bundle(run_id, configs, check=False, **folders, **{option: "false"})
+    options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path / "o", option: value}
+    result = run_bundle(run_id, configs, check=False, **options)
     assert result.returncode == 1
-    assert f"--{option} false" in sentence(result.stderr)
-    assert not (tmp_path / "o").exists()
+    assert f"--{option} {value}" in sentence(result.stderr)
+    assert not list(tmp_path.glob("o/*_seg.nii.gz"))
 
 
 @pytest.mark.parametrize("content", [None, "{not json", "[]"])

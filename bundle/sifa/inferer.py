@@ -21,6 +21,7 @@ from scipy import ndimage
 from torch import nn
 
 from sifa.arrangement import Places, keep_arrangement
+from sifa.errors import InputError
 from sifa.folding import for_inference
 from sifa.intensity import AIR, SEEN, intensity_window
 from sifa.label_refinement import refine
@@ -31,6 +32,7 @@ from sifa.scan_slices import Region, ScanSlices, as_slices, slice_steps
 
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("float32", "bfloat16", "auto")
 HALF_PERCENTS = 200  # in which the map of uncertainty counts
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -72,6 +74,9 @@ class SliceSegmenter(Inferer):
             its structure.
         uncertainty: whether the entropy of each voxel is kept too.
         fingerprint: what a scan that is handed over without any check is compared with; None: with nothing.
+
+    Raises:
+        InputError: when there is no such precision.
     """
 
     def __init__(
@@ -93,6 +98,8 @@ class SliceSegmenter(Inferer):
         uncertainty: bool = False,
         fingerprint: Mapping[str, Any] | None = None,
     ) -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"--precision {precision}: choose {', '.join(PRECISIONS)}.")
         super().__init__()
         self.orientation = orientation
         self.pixel_spacing = pixel_spacing
