@@ -20,7 +20,9 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
+from sifa.errors import InputError
 from sifa.handlers import EpochMeans, ModelSaver, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
+from sifa.handlers.results_table import short_names
 from sifa.weights import with_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -329,6 +331,14 @@ def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Pa
     assert "--output_dir" in message
 
 
+def test_volumes_of_one_name_are_told_apart_by_their_folders() -> None:
+    paths = ["/data/case_1/ct.nii.gz", "/data/case_2/ct.nii.gz", "/data/other.nii.gz"]
+
+    assert short_names(paths) == ["case_1/ct.nii.gz", "case_2/ct.nii.gz", "other.nii.gz"]
+    assert short_names(paths[1:]) == ["ct.nii.gz", "other.nii.gz"]
+    assert short_names(["/data/a.nii.gz"]) == ["a.nii.gz"]
+
+
 # --- weights ---
 
 
@@ -368,6 +378,17 @@ def test_without_generators_the_pair_stands_alone_and_can_be_read_back(tmp_path:
     assert read_json(tmp_path / "run" / "fingerprint.json") == {"format": 1}
     loaded = with_weights(nn.Linear(3, 2), tmp_path / "run" / "model.pt")
     assert np.array_equal(loaded(torch.eye(3)).detach(), network(torch.eye(3)).detach())
+
+
+@pytest.mark.parametrize("keep_epochs", [False, True])
+def test_a_pair_that_cannot_be_written_is_one_sentence(keep_epochs: bool, tmp_path: Path) -> None:
+    (tmp_path / ("epochs" if keep_epochs else "model.pt.d")).write_text("in the way", encoding="utf-8")
+    folder = tmp_path if keep_epochs else tmp_path / "model.pt.d"
+    engine = Engine(lambda engine, batch: None)
+    ModelSaver(nn.Linear(1, 1), {"format": 1}, folder, keep_epochs=keep_epochs).attach(engine)
+
+    with pytest.raises(InputError, match="it cannot be written"):
+        engine.run(range(1))
 
 
 # --- progress ---

@@ -20,5 +20,5 @@ def require_writable(folder: str | Path) -> None:
             stream.write(bytes(4096))
     except OSError as error:
         raise InputError(
-            f"{folder}: training cannot write there ({error.strerror or error}): make room or give another folder."
+            f"{folder}: nothing can be written there ({error.strerror or error}): make room or give another folder."
         ) from error

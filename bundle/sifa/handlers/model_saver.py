@@ -66,22 +66,32 @@ class ModelSaver:
                 rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, "score", "agreement", "plausibility"])
 
     def save(self, engine: Engine) -> None:
-        """Writes the pair."""
+        """Writes the pair.
+
+        Raises:
+            InputError: when it cannot be written.
+        """
         if self.score is None:
-            save_model(self.segmenter, self.fingerprint, self.output_dir)
+            self._save_pair(self.output_dir)
         else:
             self._save_if_best(engine, self.score(self.segmenter))
         if self.keep_epochs:
-            save_model(self.segmenter, self.fingerprint, self.output_dir / "epochs" / f"{engine.state.epoch:04d}")
+            self._save_pair(self.output_dir / "epochs" / f"{engine.state.epoch:04d}")
         for name, network in self.generators.items():
-            save_state(network, self.output_dir / "generators" / f"{name}.pt")
+            path = self.output_dir / "generators" / f"{name}.pt"
+            with writing(path):
+                save_state(network, path)
+
+    def _save_pair(self, folder: Path) -> None:
+        with writing(folder):
+            save_model(self.segmenter, self.fingerprint, folder)
 
     def _save_if_best(self, engine: Engine, scores: Mapping[str, float]) -> None:
         columns, rows = read_rows(self.table)
         highest = max((float(row[columns.index("score")]) for row in rows), default=0.0)
-        save_model(self.segmenter, self.fingerprint, self.output_dir / "last")
+        self._save_pair(self.output_dir / "last")
         if scores["score"] >= highest:
-            save_model(self.segmenter, self.fingerprint, self.output_dir)
+            self._save_pair(self.output_dir)
         with writing(self.table):
             append_row(self.table, [engine.state.epoch, engine.state.iteration, *scores.values()])
         best = "the best so far" if scores["score"] >= highest else f"the best so far: {highest:.3f}"

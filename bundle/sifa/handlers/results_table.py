@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from sifa.atomic import write_json, write_text
 from sifa.distributed import is_main_process
+from sifa.handlers.writing import writing
 
 
 class ResultsTable:
@@ -71,13 +73,18 @@ class ResultsTable:
         self.volumes.extend(str(item["image"].meta["filename_or_obj"]) for item in batch)
 
     def write(self, engine: Engine) -> None:
-        """Prints the table and writes both files."""
+        """Prints the table and writes both files.
+
+        Raises:
+            InputError: when they cannot be written.
+        """
         state: Any = engine.state
         values = {metric: self._own_rows(metric, state.metric_details[metric]) for metric in self.metrics}
-        names = [Path(volume).name for volume in self.volumes]
+        names = short_names(self.volumes)
         Console().print(self._table(names, values))
-        write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
-        write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
+        with writing(self.output_dir / self.name):
+            write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
+            write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
 
     def _own_rows(self, metric: str, details: torch.Tensor) -> np.ndarray:
         """Returns (volumes, structures) of the volumes that this process went through, shares in percent."""
@@ -140,6 +147,14 @@ class ResultsTable:
             for column, structure in enumerate(self.structures):
                 writer.writerow([name, structure, *(_text(values[metric][row, column], 6) for metric in self.metrics)])
         return stream.getvalue()
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Returns names of files, with the folders that tell them apart where names repeat."""
+    names = [Path(path).name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [Path(path).relative_to(os.path.commonpath(paths)).as_posix() for path in paths]
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
