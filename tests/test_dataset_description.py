@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +178,15 @@ def test_a_missing_domain_or_modality_is_refused(folder: Path, content: dict[str
         {"0": "background", "01": "left"},
         {"background": "0", "left": "1"},
         {"0": "background"},
+        {"0": "background", "1": "kidney", "2": "kidney"},
         {},
         ["background", "left"],
         None,
     ],
 )
-def test_labels_with_a_gap_or_in_another_form_are_refused(folder: Path, content: dict[str, Any], labels: Any) -> None:
+def test_labels_with_a_gap_a_repeated_name_or_in_another_form_are_refused(
+    folder: Path, content: dict[str, Any], labels: Any
+) -> None:
     content["labels"] = labels
 
     message = refused(folder, content)
@@ -392,6 +396,18 @@ def test_the_list_to_measure_on_is_chosen_by_name_and_must_not_be_empty(folder: 
     del content["target"]["validation"]
     dataset = read_dataset(write_description(folder, content))
 
-    assert [Path(item["image"]).name for item in labeled_target(dataset, "test")] == ["ct_4.nii.gz"]
-    assert "target.validation is empty" in refusal(lambda: labeled_target(dataset, "validation"))
-    assert "'training'" in refusal(lambda: labeled_target(dataset, "training"))
+    labels = content["labels"]
+
+    assert [Path(item["image"]).name for item in labeled_target(dataset, "test", labels)] == ["ct_4.nii.gz"]
+    assert "target.validation is empty" in refusal(lambda: labeled_target(dataset, "validation", labels))
+    assert "'training'" in refusal(lambda: labeled_target(dataset, "training", labels))
+
+
+def test_scans_whose_values_stand_for_other_structures_than_the_models_are_not_measured(
+    folder: Path, content: dict[str, Any]
+) -> None:
+    dataset = read_dataset(write_description(folder, content))
+    swapped = content["labels"] | {"1": content["labels"]["2"], "2": content["labels"]["1"]}
+
+    for labels in (swapped, content["labels"] | {"3": "another"}):
+        assert "renumber or rename" in refusal(partial(labeled_target, dataset, "test", labels))

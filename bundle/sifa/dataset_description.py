@@ -113,7 +113,12 @@ def _read_labels(content: Mapping[str, Any], path: Path) -> dict[int, str]:
         raise InputError(
             f"{path}: 'labels' has the values {', '.join(labels)}: number them 0 (background), 1, 2, ... without gaps."
         )
-    return {index: str(labels[str(index)]) for index in range(len(labels))}
+    names = [str(labels[str(index)]) for index in range(len(labels))]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{path}: 'labels' has a name twice: give each structure its own, such as left and right kidney."
+        )
+    return dict(enumerate(names))
 
 
 def _read_domain(content: Mapping[str, Any], domain: str, path: Path) -> Mapping[str, Any]:
@@ -198,12 +203,20 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
             )
 
 
-def labeled_target(dataset: DatasetDescription, split: str) -> list[Item]:
+def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[str, str]) -> list[Item]:
     """Returns the labeled target scans of a split, `validation` or `test`, which only measure.
 
+    Args:
+        dataset: the data set.
+        split: the name of the list.
+        labels: the fingerprint's labels, `{"0": "background", "1": ...}`: what the network tells apart.
+
     Raises:
-        InputError: when the split is neither, or empty.
+        InputError: when the split is neither, or empty, or when the data set's values stand for other structures.
     """
+    own = {str(value): name for value, name in dataset.labels.items()}
+    if own != dict(labels):
+        raise InputError(f"{dataset.path}: its labels are {own}, the model's {dict(labels)}: renumber or rename them.")
     lists = {"validation": dataset.target_validation, "test": dataset.target_test}
     if split not in lists:
         raise InputError(f"--split is {split!r}: choose validation or test.")
