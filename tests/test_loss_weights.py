@@ -6,7 +6,7 @@ import pytest
 import torch
 from sifa.errors import InputError
 from sifa.keys import LossTerms
-from sifa.loss_weights import LossWeights
+from sifa.loss_weights import COLUMNS, LossWeights
 
 RAMP = [0, 0, 0, 0, 0, 0.033, 0.067, 0.1]  # w_p, a number an epoch
 EXPECTED = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 0.033, 7: 0.067, 8: 0.1, 9: 0.1, 40: 0.1, 1000: 0.1}
@@ -35,9 +35,19 @@ def test_a_missing_term_and_a_missing_module_weigh_nothing() -> None:
     assert weights.at("source_decoder", LossTerms.SEGMENTATION, 1) == 0
 
 
-@pytest.mark.parametrize("term", [str(term.value) for term in LossTerms])
-def test_every_term_of_the_glossary_is_known(term: str) -> None:
-    assert LossWeights({"segmenter": {term: 0.5}}).at("segmenter", LossTerms(term), 1) == 0.5
+@pytest.mark.parametrize("module", COLUMNS)
+@pytest.mark.parametrize("term", LossTerms)
+def test_a_module_takes_the_terms_that_it_can_minimize_and_no_other(module: str, term: LossTerms) -> None:
+    columns = {module: {str(term.value): 0.5}}
+    if term in COLUMNS[module]:
+        assert LossWeights(columns).at(module, term, 1) == 0.5
+    else:
+        with pytest.raises(InputError, match=f"loss_weights#{module} names '{term.value}': choose from"):
+            LossWeights(columns)
+
+
+def test_every_term_of_the_glossary_is_some_modules() -> None:
+    assert {term for terms in COLUMNS.values() for term in terms} == set(LossTerms)
 
 
 @pytest.mark.parametrize("epoch", [1, 6, 8])
@@ -72,7 +82,7 @@ def test_an_unknown_term_is_refused_in_a_sentence_that_names_it_and_the_choices(
     with pytest.raises(InputError, match="loss_weights#segmenter names 'segmentaton'") as refusal:
         LossWeights({"target_generator": {"source_cycle": 10}, "segmenter": {"segmentaton": 1}})
     sentence = str(refusal.value)
-    assert all(str(term.value) in sentence for term in LossTerms)
+    assert all(str(term.value) in sentence for term in COLUMNS["segmenter"])
     assert sentence.endswith(".")
     assert "\n" not in sentence
 

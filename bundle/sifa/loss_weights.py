@@ -31,15 +31,16 @@ class LossWeights:
             `source_decoder` (U), terms the values of `LossTerms`.
 
     Raises:
-        InputError: when a module or term is unknown, or a weight is neither a number nor a list of numbers.
+        InputError: when a module is unknown, a term is none that it can minimize, or a weight is neither a number nor a
+            list of numbers.
     """
 
     def __init__(self, columns: Mapping[str, Mapping[str, float | Sequence[float]]]) -> None:
-        terms = [str(term.value) for term in LossTerms]
         self.columns: dict[str, dict[str, list[float]]] = {}
         for module, column in columns.items():
             if module not in COLUMNS:
                 raise InputError(f"loss_weights names '{module}': choose from {', '.join(COLUMNS)}.")
+            terms = [str(term.value) for term in COLUMNS[module]]
             for term in column:
                 if term not in terms:
                     raise InputError(f"loss_weights#{module} names '{term}': choose from {', '.join(sorted(terms))}.")
