@@ -63,6 +63,16 @@ def test_what_a_running_process_writes_is_left_to_it(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_what_another_machine_writes_is_left_to_it(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    elsewhere = KILLED.replace("import os", "import platform; platform.node = lambda: 'elsewhere'; import os")
+    subprocess.run([sys.executable, "-c", elsewhere, str(BUNDLE), str(target)], check=False)
+    (theirs,) = names(tmp_path)
+    write_text(target, "mine")
+    assert names(tmp_path) == sorted([theirs, "a.json"])
+
+
 @pytest.mark.parametrize("ending", [".nii.gz", ".png", ".json"])
 def test_a_name_as_long_as_the_file_system_allows_can_be_written(ending: str, tmp_path: Path) -> None:
     target = tmp_path / ("n" * (255 - len(ending)) + ending)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
+
+HOST = f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"  # another machine's processes are not known here
 
 
 @contextmanager
@@ -17,11 +20,11 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """Yields a name in the folder of `path` to write to; renames it to `path` on success, removes it on failure.
 
     The name begins with a dot and keeps the ending of `path`, by which writers choose their format. Those that
-    processes left which were killed while they wrote the same `path` are removed.
+    processes of this machine left which were killed while they wrote the same `path` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    temporary = path.with_name(f".{os.getpid()}.{_ending(path)}")
+    temporary = path.with_name(f".{HOST}{os.getpid()}.{_ending(path)}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -48,8 +51,8 @@ def _ending(path: Path) -> str:
 
 def _remove_leftovers(path: Path) -> None:
     ending = _ending(path)
-    for file in path.parent.glob(f".*.{escape(ending)}"):
-        process = file.name[1 : -len(ending) - 1]
+    for file in path.parent.glob(f".{HOST}*.{escape(ending)}"):
+        process = file.name[1 + len(HOST) : -len(ending) - 1]
         if process.isdigit() and not _is_running(int(process)):
             file.unlink(missing_ok=True)
 
