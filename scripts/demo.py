@@ -31,6 +31,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {"source_only": ["source_only.yaml"], "sifa": []}
+MARK = "made_by_demo.txt"  # in a folder that may be replaced
 EPOCH = re.compile(r"epoch (\d+) of (\d+)")
 
 console = Console()
@@ -176,9 +177,11 @@ def main(
     started = time.monotonic()
     output = Path(output_dir).absolute()
     if output.exists():
-        if any(output.iterdir()) and not (output / "logs").is_dir():
+        if any(output.iterdir()) and not (output / MARK).is_file():
             sys.exit(f"error: {output} exists and is no earlier demo: give another --output_dir.")
         shutil.rmtree(output)
+    output.mkdir(parents=True)
+    (output / MARK).write_text("scripts/demo.py made this folder and replaces all of it.\n", encoding="utf-8")
     data = output / "data"
     console.print("Demo on generated data: about 20 minutes on two cores, most of it SIFA's training.")
     console.print("1/4 generating MR and CT subjects")

@@ -8,7 +8,7 @@ Everything lies in `.venv-monailabel/` and in the working folder (`build/monaila
         output/                      of the last training: weights, losses
         earlier/<time>/              the weights that a training replaced
     studies/<folder>-<hash>/         a copy of the studies, into which the server writes labels
-    python/                          on the server's path: plain replies, stand-ins for packages that cannot be imported
+    python-of-monailabel/            on the server's path: plain replies, stand-ins for packages that cannot be imported
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def copy_studies(studies: Path, work: Path) -> Path:
 
 def make_python(work: Path, python: Path) -> Path:
     """Makes the folder that goes on the server's path: plain replies, and stand-ins where the real import fails."""
-    folder = work / "python"
+    folder = work / "python-of-monailabel"
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

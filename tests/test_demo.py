@@ -41,6 +41,7 @@ def test_the_demo_segments_the_folder_of_test_scans_and_draws_them(demo: Path) -
 
 def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep", encoding="utf-8")
+    (tmp_path / "logs").mkdir()
     result = run_script("demo.py", "--output_dir", str(tmp_path), check=False)
     assert result.returncode == 1
     assert "is no earlier demo" in result.stderr
