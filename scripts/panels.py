@@ -29,9 +29,8 @@ sys.path.insert(0, str(BUNDLE))
 from sifa.atomic import temporary_beside  # noqa: E402
 from sifa.errors import InputError  # noqa: E402
 from sifa.label_refinement import refine  # noqa: E402
+from sifa.previews import COLORS  # noqa: E402
 from sifa.weights import with_weights  # noqa: E402
-
-COLORS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
 
 
 def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:

@@ -111,5 +111,5 @@ def test_batches_keep_shape_and_type() -> None:
 
 
 def test_a_negative_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="pool size -1 is negative"):
+    with pytest.raises(ValueError, match="pool_size is -1"):
         ImagePool(-1)

@@ -23,7 +23,7 @@ import torch
 from builders import diagonal_affine, read_json, refusal, write_dicom_series, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
-from sifa.manifest import Manifest, merge_shards, read_cases, settings_hash, write_manifest
+from sifa.manifest import Manifest, count_statuses, merge_shards, read_cases, settings_hash, write_manifest
 from sifa.nifti import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
         assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
         assert sum(content["counts"].values()) == number + 1
         assert [path.name for path in manifest.path.parent.iterdir()] == ["manifest.json"]
-    assert manifest.counts() == {"ok": 1, "warning": 1, "failed": 1, "skipped": 1}
+    assert count_statuses(manifest.cases.values()) == {"ok": 1, "warning": 1, "failed": 1, "skipped": 1}
 
 
 def test_a_case_replaces_the_one_of_the_same_scan(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from sifa.errors import InputError
+
 
 class ImagePool:
     """Keeps up to `size` earlier fakes and returns, for each new one, itself or with probability 1/2 an old one.
@@ -17,11 +19,14 @@ class ImagePool:
     Args:
         size: number of images kept.
         seed: seed of the pool's own random numbers.
+
+    Raises:
+        InputError: when `size` is negative.
     """
 
     def __init__(self, size: int = 0, seed: int = 0) -> None:
         if size < 0:
-            raise ValueError(f"pool size {size} is negative: 0 switches the pool off.")
+            raise InputError(f"pool_size is {size}: give 0, which switches the pool off, or more.")
         self.size = size
         self.images: list[torch.Tensor] = []
         self.generator = torch.Generator().manual_seed(seed)

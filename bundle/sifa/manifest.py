@@ -123,10 +123,6 @@ class Manifest:
         """Writes the manifest once more and returns what it holds."""
         return write_manifest(self.path, list(self.cases.values()))
 
-    def counts(self) -> dict[str, int]:
-        """Returns how many cases have each status."""
-        return count_statuses(list(self.cases.values()))
-
 
 def count_statuses(cases: Collection[Mapping[str, Any]]) -> dict[str, int]:
     """Returns how many of some cases have each status."""
