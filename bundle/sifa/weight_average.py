@@ -15,7 +15,8 @@ class WeightAverage:
     """Exponential moving average of C(E(.)): after each iteration `decay` of it stays, the rest is today's weights.
 
     Adversarial training swings; its average over some hundred iterations does not. Batch norm's running statistics fit
-    the weights that they were collected with and cannot be averaged: `sifa.target_statistics` measures them anew.
+    the weights that they were collected with and cannot be averaged: `sifa.target_statistics` measures them anew on the
+    target. Where it does not (`statistics_slices: 0`, as without adaptation), they are the segmenter's of that moment.
 
     Args:
         segmenter: the network that trains, where it trains.
