@@ -158,11 +158,13 @@ Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
 
 def main(
     output_dir: str = "demo",
+    *_surplus: object,
     seed: int = 0,
     epochs: int = 12,
     iterations_per_epoch: int = 100,
     subjects: int = 16,
     test_subjects: int = 6,
+    **_unknown: object,
 ) -> None:
     """Runs the demo.
 
@@ -174,6 +176,9 @@ def main(
         subjects: MR and CT training subjects, each.
         test_subjects: labeled CT subjects to measure on.
     """
+    wrong = [*map(repr, _surplus), *(f"--{name}" for name in _unknown)]
+    if wrong:  # python-fire alone would complain after the work
+        sys.exit(f"error: {', '.join(wrong)} belongs to no option: run with --help to see them.")
     started = time.monotonic()
     output = Path(output_dir).absolute()
     if output.exists():
