@@ -101,6 +101,18 @@ def test_a_failed_first_write_leaves_no_file_at_all(tmp_path: Path, monkeypatch:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_full_disk_is_an_error_of_the_system_whatever_torch_calls_it(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of a process are set with it")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # bytes of a file
+    try:
+        with pytest.raises(OSError):  # noqa: PT011  # its words are torch's
+            save_state(nn.Linear(100, 100), tmp_path / "model.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     assert str(tmp_path / "model.pt") in refusal(lambda: with_weights(network(0), tmp_path / "model.pt"))
 

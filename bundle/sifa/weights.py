@@ -15,17 +15,28 @@ from sifa.fingerprint import write_fingerprint
 
 
 def save_model(segmenter: nn.Module, fingerprint: Mapping[str, Any], folder: str | Path) -> None:
-    """Writes `model.pt` (state dict on the CPU) and `fingerprint.json` to `folder`, each whole or not at all."""
+    """Writes `model.pt` (state dict on the CPU) and `fingerprint.json` to `folder`, each whole or not at all.
+
+    Raises:
+        OSError: when one of them cannot be written.
+    """
     folder = Path(folder)
     save_state(segmenter, folder / "model.pt")
     write_fingerprint(fingerprint, folder / "fingerprint.json")
 
 
 def save_state(network: nn.Module, path: Path) -> None:
-    """Writes a state dict of plain CPU tensors to `path`, whole or not at all."""
+    """Writes a state dict of plain CPU tensors to `path`, whole or not at all.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     with temporary_beside(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # which torch makes of a full disk
+            raise OSError(str(error)) from error
 
 
 def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:

@@ -14,11 +14,11 @@ def writing(path: Path) -> Iterator[None]:
     """Makes the error of a full disk or of a folder that is closed to us one sentence about `path`.
 
     Raises:
-        InputError: when the block raises an `OSError`, or a `RuntimeError`, which is what `torch.save` makes of one.
+        InputError: when the block raises an `OSError`.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise InputError(
             f"{path}: it cannot be written ({first_line(error)}): make room or choose another --output_dir."
         ) from error
