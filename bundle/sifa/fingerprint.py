@@ -17,7 +17,6 @@ import monai
 import nibabel as nib
 import numpy as np
 import torch
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 import sifa
@@ -28,7 +27,7 @@ from sifa.errors import InputError
 from sifa.histogram_matching import check_tissue, matching_curve
 from sifa.label_statistics import measure_labels
 from sifa.orientation import AXCODES
-from sifa.reader import ScanReader
+from sifa.reader import load_image
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +211,7 @@ def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domai
 def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
     """Returns a volume turned to `axcodes` and its spacing in mm along these axes."""
     try:
-        image = LoadImage(reader=ScanReader(), image_only=True)(path)
+        image = load_image(path)
     except Exception as error:
         raise InputError(f"{path}: it cannot be read as an image: replace it or take it out.") from error
     volume, affine = np.asarray(image), np.asarray(image.affine)

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from sifa.errors import InputError
 from sifa.intensity import intensity_window, normalize
-from sifa.reader import ScanReader
+from sifa.reader import load_image
 
 PROBABILITIES = np.linspace(0, 1, 33)
 
@@ -66,7 +64,7 @@ def check_tissue(tissue: Any) -> None:
 def _quantiles(images: Sequence[str], rule: Mapping[str, Any], tissue: Sequence[float], domain: str) -> list[float]:
     found = []
     for path in tqdm(images, desc=f"intensities, {domain}", leave=False, disable=None):
-        volume = torch.as_tensor(LoadImage(reader=ScanReader(), image_only=True)(path)).as_subclass(torch.Tensor)
+        volume = load_image(path).as_tensor()
         values = normalize(volume, *intensity_window(volume, rule)).numpy()
         values = values[(values >= tissue[0]) & (values <= tissue[1])]
         if values.size == 0:

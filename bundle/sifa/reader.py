@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import NibabelReader
+from monai.data import MetaTensor, NibabelReader
+from monai.transforms import LoadImage
 from monai.utils import ensure_tuple
 
 MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code in `xyzt_units`: meter, millimeter, micrometer
@@ -61,6 +63,16 @@ class ScanReader(NibabelReader):
                 while stream.read(CHUNK):
                     pass
         return voxels
+
+
+def load_image(path: str | Path) -> MetaTensor:
+    """Returns an image (X, Y, Z), float32, read and placed as training and inference read and place it.
+
+    NIfTI is read by `ScanReader`, anything else by MONAI's readers.
+    """
+    image = LoadImage(reader=ScanReader(), image_only=True)(path)
+    assert isinstance(image, MetaTensor)
+    return image
 
 
 def _slabs(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.transforms import LoadImage
 from torch import nn
 
 from sifa.dataset_description import check_labels
 from sifa.distributed import is_main_process
 from sifa.errors import InputError, first_line, innermost
-from sifa.reader import ScanReader
+from sifa.reader import load_image
 from sifa.scans import DATASTORE, NIFTI_SUFFIXES, find_scans
 from sifa.unpaired import UnpairedSlices
 from sifa.weights import save_state
@@ -107,7 +106,7 @@ def _is_told_as_target(image: str, fingerprint: Mapping[str, Any]) -> bool:
     if not _tells_modalities(fingerprint):
         return False
     try:
-        volume = np.asarray(LoadImage(reader=ScanReader(), image_only=True)(image))
+        volume = np.asarray(load_image(image))
     except Exception as error:
         raise InputError(f"{image}: it cannot be read ({first_line(innermost(error))}): replace it.") from error
     return float(np.percentile(volume, HU_PERCENTILE)) < HU_BELOW
