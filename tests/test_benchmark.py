@@ -325,6 +325,7 @@ def test_what_is_declared_agrees_with_itself() -> None:
     named = [*declared["groups"].values(), *declared["figures"].values(), [declared["lower"], declared["upper"]]]
     assert {name for names in named for name in names} == set(declared["methods"])
     assert all(entry.get("after", name) in declared["methods"] for name, entry in declared["methods"].items())
+    assert all("after" in entry for entry in declared["methods"].values() if entry.get("run") == "evaluating")
     assert {name for entry in declared["methods"].values() for name in entry.get("datasets", [])} <= set(
         declared["datasets"]
     )
