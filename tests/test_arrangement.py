@@ -40,6 +40,10 @@ def pieces(*each: Sequence[float]) -> Pieces:
     return Pieces(np.array(each)[:, 0].astype(int), np.array(each, dtype=float)[:, 1:], np.arange(len(each)))
 
 
+def kept(found: Mapping[int, Pieces]) -> dict[int, list[int]]:
+    return {value: numbers.tolist() for value, numbers in choose_pieces(found, PLACES).items()}
+
+
 PLACES = {"1": {"center": [0.0, 0.0, 0.0], "reach": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "reach": 20.0}}
 
 
@@ -140,21 +144,21 @@ def test_a_structure_alone_keeps_its_largest_piece() -> None:
 def test_a_structure_that_is_only_found_far_from_its_place_goes() -> None:
     near, far = (100 + 20 * FAR * share for share in (0.99, 1.01))
 
-    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}, PLACES) == {1: 0, 2: 0}
-    assert choose_pieces({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}, PLACES) == {1: 0, 2: None}
+    assert kept({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}) == {1: [0], 2: [0]}
+    assert kept({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}) == {1: [0], 2: []}
 
 
 def test_a_piece_that_is_too_far_takes_nothing_from_a_smaller_one_that_is_not() -> None:
     found = {1: piece(10**6, 0, 0, 0), 2: pieces((10**4, 100 + 3.2 * 20, 0, 0), (200, 100 + 2.6 * 20, 0, 0))}
 
-    assert choose_pieces(found, PLACES) == {1: 0, 2: 1}
+    assert kept(found) == {1: [0], 2: [1]}
 
 
-@pytest.mark.parametrize(("size", "kept"), [(99, None), (100, 0)])
-def test_less_than_a_hundredth_of_the_largest_piece_is_a_speck_even_at_its_place(size: int, kept: int | None) -> None:
+@pytest.mark.parametrize(("size", "stays"), [(99, []), (100, [0])])
+def test_less_than_a_hundredth_of_the_largest_piece_is_a_speck_even_at_its_place(size: int, stays: list[int]) -> None:
     found = {1: piece(10**6, 0, 0, 0), 2: pieces((size, 100, 0, 0), (10**4, 900, 0, 0))}
 
-    assert choose_pieces(found, PLACES) == {1: 0, 2: kept}
+    assert kept(found) == {1: [0], 2: stays}
 
 
 def test_of_each_structure_one_piece_votes_and_not_the_sum_of_many() -> None:
@@ -162,15 +166,40 @@ def test_of_each_structure_one_piece_votes_and_not_the_sum_of_many() -> None:
     wrong = [(300, 100 + 500 + 4 * i, 0, 0) for i in range(10)]
     found = {1: pieces((900, 0, 0, 0), (1000, 500, 0, 0)), 2: pieces((1000, 100, 0, 0), *wrong)}
 
-    assert choose_pieces(found, PLACES) == {1: 0, 2: 0}
+    assert kept(found) == {1: [0], 2: [0]}
 
 
-@pytest.mark.parametrize(("size", "kept"), [(160, 0), (170, 1)])
-def test_a_piece_at_its_reach_counts_as_a_gaussian_has_it(size: int, kept: int) -> None:
+@pytest.mark.parametrize(("size", "first"), [(160, 0), (170, 1)])
+def test_a_piece_at_its_reach_counts_as_a_gaussian_has_it(size: int, first: int) -> None:
     """E ** 0.5 is 1.65: 100 voxels at their place are worth 165 that lie a reach away."""
     found = {1: piece(10**6, 0, 0, 0), 2: pieces((100, 100, 0, 0), (size, 120, 0, 0))}
 
-    assert choose_pieces(found, PLACES) == {1: 0, 2: kept}
+    assert kept(found)[2][0] == first
+
+
+def test_fragments_within_reach_of_the_place_stay_beside_the_structure() -> None:
+    """Structures 1 and 2 are 108 mm apart and not 100, so that the place of 2 is 104 mm from 1."""
+    fragments = [(400, 104 + 19, 0, 0), (300, 104 - 19, 0, 0), (200, 104 + 21, 0, 0), (150, 104 - 21, 0, 0)]
+    found = {1: piece(10**6, 0, 0, 0), 2: pieces((1000, 108, 0, 0), *fragments)}
+
+    assert kept(found) == {1: [0], 2: [0, 1, 2]}
+
+
+def test_specks_within_reach_go() -> None:
+    found = {1: piece(10**6, 0, 0, 0), 2: pieces((10**4, 100, 0, 0), (100, 105, 0, 0), (99, 95, 0, 0))}
+
+    assert kept(found) == {1: [0], 2: [0, 1]}
+
+
+def test_an_organ_that_a_bad_slice_breaks_stays_whole() -> None:
+    places = measure_arrangement([subject_of(body())] * 2)
+    mask = body()
+    mask[:, :, ORGANS[1][2] + 2] = 0
+    broken = mask.copy()
+    assert len(find_pieces(mask, 1, AFFINE).voxels) == 2
+
+    assert not keep_arrangement(mask, AFFINE, places, 4).any()
+    assert np.array_equal(mask, broken)
 
 
 def test_any_number_of_splinters_is_looked_at_in_little_memory() -> None:

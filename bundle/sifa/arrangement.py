@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sifa.pieces import Pieces, find_structures, keep_piece
+from sifa.pieces import Pieces, find_structures, keep_pieces
 
 ONE_PIECE = 0.99  # least share of a structure, in every training subject, that its largest piece holds
 FEWEST = 2  # subjects that tell how far centers spread
@@ -66,7 +66,7 @@ def _largest_center(pieces: Pieces) -> np.ndarray:
 
 
 def keep_arrangement(mask: np.ndarray, affine: np.ndarray, places: Places, classes: int) -> np.ndarray:
-    """Leaves of each structure that has a place the one piece that fits the others, or nothing; changes the mask.
+    """Leaves of each structure that has a place the pieces that fit the other structures; changes the mask.
 
     Args:
         mask: values of structures, (X, Y, Z), in any storage order.
@@ -81,13 +81,13 @@ def keep_arrangement(mask: np.ndarray, affine: np.ndarray, places: Places, class
     dropped = np.zeros(classes, dtype=np.int64)
     for value, kept in choose_pieces({value: each.pieces for value, each in found.items()}, places).items():
         box, pieces = found[value]
-        dropped[value] = pieces.voxels.sum() - (0 if kept is None else pieces.voxels[kept])
+        dropped[value] = pieces.voxels.sum() - pieces.voxels[kept].sum()
         if dropped[value]:
-            keep_piece(mask[box], value, pieces, kept)
+            keep_pieces(mask[box], value, pieces, kept)
     return dropped
 
 
-def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, int | None]:
+def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, np.ndarray]:
     """Chooses the pieces that lie to each other as structures did in training.
 
     Each piece, but for specks, proposes where the middle of all structures is. The proposal wins that has most voxels
@@ -95,12 +95,15 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, int 
     Gaussian of `reach`, and not at all beyond `FAR` times that. So a muscle of the pelvis that looks like the spleen is
     outvoted by the liver.
 
+    These pieces are the structures, and tell together where the middle is. A network that sees single slices breaks an
+    organ where a slice shows it badly: what else lies within `reach` of the place of its structure stays as well.
+
     Args:
         found: by value, the pieces in a mask, one or more.
         places: what `measure_arrangement` returned.
 
     Returns:
-        By value, the number of the piece; None where none is near its place.
+        By value, the numbers of the pieces that stay, the structure first; none where none is near its place.
     """
     if not found:
         return {}
@@ -113,9 +116,14 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, int 
         near = np.exp(-(distances**2) / 2) * (distances <= FAR)
         votes[value] = pieces.voxels[large[value]] * near
     best = int(np.argmax(sum(vote.max(axis=1) for vote in votes.values())))
-    return {
-        value: int(large[value][vote[best].argmax()]) if vote[best].any() else None for value, vote in votes.items()
-    }
+    chosen = {value: int(vote[best].argmax()) for value, vote in votes.items() if vote[best].any()}
+    middle = np.mean([middles[value][piece] for value, piece in chosen.items()], axis=0)
+    kept = {value: np.zeros(0, dtype=np.int64) for value in found}
+    for value, piece in chosen.items():
+        distances = np.linalg.norm(middles[value] - middle, axis=1) / places[str(value)]["reach"]
+        fragments = np.setdiff1d(np.flatnonzero(distances <= 1), piece)
+        kept[value] = large[value][[piece, *fragments]]
+    return kept
 
 
 def _large(pieces: Pieces) -> np.ndarray:

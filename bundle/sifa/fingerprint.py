@@ -60,8 +60,8 @@ def compute_fingerprint(
         pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
         slice_spacing: distance of slices in mm; 0 keeps each scan's own.
         refinement_iterations: steps of `sifa.label_refinement` behind the network.
-        arrangement: whether a structure that is one piece in training is one piece in masks: the one that fits the
-            others, see `sifa.arrangement`.
+        arrangement: whether of a structure that is one piece in training masks show what fits the others alone; see
+            `sifa.arrangement`.
         match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities follow a curve to the
             target's, see `sifa.histogram_matching`; None: they do not.
         source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).

@@ -64,7 +64,7 @@ class SliceSegmenter(Inferer):
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
         refinement_iterations: steps that move outlines to edges of the image; see `sifa.label_refinement`; 0: none.
-        arrangement: where structures that are one piece lie, see `sifa.arrangement`: of each the piece stays that fits
+        arrangement: where structures that are one piece lie, see `sifa.arrangement`: of each the pieces stay that fit
             the others; empty: all pieces stay.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so

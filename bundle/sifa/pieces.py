@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,20 +87,20 @@ def find_pieces(mask: np.ndarray, value: int, affine: np.ndarray) -> Pieces:
     return Pieces(sizes.astype(np.int64), apply_affine(affine, np.stack(centers, axis=1)), numbers)
 
 
-def keep_piece(mask: np.ndarray, value: int, pieces: Pieces, kept: int | None) -> None:
-    """Makes all pieces of a structure but one background, in place.
+def keep_pieces(mask: np.ndarray, value: int, pieces: Pieces, kept: Sequence[int] | np.ndarray) -> None:
+    """Makes all pieces of a structure but some background, in place.
 
     Args:
         mask: the mask that the pieces were found in, (X, Y, Z).
         value: of the structure.
         pieces: what `find_pieces` returned.
-        kept: number of the piece that stays; None: none does.
+        kept: numbers of the pieces that stay.
     """
     part = len(pieces.numbers)
     for start in reversed(range(0, len(mask), SLICES)):  # so that a shared slice is still as it was
         labels, count = _label(mask, value, start)
         part -= count
-        stays = np.concatenate([[True], pieces.numbers[part : part + count] == kept])
+        stays = np.concatenate([[True], np.isin(pieces.numbers[part : part + count], kept)])
         mask[start : start + SLICES][~stays[labels[1 if start else 0 :]]] = 0
 
 
