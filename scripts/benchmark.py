@@ -30,11 +30,10 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
 
 from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell  # noqa: E402
-from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_command_line  # noqa: E402
+from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable  # noqa: E402
 from benchmark_plan import plan_cells, plan_data  # noqa: E402
 from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table  # noqa: E402
 from sifa.atomic import write_json, write_text  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
 
 console = Console(width=max(Console().width, 160), soft_wrap=True)  # the tables need so much
 
@@ -137,7 +136,7 @@ def write_tables(
 
 def main(
     output: str,
-    *_surplus: object,
+    *,
     seeds: Any = 0,
     datasets: Any = None,
     groups: Any = None,
@@ -167,8 +166,6 @@ def main(
     Raises:
         InputError: when an option cannot be used; before any long work.
     """
-    if _surplus:
-        raise InputError(f"{_surplus[0]!r} belongs to no option: give one folder, and lists such as --seeds 0,1,2.")
     declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     chosen_seeds = check_seeds(seeds)
     chosen_groups = {name: declared["groups"][name] for name in choose("groups", groups, declared["groups"])}
@@ -198,4 +195,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_command_line(main)
+    run_resumable(main)

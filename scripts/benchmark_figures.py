@@ -15,11 +15,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-import fire
 import matplotlib
 import numpy as np
 import torch
 from benchmark_cells import read_json
+from command_line import run_command_line
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from panels import draw, load_row, middle_slice, read_config, translate
@@ -27,7 +27,6 @@ from panels import draw, load_row, middle_slice, read_config, translate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from sifa.atomic import temporary_beside
-from sifa.errors import InputError
 
 WIDTH = 20  # characters of a line of a column's title
 TRANSLATION = "translation"  # the figure whose method shows images; the others compare predictions
@@ -143,7 +142,4 @@ def main(output: str, rows: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(main)
-    except (InputError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

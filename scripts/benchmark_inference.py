@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
+from command_line import run_command_line
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
@@ -203,4 +203,4 @@ def write_rows(path: str, rows: list[dict[str, Any]], peak: float) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

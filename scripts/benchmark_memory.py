@@ -18,9 +18,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import fire
 import nibabel as nib
 import numpy as np
+from command_line import run_command_line
 from rich.console import Console
 from rich.table import Table
 
@@ -101,4 +101,4 @@ def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, jso
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fire
 import yaml
+from command_line import run_command_line
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from sifa.errors import INTERRUPTED, InputError
-from sifa.prepare import refuse_unknown_options
 
 DECLARATION = str(Path(__file__).resolve().parent / "benchmark.yaml")
 
@@ -35,7 +34,9 @@ def read_declaration(
         InputError: when a folder's name is no data set's, or a number is not a whole one from 1.
     """
     declared: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    refuse_unknown_options({name: folder for name, folder in folders.items() if name not in declared["datasets"]})
+    if unknown := [name for name in folders if name not in declared["datasets"]]:
+        names = ", ".join(f"--{name}" for name in unknown)
+        raise InputError(f"there is no option {names}: check the spelling, or run with --help to see every option.")
     lengths = {"epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
     for name, value in {"jobs": jobs, **lengths}.items():
         if value is not None and (type(value) is not int or value < 1):
@@ -67,14 +68,11 @@ def as_list(given: Any) -> list[Any]:
     return given.split(",") if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
 
 
-def run_command_line(main: Callable[..., None]) -> None:
+def run_resumable(main: Callable[..., None]) -> None:
     """Runs a script's `main` on the command line; SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        fire.Fire(main)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        run_command_line(main)
     except KeyboardInterrupt:
         print("error: interrupted: the same command goes on.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from benchmark import run_cells
 from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
-from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_command_line
+from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
 from benchmark_plan import plan_cells, plan_data
 from benchmark_report import as_text, replace_table, show, split_at_table, spread
 from sifa.atomic import temporary_beside, write_json
@@ -143,4 +143,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_command_line(main)
+    run_resumable(main)

@@ -24,8 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
+from command_line import run_command_line
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.engines import Trainer
@@ -41,7 +41,6 @@ sys.path.insert(0, str(ROOT / "bundle"))
 from sifa.adversarial_update import AdversarialUpdate, Batch  # noqa: E402
 from sifa.atomic import write_json, write_text  # noqa: E402
 from sifa.errors import InputError  # noqa: E402
-from sifa.prepare import refuse_unknown_options  # noqa: E402
 from sifa.unpaired import UnpairedSampler, UnpairedSlices  # noqa: E402
 
 SCHEDULES = ("naive", "sequential", "simultaneous")
@@ -254,7 +253,6 @@ def main(
     precisions: Sequence[str] = ("fp32", "bf16"),
     json: str | None = None,
     document: str | None = None,
-    **unknown: object,
 ) -> None:
     """Prints the table.
 
@@ -268,9 +266,7 @@ def main(
         precisions: any of fp32, bf16 and, on a GPU, fp16.
         json: a file for the rows.
         document: a document whose table of this setting is replaced.
-        **unknown: refused.
     """
-    refuse_unknown_options(unknown)
     chosen_schedules = _choose("schedules", schedules, SCHEDULES)
     chosen_precisions = _choose("precisions", precisions, tuple(PRECISIONS))
     measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -314,7 +310,4 @@ def show(rows: Sequence[dict[str, Any]], setting: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(main)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command_line(main)

@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fire
 from bundle_command import as_flags, bundle, environment
+from command_line import run_command_line
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -158,13 +158,11 @@ Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
 
 def main(
     output_dir: str = "demo",
-    *_surplus: object,
     seed: int = 0,
     epochs: int = 12,
     iterations_per_epoch: int = 100,
     subjects: int = 16,
     test_subjects: int = 6,
-    **_unknown: object,
 ) -> None:
     """Runs the demo.
 
@@ -176,9 +174,6 @@ def main(
         subjects: MR and CT training subjects, each.
         test_subjects: labeled CT subjects to measure on.
     """
-    wrong = [*map(repr, _surplus), *(f"--{name}" for name in _unknown)]
-    if wrong:  # python-fire alone would complain after the work
-        sys.exit(f"error: {', '.join(wrong)} belongs to no option: run with --help to see them.")
     started = time.monotonic()
     output = Path(output_dir).absolute()
     if output.exists():
@@ -236,4 +231,4 @@ def main(
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

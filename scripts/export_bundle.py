@@ -33,9 +33,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
+from command_line import run_command_line
 from monai.bundle import ConfigParser, ckpt_export
 from rich.console import Console
 from rich.table import Table
@@ -395,4 +395,4 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

@@ -28,10 +28,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import fire
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from command_line import run_command_line
 from scipy.ndimage import gaussian_filter, zoom
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from sifa.atomic import write_json
 from sifa.errors import InputError
-from sifa.prepare import open_output_dir, refuse_unknown_options, write_nifti
+from sifa.prepare import open_output_dir, write_nifti
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -444,7 +444,7 @@ def check_options(spacing: object, integers: dict[str, object]) -> None:
 
 def make_phantom(
     output_dir: str,
-    *_surplus: object,
+    *,
     seed: int = 0,
     source_training: int = 16,
     source_validation: int = 2,
@@ -454,11 +454,8 @@ def make_phantom(
     spacing: float = 2.0,
     workers: int = 2,
     overwrite: bool = False,
-    **_unknown: object,
 ) -> None:
     """Generates a cardiac phantom data set: unpaired MR and CT of procedurally drawn hearts, with labels.
-
-    Misspelled options and surplus words are refused before any work is done.
 
     Args:
         output_dir: Folder to write to, new or empty.
@@ -475,9 +472,6 @@ def make_phantom(
     Raises:
         InputError: If an option or the folder is not as expected.
     """
-    refuse_unknown_options(_unknown)
-    if _surplus:
-        raise InputError(f"{_surplus[0]!r} belongs to no option: give one folder, and options such as --seed 1.")
     counts = (source_training, source_validation, target_training, target_validation, target_test)
     sizes = {part.name.lower(): count for part, count in zip(Part, counts, strict=True)}
     check_options(spacing, {"seed": seed, "workers": workers, **sizes})
@@ -494,8 +488,4 @@ def make_phantom(
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(make_phantom)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command_line(make_phantom)

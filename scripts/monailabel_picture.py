@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import fire
 import nibabel as nib
 import numpy as np
 import torch
+from command_line import run_command_line
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
@@ -78,7 +78,4 @@ def draw(image: str, output: str, address: str = "http://127.0.0.1:8000") -> Non
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(draw)
-    except InputError as problem:
-        sys.exit(f"error: {problem}")
+    run_command_line(draw)

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fire
+from command_line import run_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
@@ -81,4 +81,4 @@ def main(output_dir: str = "dist", bundle: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import fire
 import matplotlib
 import numpy as np
 import torch
+from command_line import run_command_line
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -187,4 +187,4 @@ def main(model_dir: str, dataset_dir: str, output: str, split: str = "test", row
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

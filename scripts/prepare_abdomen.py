@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fire
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from command_line import run_command_line
 from PIL import Image
 from pydicom.errors import InvalidDicomError
 from tqdm import tqdm
@@ -31,7 +31,6 @@ from sifa.prepare import (
     LabeledVolume,
     open_output_dir,
     pair_volumes,
-    refuse_unknown_options,
     remap_labels,
     require_folder,
     split_subjects,
@@ -71,9 +70,7 @@ class Stack:
     affine: npt.NDArray[np.float64]
 
 
-def prepare_abdomen(
-    chaos: str, btcv: str, output_dir: str, seed: int = 0, overwrite: bool = False, **unknown: object
-) -> None:
+def prepare_abdomen(chaos: str, btcv: str, output_dir: str, seed: int = 0, overwrite: bool = False) -> None:
     """Writes images, labels, dataset.json and supervised.json from CHAOS MR T2-SPIR (source) and BTCV CT (target).
 
     MR is split 80/20 into training and validation, CT 80/20 into training (images only) and test. CT images are
@@ -85,12 +82,10 @@ def prepare_abdomen(
         output_dir: folder to write, new or empty.
         seed: seed of the random split by subject.
         overwrite: replace files of the same name in output_dir.
-        **unknown: misspelled options, refused.
 
     Raises:
         InputError: if a folder, a file or an option is not as expected.
     """
-    refuse_unknown_options(unknown)
     ct_volumes = find_btcv_volumes(Path(str(btcv)))
     mr_stacks = find_chaos_stacks(Path(str(chaos)))
     mr_split = split_subjects(list(mr_stacks), HELD_OUT_FRACTION, seed)
@@ -307,8 +302,4 @@ def nifti_in_mm(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> ni
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(prepare_abdomen)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command_line(prepare_abdomen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import fire
+from command_line import run_command_line
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
@@ -23,7 +23,6 @@ from sifa.prepare import (
     LabeledVolume,
     open_output_dir,
     pair_volumes,
-    refuse_unknown_options,
     require_folder,
     split_subjects,
     write_descriptions,
@@ -58,7 +57,6 @@ def prepare_mmwhs(
     seed: int = 0,
     validation_fraction: float = 0.2,
     overwrite: bool = False,
-    **unknown: object,
 ) -> None:
     """Writes images, remapped labels, dataset.json and supervised.json of the MM-WHS 2017 training data.
 
@@ -72,12 +70,10 @@ def prepare_mmwhs(
         seed: seed of the random split by subject.
         validation_fraction: share of the subjects to hold out, as MR validation and as CT test.
         overwrite: replace files of the same name in output_dir.
-        **unknown: misspelled options, refused.
 
     Raises:
         InputError: if a folder, a file or an option is not as expected.
     """
-    refuse_unknown_options(unknown)
     mr_volumes = find_volumes(Path(str(mr)), "mr")
     ct_volumes = find_volumes(Path(str(ct)), "ct")
     mr_split = split_subjects(list(mr_volumes), validation_fraction, seed)
@@ -139,8 +135,4 @@ def write_heart(volume: LabeledVolume, image_path: Path, label_path: Path) -> No
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(prepare_mmwhs)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command_line(prepare_mmwhs)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import fire
+from command_line import run_command_line
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -335,4 +335,4 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_command_line(main)

@@ -98,6 +98,6 @@ def test_the_table_of_a_setting_is_replaced_in_a_document_and_nothing_else(tmp_p
 )
 def test_a_wrong_option_is_refused_before_the_work(arguments: tuple[str, ...], part: str) -> None:
     result = run_script("benchmark_training.py", *arguments, check=False)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert part in result.stderr
     assert "Traceback" not in result.stderr

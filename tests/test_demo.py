@@ -50,6 +50,6 @@ def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path
 
 def test_a_misspelled_option_is_refused_before_the_work(tmp_path: Path) -> None:
     result = run_script("demo.py", "--output_dir", str(tmp_path / "demo"), "--epoch", "3", check=False)
-    assert result.returncode == 1
-    assert "error: --epoch belongs to no option" in result.stderr
+    assert result.returncode == 2
+    assert "--epoch" in result.stderr
     assert not (tmp_path / "demo").exists()

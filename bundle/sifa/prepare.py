@@ -51,20 +51,6 @@ class LabeledVolume:
     label: Path
 
 
-def refuse_unknown_options(unknown: Mapping[str, object]) -> None:
-    """Refuses misspelled options before the work: python-fire alone would complain after it.
-
-    Args:
-        unknown: the options that the command does not have, by name.
-
-    Raises:
-        InputError: if there is any.
-    """
-    if unknown:
-        names = ", ".join(f"--{name}" for name in unknown)
-        raise InputError(f"There is no option {names}: check the spelling, or run with --help to see every option.")
-
-
 def require_folder(folder: Path, option: str, expected: str) -> None:
     """Checks that a folder given on the command line exists.
 

@@ -1,0 +1,52 @@
+"""The command line of a script: nothing begins before all of it is understood, and bad input is told in a sentence."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import fire
+from fire.core import FireExit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from sifa.errors import InputError
+
+
+def run_command_line(main: Callable[..., None]) -> None:
+    """Runs `main` with what the command line says; ends the process with status 2 when it cannot be done.
+
+    python-fire calls a function with the options that it knows and complains about the others afterwards, which may be
+    hours later. Here it does no more than note the call.
+
+    Args:
+        main: its parameters are the options, its docstring the help.
+    """
+    calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
+
+    @functools.wraps(main)
+    def note(*values: Any, **options: Any) -> None:
+        calls.append((values, options))
+
+    said = io.StringIO()  # help, or usage of several lines
+    try:
+        with redirect_stderr(said):
+            fire.Fire(note)
+        for values, options in calls:
+            main(*values, **options)
+    except FireExit as end:
+        if end.code:
+            _end(f"{end.trace.elements[-1].ErrorAsStr()}: run with --help to see every option.")
+        print(said.getvalue(), end="")
+    except (InputError, OSError) as error:
+        _end(str(error))
+
+
+def _end(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
