@@ -15,7 +15,7 @@ from fire.core import FireExit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.errors import InputError
+from sifa.errors import InputError, find_input_error
 
 
 def run_command_line(main: Callable[..., None]) -> None:
@@ -34,17 +34,21 @@ def run_command_line(main: Callable[..., None]) -> None:
         calls.append((values, options))
 
     said = io.StringIO()  # help, or usage of several lines
+    asks_for_help = not {"-h", "--help"}.isdisjoint(sys.argv)  # wherever it stands
     try:
         with redirect_stderr(said):
-            fire.Fire(note)
+            fire.Fire(note, command=["--", "--help"] if asks_for_help else None)
         for values, options in calls:
             main(*values, **options)
     except FireExit as end:
         if end.code:
             _end(f"{end.trace.elements[-1].ErrorAsStr()}: run with --help to see every option.")
         print(said.getvalue(), end="")
-    except (InputError, OSError) as error:
-        _end(str(error))
+    except Exception as error:
+        known = find_input_error(error) or error
+        if not isinstance(known, InputError | OSError):
+            raise
+        _end(str(known))
 
 
 def _end(sentence: str) -> None:

@@ -158,6 +158,7 @@ Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
 
 def main(
     output_dir: str = "demo",
+    *,
     seed: int = 0,
     epochs: int = 12,
     iterations_per_epoch: int = 100,

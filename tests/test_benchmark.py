@@ -10,6 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import benchmark
+import benchmark_cells
+import benchmark_figures
+import benchmark_plan
+import benchmark_report
+import benchmark_selection
 import numpy as np
 import pytest
 import torch
@@ -18,15 +24,6 @@ from builders import assert_refused, read_json, refusal, write_description
 from conftest import BUNDLE, ROOT, run_script
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import benchmark
-import benchmark_cells
-import benchmark_figures
-import benchmark_plan
-import benchmark_report
-import benchmark_selection
 
 DECLARATION: dict[str, Any] = {
     "datasets": {"tiny": {"label": "tiny", "configs": ["compact.yaml"]}},

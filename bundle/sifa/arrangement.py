@@ -95,8 +95,9 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, np.n
     Gaussian of `reach`, and not at all beyond `FAR` times that. So a muscle of the pelvis that looks like the spleen is
     outvoted by the liver.
 
-    These pieces are the structures, and tell together where the middle is. A network that sees single slices breaks an
-    organ where a slice shows it badly: what else lies within `reach` of the place of its structure stays as well.
+    These pieces are the structures, and tell together where the middle is, by the same Gaussian as weights. A network
+    that sees single slices breaks an organ where a slice shows it badly: what else lies within `reach` of the place of
+    its structure stays as well.
 
     Args:
         found: by value, the pieces in a mask, one or more.
@@ -110,14 +111,15 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, np.n
     large = {value: _large(pieces) for value, pieces in found.items()}
     middles = {value: found[value].centers[large[value]] - places[str(value)]["center"] for value in found}
     proposals = np.concatenate(list(middles.values()))
-    votes = {}  # (proposals, pieces)
+    near, votes = {}, {}  # (proposals, pieces)
     for value, pieces in found.items():
         distances = cdist(proposals, middles[value]) / places[str(value)]["reach"]
-        near = np.exp(-(distances**2) / 2) * (distances <= FAR)
-        votes[value] = pieces.voxels[large[value]] * near
+        near[value] = np.exp(-(distances**2) / 2) * (distances <= FAR)
+        votes[value] = pieces.voxels[large[value]] * near[value]
     best = int(np.argmax(sum(vote.max(axis=1) for vote in votes.values())))
     chosen = {value: int(vote[best].argmax()) for value, vote in votes.items() if vote[best].any()}
-    middle = np.mean([middles[value][piece] for value, piece in chosen.items()], axis=0)
+    weights = [near[value][best, piece] for value, piece in chosen.items()]
+    middle = np.average([middles[value][piece] for value, piece in chosen.items()], axis=0, weights=weights)
     kept = {value: np.zeros(0, dtype=np.int64) for value in found}
     for value, piece in chosen.items():
         distances = np.linalg.norm(middles[value] - middle, axis=1) / places[str(value)]["reach"]
