@@ -153,8 +153,9 @@ def test_sizes_that_are_no_multiples_of_8_are_compared() -> None:
 
 
 def test_without_onnx_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    hide = "import runpy, sys; sys.modules['onnx'] = None; sys.argv = sys.argv[1:]"
-    code = f"{hide}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    hide = "import os, runpy, sys; sys.modules['onnx'] = None; sys.argv = sys.argv[1:]"
+    beside = "sys.path.insert(0, os.path.dirname(sys.argv[0]))"  # as for a script that is run
+    code = f"{hide}; {beside}; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", code, str(SCRIPT), f"--output_dir={tmp_path}"]
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert result.returncode == 1
