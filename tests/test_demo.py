@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import read_json
+from builders import assert_refused, read_json
 from conftest import run_script
 
 
@@ -50,6 +50,11 @@ def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path
 
 def test_a_misspelled_option_is_refused_before_the_work(tmp_path: Path) -> None:
     result = run_script("demo.py", "--output_dir", str(tmp_path / "demo"), "--epoch", "3", check=False)
-    assert result.returncode == 2
-    assert "--epoch" in result.stderr
+    assert_refused(result, "arg: --epoch: ", "--help")
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_surplus_word_is_refused_and_an_earlier_demo_stays(tmp_path: Path) -> None:
+    (tmp_path / "made_by_demo.txt").touch()
+    assert_refused(run_script("demo.py", str(tmp_path), "3", check=False), "arg: 3: ", "--help")
+    assert (tmp_path / "made_by_demo.txt").exists()
