@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_options import choose
 from command_line import run_command_line
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
@@ -267,8 +268,8 @@ def main(
         json: a file for the rows.
         document: a document whose table of this setting is replaced.
     """
-    chosen_schedules = _choose("schedules", schedules, SCHEDULES)
-    chosen_precisions = _choose("precisions", precisions, tuple(PRECISIONS))
+    chosen_schedules = choose("schedules", schedules, SCHEDULES)
+    chosen_precisions = choose("precisions", precisions, tuple(PRECISIONS))
     measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for precision in chosen_precisions:
@@ -286,17 +287,6 @@ def main(
         write_json(Path(json), {**machine, **content, "rows": rows})
     if document:
         replace_table(Path(document), setting, markdown(rows))
-
-
-def _choose(option: str, given: Sequence[str] | str, choices: Sequence[str]) -> list[str]:
-    """Returns what was chosen, in the order of the choices; python-fire hands over one word or several."""
-    chosen = given.split(",") if isinstance(given, str) else list(given)
-    unknown = [name for name in chosen if name not in choices]
-    if unknown or not chosen:
-        raise InputError(
-            f"--{option} names {', '.join(map(str, unknown)) or 'nothing'}: choose of {', '.join(choices)}."
-        )
-    return [name for name in choices if name in chosen]
 
 
 def show(rows: Sequence[dict[str, Any]], setting: str) -> None:
