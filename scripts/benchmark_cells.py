@@ -19,7 +19,7 @@ PACKAGE = ROOT / "bundle" / "sifa"
 sys.path.insert(0, str(ROOT / "bundle"))
 
 from bundle_command import CONFIGS, bundle, environment  # noqa: E402
-from sifa.atomic import write_json  # noqa: E402
+from sifa.utils.files import write_json  # noqa: E402
 
 TICK = 5  # seconds between two notes of how long a training has run: what an interrupted one keeps
 

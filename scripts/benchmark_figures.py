@@ -26,7 +26,7 @@ from panels import draw, load_row, middle_slice, read_config, translate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.atomic import temporary_beside
+from sifa.utils.files import temporary_beside
 
 WIDTH = 20  # characters of a line of a column's title
 TRANSLATION = "translation"  # the figure whose method shows images; the others compare predictions

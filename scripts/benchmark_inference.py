@@ -35,10 +35,10 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from sifa.atomic import write_json  # noqa: E402
-from sifa.inferer import SliceSegmenter  # noqa: E402
-from sifa.label_refinement import refine  # noqa: E402
-from sifa.transforms import NormalizeIntensityd, Spacingd  # noqa: E402
+from sifa.inference.slice_segmenter import SliceSegmenter  # noqa: E402
+from sifa.postprocessing.pamr import refine  # noqa: E402
+from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd  # noqa: E402
+from sifa.utils.files import write_json  # noqa: E402
 
 REGION_STEP = 12.0  # mm
 

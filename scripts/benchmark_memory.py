@@ -27,7 +27,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from sifa.atomic import write_json  # noqa: E402
+from sifa.utils.files import write_json  # noqa: E402
 
 PIXELS = 512
 SPACING = (0.8, 0.8, 0.7)  # mm

@@ -13,7 +13,7 @@ from command_line import run_command_line
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.errors import INTERRUPTED, InputError
+from sifa.utils.errors import INTERRUPTED, InputError
 
 DECLARATION = str(Path(__file__).resolve().parent / "benchmark.yaml")
 

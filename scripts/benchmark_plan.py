@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text, read_json  # noqa: E402
 from bundle_command import as_flags  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
+from sifa.utils.errors import InputError  # noqa: E402
 
 
 def plan_data(

@@ -15,8 +15,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.atomic import write_text
-from sifa.errors import InputError
+from sifa.utils.errors import InputError
+from sifa.utils.files import write_text
 
 METRICS = {"dice": "mean_dice", "asd_voxels": "surface_distance_voxels", "asd_mm": "surface_distance_mm"}
 END = "<!-- end -->"

@@ -29,8 +29,8 @@ from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
 from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
 from benchmark_plan import plan_cells, plan_data
 from benchmark_report import as_text, replace_table, show, split_at_table, spread
-from sifa.atomic import temporary_beside, write_json
-from sifa.training_state import NAME, read_state
+from sifa.training.checkpoint import NAME, read_state
+from sifa.utils.files import temporary_beside, write_json
 
 METHOD = "recommended"
 ROWS = {

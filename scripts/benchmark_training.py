@@ -39,10 +39,10 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from sifa.adversarial_update import AdversarialUpdate, Batch  # noqa: E402
-from sifa.atomic import write_json, write_text  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
-from sifa.unpaired import UnpairedSampler, UnpairedSlices  # noqa: E402
+from sifa.adaptation.sifa import AdversarialUpdate, Batch  # noqa: E402
+from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices  # noqa: E402
+from sifa.utils.errors import InputError  # noqa: E402
+from sifa.utils.files import write_json, write_text  # noqa: E402
 
 SCHEDULES = ("naive", "sequential", "simultaneous")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

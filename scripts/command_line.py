@@ -15,7 +15,7 @@ from fire.core import FireExit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.errors import InputError, find_input_error
+from sifa.utils.errors import InputError, find_input_error
 
 
 def run_command_line(main: Callable[..., None]) -> None:

@@ -46,12 +46,12 @@ BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
 sys.path.insert(0, str(BUNDLE))
 
-from sifa.atomic import write_text  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
-from sifa.fingerprint import read_fingerprint  # noqa: E402
-from sifa.folding import for_inference  # noqa: E402
+from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
 from sifa.networks import Segmenter  # noqa: E402
-from sifa.weights import with_weights  # noqa: E402
+from sifa.networks.folding import for_inference  # noqa: E402
+from sifa.training.model_files import with_weights  # noqa: E402
+from sifa.utils.errors import InputError  # noqa: E402
+from sifa.utils.files import write_text  # noqa: E402
 
 SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # beside the checkout, where it is
 LEAST_AGREEMENT = 0.9999  # share of pixels that have the same class

@@ -37,9 +37,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.atomic import write_json
-from sifa.errors import InputError
-from sifa.prepare import open_output_dir, write_nifti
+from dataset_folder import open_output_dir, write_nifti
+from sifa.utils.errors import InputError
+from sifa.utils.files import write_json
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

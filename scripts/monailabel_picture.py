@@ -22,11 +22,11 @@ from command_line import run_command_line
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
-from sifa.errors import InputError  # noqa: E402
-from sifa.fingerprint import read_fingerprint  # noqa: E402
-from sifa.intensity import intensity_window  # noqa: E402
-from sifa.nifti import load_nifti  # noqa: E402
-from sifa.previews import write_preview  # noqa: E402
+from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
+from sifa.io.nifti import load_nifti  # noqa: E402
+from sifa.reports.previews import write_preview  # noqa: E402
+from sifa.transforms.intensity import intensity_window  # noqa: E402
+from sifa.utils.errors import InputError  # noqa: E402
 
 TIMEOUT = 600  # seconds
 

@@ -149,13 +149,13 @@ def make_model(app: Path, model_dir: str | None) -> Path:
         The copy.
 
     Raises:
-        sifa.errors.InputError: when the weights do not fit their fingerprint.
+        sifa.utils.errors.InputError: when the weights do not fit their fingerprint.
     """
     sys.path.insert(0, str(BUNDLE))
     from monai.bundle import ConfigParser  # not there when the input is checked on a fresh machine
-    from sifa.fingerprint import read_fingerprint
+    from sifa.fingerprint.fingerprint import read_fingerprint
     from sifa.networks import Segmenter
-    from sifa.weights import with_weights
+    from sifa.training.model_files import with_weights
 
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     model = app / "model" / model_name(metadata["name"])
@@ -293,7 +293,7 @@ def main() -> None:
     app = make_app(work)
     try:
         model = make_model(app, arguments.model_dir)
-    except ValueError as error:  # sifa.errors.InputError
+    except ValueError as error:  # sifa.utils.errors.InputError
         refuse(str(error))
     studies = arguments.studies
     if not is_address(studies):

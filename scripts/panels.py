@@ -26,11 +26,11 @@ from monai.networks import one_hot
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
-from sifa.atomic import temporary_beside  # noqa: E402
-from sifa.errors import InputError  # noqa: E402
-from sifa.label_refinement import refine  # noqa: E402
-from sifa.previews import COLORS  # noqa: E402
-from sifa.weights import with_weights  # noqa: E402
+from sifa.postprocessing.pamr import refine  # noqa: E402
+from sifa.reports.previews import COLORS  # noqa: E402
+from sifa.training.model_files import with_weights  # noqa: E402
+from sifa.utils.errors import InputError  # noqa: E402
+from sifa.utils.files import temporary_beside  # noqa: E402
 
 
 def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:

@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from sifa.errors import InputError
-from sifa.prepare import (
+from dataset_folder import (
     CT_IMAGES,
     CT_TEST_LABELS,
     CT_TRAINING_LABELS,
@@ -38,6 +37,7 @@ from sifa.prepare import (
     write_nifti,
     write_volume,
 )
+from sifa.utils.errors import InputError
 
 LABELS = ("background", "liver", "right kidney", "left kidney", "spleen")
 HELD_OUT_FRACTION = 0.2

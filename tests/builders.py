@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from sifa.errors import InputError
+from sifa.utils.errors import InputError
 
 Array = npt.NDArray[Any]
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import Trainer
-from sifa.adversarial_update import AdversarialUpdate, Networks
-from sifa.image_pool import ImagePool
-from sifa.loss_weights import LossWeights
-from sifa.losses import SegmentationLoss
-from sifa.mixed_precision import MixedPrecision
+from sifa.adaptation.image_pool import ImagePool
+from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.self_training import SelfTraining
+from sifa.adaptation.sifa import AdversarialUpdate, Networks
 from sifa.networks import PatchDiscriminator, Segmenter, SourceDecoder, TargetGenerator
-from sifa.self_training import SelfTraining
-from sifa.weight_average import WeightAverage
+from sifa.training.mixed_precision import MixedPrecision
+from sifa.training.weight_average import WeightAverage
 from torch import nn
 from torch.optim import Adam
 

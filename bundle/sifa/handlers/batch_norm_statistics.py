@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ignite.engine import Engine, Events
 
+from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.networks import Segmenter
-from sifa.target_statistics import TargetStatistics
 
 
 class BatchNormStatistics:

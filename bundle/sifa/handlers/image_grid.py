@@ -9,12 +9,12 @@ from ignite.engine import Engine, Events
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from sifa.atomic import temporary_beside
-from sifa.distributed import is_main_process
-from sifa.errors import InputError
 from sifa.handlers.engine_output import samples
-from sifa.handlers.writing import writing
-from sifa.pictures import draw_grid, list_pictures, picture_path, to_pixels
+from sifa.reports.slice_grid import draw_grid, list_pictures, picture_path, to_pixels
+from sifa.utils.distributed import is_main_process
+from sifa.utils.errors import InputError
+from sifa.utils.files import temporary_beside
+from sifa.utils.writing import writing
 
 
 class ImageGrid:

@@ -7,9 +7,9 @@ import logging
 from ignite.engine import Engine, Events
 from torch import nn
 
-from sifa.distributed import is_main_process, of_main_process
-from sifa.field_of_view import FieldOfView
-from sifa.unpaired import UnpairedSampler
+from sifa.adaptation.field_of_view import FieldOfView
+from sifa.data.unpaired_slices import UnpairedSampler
+from sifa.utils.distributed import is_main_process, of_main_process
 
 logger = logging.getLogger(__name__)
 

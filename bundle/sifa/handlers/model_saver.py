@@ -10,11 +10,11 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
-from sifa.distributed import is_main_process
-from sifa.handlers.writing import writing
-from sifa.label_free import LabelFreeScore
-from sifa.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
-from sifa.weights import save_model, save_state
+from sifa.adaptation.model_selection import LabelFreeScore
+from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
+from sifa.training.model_files import save_model, save_state
+from sifa.utils.distributed import is_main_process
+from sifa.utils.writing import writing
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sifa.atomic import write_json, write_text
-from sifa.distributed import is_main_process
-from sifa.handlers.writing import writing
+from sifa.utils.distributed import is_main_process
+from sifa.utils.files import write_json, write_text
+from sifa.utils.writing import writing
 
 
 class ResultsTable:

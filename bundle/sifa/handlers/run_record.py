@@ -13,10 +13,10 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from sifa.atomic import temporary_beside, write_json
-from sifa.distributed import is_main_process
-from sifa.handlers.writing import writing
-from sifa.run_environment import describe_environment
+from sifa.reports.run_environment import describe_environment
+from sifa.utils.distributed import is_main_process
+from sifa.utils.files import temporary_beside, write_json
+from sifa.utils.writing import writing
 
 PLAIN = (type(None), bool, int, float, str)  # what YAML has beside lists and mappings
 

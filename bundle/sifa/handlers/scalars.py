@@ -7,10 +7,10 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from sifa.distributed import is_main_process
 from sifa.handlers.engine_output import scalars
-from sifa.handlers.writing import writing
-from sifa.scalar_table import EPOCH, ITERATION, append_row, rewrite
+from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, rewrite
+from sifa.utils.distributed import is_main_process
+from sifa.utils.writing import writing
 
 
 class ScalarLog:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from sifa.distributed import highest, is_main_process
-from sifa.errors import InputError
-from sifa.training_state import NAME, TrainingState, restore_random_numbers
+from sifa.training.checkpoint import NAME, TrainingState, restore_random_numbers
+from sifa.utils.distributed import highest, is_main_process
+from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from sifa.distributed import any_process, is_main_process, wait_for_all
-from sifa.errors import InputError, Interrupted
-from sifa.training_state import NAME, TrainingState, write_state
+from sifa.training.checkpoint import NAME, TrainingState, write_state
+from sifa.utils.distributed import any_process, is_main_process, wait_for_all
+from sifa.utils.errors import InputError, Interrupted
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import time
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from sifa.distributed import is_main_process
 from sifa.handlers.engine_output import scalars
+from sifa.utils.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ignite.engine import Engine, Events
 
-from sifa.distributed import is_main_process
-from sifa.handlers.writing import writing
-from sifa.report import write_report
+from sifa.reports.training_report import write_report
+from sifa.utils.distributed import is_main_process
+from sifa.utils.writing import writing
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ignite.engine import Engine, Events
 
-from sifa.distributed import is_main_process
-from sifa.errors import InputError
 from sifa.handlers.engine_output import scalars
-from sifa.handlers.writing import writing
+from sifa.utils.distributed import is_main_process
+from sifa.utils.errors import InputError
+from sifa.utils.writing import writing
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sifa.errors import InputError
+from sifa.utils.errors import InputError
 
 
 def scaled(channels: int, width: float) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sifa.distributed import sum_over_processes, world_size
 from sifa.networks.segmenter import Segmenter
+from sifa.utils.distributed import sum_over_processes, world_size
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

@@ -1,0 +1,1 @@
+"""Methods of adaptation, one file each, and what they share."""

@@ -1,0 +1,1 @@
+"""Data sets: their description, unpaired slices, the cache of prepared slices."""

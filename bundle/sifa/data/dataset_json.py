@@ -1,0 +1,225 @@
+"""Reads `dataset.json`, the one file that says what a data set holds, and refuses what training would choke on."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sifa.io.nifti import load_nifti
+from sifa.transforms.orientation import AXCODES
+from sifa.utils.errors import InputError, first_line
+
+Item = dict[str, str]
+
+
+@dataclass
+class DatasetDescription:
+    """What a data set holds; paths are absolute.
+
+    The lists hold items `{"image": path}` or `{"image": path, "label": path}`.
+    """
+
+    path: Path
+    name: str
+    slice_plane: str  # axial, coronal or sagittal: the patient's plane
+    labels: dict[int, str]  # 0 is background
+    source_modality: str
+    target_modality: str
+    source_training: list[Item]
+    source_validation: list[Item] = field(default_factory=list)
+    target_training: list[Item] = field(default_factory=list)
+    target_validation: list[Item] = field(default_factory=list)
+    target_test: list[Item] = field(default_factory=list)
+
+    @property
+    def out_channels(self) -> int:
+        """Number of classes, background included."""
+        return len(self.labels)
+
+
+def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescription:
+    """Reads and checks a data set.
+
+    Args:
+        path: the `dataset.json`.
+        needs_target: whether training needs target images; without adaptation it does not.
+
+    Returns:
+        The description, after these checks: the file's form, that every path exists, that no subject stands in two
+        lists, that target images for training carry no label, that image and label share one grid, and that labels
+        hold nothing but the values listed.
+
+    Raises:
+        InputError: with one sentence, at the first thing that is wrong.
+    """
+    path = Path(path)
+    content = _read_json(path)
+    labels = _read_labels(content, path)
+    plane = content.get("slice_plane")
+    if not isinstance(plane, str) or plane not in AXCODES:
+        raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(AXCODES)}.")
+    source, target = _read_domain(content, "source", path), _read_domain(content, "target", path)
+    description = DatasetDescription(
+        path=path,
+        name=str(content.get("name", path.parent.name)),
+        slice_plane=plane,
+        labels=labels,
+        source_modality=source["modality"],
+        target_modality=target["modality"],
+        source_training=_read_items(source, "source", "training", path, labeled=True),
+        source_validation=_read_items(source, "source", "validation", path, labeled=True),
+        target_training=_read_items(target, "target", "training", path, labeled=False),
+        target_validation=_read_items(target, "target", "validation", path, labeled=True),
+        target_test=_read_items(target, "target", "test", path, labeled=True),
+    )
+    if not description.source_training:
+        raise InputError(f"{path}: source.training is empty: list at least one labeled source image.")
+    if needs_target and not description.target_training:
+        raise InputError(
+            f"{path}: target.training is empty: list the unlabeled target images to adapt to, or train without "
+            "adaptation (source_only.yaml)."
+        )
+    _check_no_overlap(description)
+    for items in (description.source_training, description.source_validation):
+        check_labels(items, labels)
+    for items in (description.target_validation, description.target_test):
+        check_labels(items, labels)
+    return description
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file: give a folder that holds a dataset.json (--dataset_dir).")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: this is not valid JSON ({error}): mend it or write it anew.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: the top level is a {type(content).__name__}, not an object: see the docs' example.")
+    return content
+
+
+def _read_labels(content: Mapping[str, Any], path: Path) -> dict[int, str]:
+    labels = content.get("labels")
+    if not isinstance(labels, dict):
+        raise InputError(f'{path}: \'labels\' is missing: write an object such as {{"0": "background", "1": ...}}.')
+    if sorted(labels) != sorted(str(index) for index in range(len(labels))) or len(labels) < 2:
+        raise InputError(
+            f"{path}: 'labels' has the values {', '.join(labels)}: number them 0 (background), 1, 2, ... without gaps."
+        )
+    names = [str(labels[str(index)]) for index in range(len(labels))]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{path}: 'labels' has a name twice: give each structure its own, such as left and right kidney."
+        )
+    return dict(enumerate(names))
+
+
+def _read_domain(content: Mapping[str, Any], domain: str, path: Path) -> Mapping[str, Any]:
+    section = content.get(domain)
+    if not isinstance(section, dict):
+        raise InputError(f"{path}: '{domain}' is missing: write an object with 'modality' and 'training'.")
+    if not isinstance(section.get("modality"), str):
+        raise InputError(f'{path}: {domain}.modality is missing: write the modality, such as "MR" or "CT".')
+    return section
+
+
+def _read_items(section: Mapping[str, Any], domain: str, split: str, path: Path, labeled: bool) -> list[Item]:
+    place = f"{path}: {domain}.{split}"
+    items = section.get(split, [])
+    if not isinstance(items, list):
+        raise InputError(f"{place} is not a list: write a list of objects with 'image'{' and label' * labeled}.")
+    result = []
+    for number, item in enumerate(items):
+        if not isinstance(item, dict) or not isinstance(item.get("image"), str):
+            raise InputError(f"{place}[{number}] has no 'image': write an object with the path of an image.")
+        if labeled and not isinstance(item.get("label"), str):
+            raise InputError(f"{place}[{number}] ({item['image']}) has no 'label': this list needs labeled images.")
+        if not labeled and "label" in item:
+            raise InputError(
+                f"{place}[{number}] ({item['image']}) has a 'label': adaptation never sees target labels; take it out."
+            )
+        entry = {key: str((path.parent / item[key]).absolute()) for key in ("image", "label") if key in item}
+        for key, file in entry.items():
+            if not Path(file).exists():
+                raise InputError(f"{place}[{number}]: the {key} {file} does not exist: correct the path.")
+        result.append(entry)
+    return result
+
+
+def _check_no_overlap(description: DatasetDescription) -> None:
+    seen: dict[Path, str] = {}
+    for domain, split in (
+        ("source", "training"),
+        ("source", "validation"),
+        ("target", "training"),
+        ("target", "validation"),
+        ("target", "test"),
+    ):
+        for item in getattr(description, f"{domain}_{split}"):
+            image = Path(item["image"]).resolve()
+            place = f"{domain}.{split}"
+            if image in seen:
+                raise InputError(
+                    f"{description.path}: {image} stands in {seen[image]} and {place}: a subject belongs in one list."
+                )
+            seen[image] = place
+
+
+def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) -> None:
+    """Checks that each label file has its image's grid and holds only the values in `labels`.
+
+    Args:
+        items: `{"image": path, "label": path}`; only NIfTI images are compared with their labels.
+        labels: the allowed values.
+
+    Raises:
+        InputError: naming the file, at the first that does not.
+    """
+    for item in items:
+        label = load_nifti(item["label"])
+        if item["image"].endswith((".nii", ".nii.gz")):
+            image = load_nifti(item["image"])
+            if image.shape != label.shape or not np.allclose(image.affine, label.affine, atol=1e-3):
+                raise InputError(
+                    f"{item['label']}: its grid (shape {label.shape}) is not that of {item['image']} (shape "
+                    f"{image.shape}), or their affines differ: resample the label to the image's grid."
+                )
+        try:
+            values = np.unique(np.asanyarray(label.dataobj))
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(f"{item['label']}: it cannot be read ({first_line(error)}): replace the file.") from error
+        unknown = [value for value in values.tolist() if value not in labels]
+        if unknown:
+            raise InputError(
+                f"{item['label']}: it holds the value {unknown[0]:g}, which is not among the labels "
+                f"{', '.join(str(value) for value in labels)} of the data set: map it to one of them."
+            )
+
+
+def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[str, str]) -> list[Item]:
+    """Returns the labeled target scans of a split, `validation` or `test`, which only measure.
+
+    Args:
+        dataset: the data set.
+        split: the name of the list.
+        labels: the fingerprint's labels, `{"0": "background", "1": ...}`: what the network tells apart.
+
+    Raises:
+        InputError: when the split is neither, or empty, or when the data set's values stand for other structures.
+    """
+    own = {str(value): name for value, name in dataset.labels.items()}
+    if own != dict(labels):
+        raise InputError(f"{dataset.path}: its labels are {own}, the model's {dict(labels)}: renumber or rename them.")
+    lists = {"validation": dataset.target_validation, "test": dataset.target_test}
+    if split not in lists:
+        raise InputError(f"--split is {split!r}: choose validation or test.")
+    if not lists[split]:
+        raise InputError(f"{dataset.path}: target.{split} is empty: list labeled target scans to measure on.")
+    return lists[split]

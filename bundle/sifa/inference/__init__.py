@@ -1,0 +1,1 @@
+"""Inference: find, check, segment, measure and write scans."""

@@ -1,0 +1,213 @@
+"""Finds the scans below a folder: NIfTI files and DICOM series, and what there is that is no scan to segment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sifa.io.dicom_headers import SliceHeader, in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+MASK_SUFFIX = "_seg.nii.gz"
+UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
+LABELS_FOLDER = "labels"  # MONAI Label writes masks into a folder of this name inside the studies ...
+LABEL_VERSIONS = ("final", "original")  # ... in folders of these names ...
+DATASTORE = "datastore_v2.json"  # ... and keeps its index beside it
+MANIFESTS = "manifest*.json"  # in `output_dir`, of earlier runs and of their shards: they list what was written ...
+OUTPUTS = ("output", "dicom_seg", "uncertainty")  # ... under these keys of each case
+UNKNOWN = ("", "")  # series and reason to skip it, of damaged files that do not say which series they belong to
+
+
+class _Found(NamedTuple):
+    image: Path
+    mask: Path
+    details: dict[str, Any]
+
+
+def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str, Any]]:
+    """Finds every scan below `dataset_dir`, or the one that it names.
+
+    Links are followed and nothing is found twice: what is reached both directly and by a link counts where it lies.
+    Left out without a word: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`), what lies in `output_dir`
+    or is listed as an output in its `manifest.json`, a `labels` folder of MONAI Label, and names that begin with a dot.
+
+    Args:
+        dataset_dir: a folder, or a single NIfTI file.
+        output_dir: where masks go.
+
+    Returns:
+        Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a NIfTI file or the
+        folder of a DICOM series; the latter also has `files`, its files in slice order. DICOM that is not to be
+        segmented has `skipped`: the reason, in words free of the patient. A file or folder that cannot be read is an
+        item all the same, so that reading it fails and is reported; a series has its damaged slices among its `files`,
+        and `warnings` where files beside it may have been slices of it and no longer tell.
+
+        `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
+        files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
+        than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`.
+
+    Raises:
+        InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list.
+    """
+    root, output = Path(dataset_dir).absolute(), Path(output_dir).absolute()
+    if root.is_file():
+        if not root.name.lower().endswith(NIFTI_SUFFIXES) and read_slices(root):
+            raise InputError(f"{root}: it is a single DICOM file: point --dataset_dir at the folder of its series.")
+        return [{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}]
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder: point --dataset_dir at a folder of CT scans.")
+    found = sorted(_below(root, output), key=lambda one: (one.image, one.mask, "skipped" in one.details))
+    if not found:
+        raise InputError(f"{root}: it holds no NIfTI file and no DICOM series: point --dataset_dir at CT scans.")
+    return [
+        {"image": str(one.image), "mask": str(mask), **one.details}
+        for one, mask in zip(found, _distinct(found), strict=True)
+    ]
+
+
+def stem(scan: Path) -> str:
+    """Returns the name of a scan without `.nii` or `.nii.gz`; a folder's name as it is."""
+    for suffix in NIFTI_SUFFIXES:
+        if scan.name.lower().endswith(suffix) and not scan.is_dir():
+            return scan.name[: -len(suffix)]
+    return scan.name
+
+
+def mask_path(scan: Path, root: Path, output: Path) -> Path:
+    """Returns where the mask of `scan` goes: its path below `root`, without extension, below `output`."""
+    return output / scan.relative_to(root).parent / f"{stem(scan)}{MASK_SUFFIX}"
+
+
+def _distinct(found: list[_Found]) -> list[Path]:
+    """Returns the masks, no two alike: NIfTI files keep their extension where they must, then numbers follow."""
+    planned = Counter(one.mask for one in found)
+    masks: dict[Path, None] = {}
+    for one in found:
+        shared = planned[one.mask] > 1 and "files" not in one.details
+        base = one.image.name if shared else one.mask.name[: -len(MASK_SUFFIX)]
+        mask, number = one.mask.with_name(f"{base}{MASK_SUFFIX}"), 1
+        while mask in masks:
+            number += 1
+            mask = one.mask.with_name(f"{base}_{number}{MASK_SUFFIX}")
+        masks[mask] = None
+    return list(masks)
+
+
+def _below(root: Path, output: Path) -> Iterator[_Found]:
+    files, unreadable = _files(root, output)
+    for folder in unreadable:
+        yield _Found(folder, mask_path(folder, root, output), {})
+    for folder, entries in files.items():
+        nifti = [entry for entry in entries if entry.name.lower().endswith(NIFTI_SUFFIXES)]
+        for scan in nifti:
+            if not scan.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX)):
+                yield _Found(scan, mask_path(scan, root, output), {})
+        yield from _series(folder, sorted(set(entries) - set(nifti)), mask_path(folder, root, output))
+
+
+def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]]:
+    """Returns the files to look at by their folders, each file once, and the folders that cannot be listed."""
+    real_output = Path(os.path.realpath(output))
+    beside = Path(os.path.realpath(root)).is_relative_to(real_output)  # masks go beside the scans, or above them
+    unreadable: list[Path] = []
+    direct: list[tuple[Path, str]] = []  # files and their real paths
+    linked: list[tuple[Path, str]] = []
+    visited: set[str] = set()
+    pending = [root]
+    for start in pending:  # links to folders join the queue, so that what lies in its place comes first
+        for name, folders, names in os.walk(start, onerror=lambda error: unreadable.append(Path(error.filename))):
+            folder, real = Path(name), os.path.realpath(name)
+            is_output = not beside and Path(real).is_relative_to(real_output)
+            if real in visited or is_output or (folder != root and _is_label_store(folder, root)):
+                folders.clear()
+                continue
+            visited.add(real)
+            folders[:] = sorted(entry for entry in folders if not entry.startswith("."))
+            pending.extend(folder / entry for entry in folders if (folder / entry).is_symlink())
+            for file in (folder / entry for entry in sorted(names) if not entry.startswith(".")):
+                if not file.is_symlink():
+                    direct.append((file, os.path.join(real, file.name)))
+                elif beside or not Path(os.path.realpath(file)).is_relative_to(real_output):
+                    linked.append((file, os.path.realpath(file)))
+    files: dict[Path, list[Path]] = defaultdict(list)
+    taken = _listed_outputs(output)
+    for file, real in direct + linked:
+        if real not in taken:
+            taken.add(real)
+            files[file.parent].append(file)
+    return files, unreadable
+
+
+def _is_label_store(folder: Path, root: Path) -> bool:
+    """Tells whether a folder holds MONAI Label's masks: in the studies' folder `root`, or beside its index."""
+    if folder.name != LABELS_FOLDER:
+        return False
+    versions = folder.parent == root and any((folder / version).is_dir() for version in LABEL_VERSIONS)
+    return versions or (folder.parent / DATASTORE).is_file()
+
+
+def _listed_outputs(output: Path) -> set[str]:
+    """Returns the real paths of what the manifests of `output` list; nothing where there is none that can be read."""
+    listed: set[str] = set()
+    for manifest in output.glob(MANIFESTS):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            for case in json.loads(manifest.read_text(encoding="utf-8"))["cases"]:
+                listed.update(os.path.realpath(output / case[kind]) for kind in OUTPUTS if case.get(kind))
+    return listed
+
+
+def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
+    """Yields the DICOM series among the files of a folder; `plain` is the mask of the only one to segment."""
+    read = {file: read_slices(file) for file in files}
+    groups = _grouped([header for slices in read.values() for header in slices])
+    reasons = {
+        key: key[1] or ("a single slice" if len(headers) == 1 and headers[0].sop_class else "")
+        for key, headers in groups.items()
+    }
+    usable = [key for key, reason in reasons.items() if not reason and groups[key][0].sop_class]
+    kinds = {kind_of_name(file) for file, slices in read.items() if slices}
+    lost = [file for file, slices in read.items() if not slices and may_be_lost_slice(file, kinds)]
+    for file in lost:
+        logger.warning("%s: left out: it is named like a DICOM file and is none", file)
+    if UNKNOWN not in usable:
+        lost += [header.file for header in groups.get(UNKNOWN, ()) if not header.sop_class]
+    for key, headers in groups.items():
+        code = hashlib.sha256(key[0].encode()).hexdigest()[:8]
+        coded = plain.with_name(f"{plain.name[: -len(MASK_SUFFIX)]}_{code}{MASK_SUFFIX}")
+        details: dict[str, Any] = {"files": list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))}
+        if reasons[key]:
+            details["skipped"] = reasons[key]
+        elif lost and key in usable:
+            details["warnings"] = [_doubt(lost)]
+        yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
+
+
+def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:
+    """Returns slices by their series and the reason why they are skipped, if any.
+
+    A file whose header is not all there joins the series to segment that it names, which it makes fail; else `UNKNOWN`.
+    """
+    groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    for header in headers:
+        if header.sop_class:
+            groups[header.series, skip_reason(header)].append(header)
+    for header in headers:
+        if not header.sop_class:
+            groups[(header.series, "") if (header.series, "") in groups else UNKNOWN].append(header)
+    return groups
+
+
+def _doubt(lost: list[Path]) -> str:
+    """Returns the warning of a series beside which files lie that may have been its slices."""
+    beside = min(lost).name if len(lost) == 1 else f"{len(lost)} files ({min(lost).name}, ...)"
+    return f"{beside} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"

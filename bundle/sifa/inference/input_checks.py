@@ -1,0 +1,161 @@
+"""Looks at a scan before the network runs: at its file before it is read, then at its values and its grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from sifa.io.nifti_reader import mm_per_unit
+from sifa.transforms.slices import slice_steps
+from sifa.utils.errors import InputError, first_line
+
+HIGHEST_SMALLEST_HU = -50.0  # HU: every CT shows air or fat; a file whose smallest value is higher is not in HU
+LARGEST_STEP = 25.0  # mm between voxels
+LEAST_PIXELS = 8  # rows and columns of a slice
+SHEAR = 0.02  # cosine of the angle between two axes of a grid that counts as sheared (about 1 degree)
+DISAGREEMENT = 0.01  # of voxel sizes within a header, as a share, that is more than rounding
+MOST_COMPRESSION = 1032  # bytes that deflate can make of one
+FACTOR = 3.0  # how many times the training's spacing or field of view is worth a warning
+
+
+def check_file(path: Path, fingerprint: Mapping[str, Any]) -> list[str]:
+    """Refuses a NIfTI file whose header already tells that it cannot be segmented; no voxel is read.
+
+    Args:
+        path: the file.
+        fingerprint: what the network was trained on.
+
+    Returns:
+        One clause for each doubt about what the header says of the grid.
+
+    Raises:
+        InputError: when it is no NIfTI file, holds fewer bytes than its header declares, has the wrong number of
+            dimensions, voxels that are not one real number each, or no voxel size.
+    """
+    if not path.is_file():
+        raise InputError("it is neither a file nor a folder: take it out.")  # reading a named pipe would wait forever
+    try:
+        image: Any = nib.load(path)
+        with nib.openers.ImageOpener(str(path)) as stream:
+            written = type(image.header).from_fileobj(stream, check=False)  # as it is, before nibabel corrects it
+    except Exception as error:  # a damaged header fails in many ways
+        raise InputError(f"it cannot be read as NIfTI ({first_line(error)}): replace it.") from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError("it is not a NIfTI file: replace it.")
+    dtype, shape = image.get_data_dtype(), tuple(map(int, image.shape))
+    channels = fingerprint["network"]["in_channels"]
+    if dtype.kind not in "iuf":
+        raise InputError("its voxels are complex numbers or colors, not one value each: convert it.")
+    if len(shape) not in (3, 4):
+        raise InputError(f"it has {len(shape)} dimensions, a scan has 3: convert or split it.")
+    if shape[3:] not in ((), (channels,)):
+        raise InputError(f"it has {shape[3]} channels (color or 4-D), not {channels}: convert or split it.")
+    if min(shape) < 1:
+        raise InputError(f"its header declares {' x '.join(map(str, shape))} voxels, so none: replace it.")
+    held = path.stat().st_size * (MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1)
+    if math.prod(shape) * dtype.itemsize > held:
+        raise InputError(
+            f"its header declares {' x '.join(map(str, shape))} voxels, which the file is too short to hold: it is cut "
+            "short or its header is wrong; copy it anew."
+        )
+    return [*_length_unit_warnings(written), *_header_warnings(written)]
+
+
+def _length_unit_warnings(header: Any) -> list[str]:
+    unit = mm_per_unit(header)
+    return [] if unit == 1 else [f"its header counts in units of {unit:g} mm, which are taken as such"]
+
+
+def _header_warnings(header: Any) -> list[str]:
+    """Returns doubts about where a NIfTI header places its grid; refuses one without a voxel size."""
+    sizes = header["pixdim"][1:4]
+    if header["sform_code"] > 0:  # which then is the affine
+        steps = np.sqrt(np.square([header[f"srow_{axis}"][:3] for axis in "xyz"], dtype=float).sum(axis=0))
+        alike = np.allclose(np.abs(sizes), steps, rtol=DISAGREEMENT)
+        return [] if alike else ["its sform and its voxel sizes (pixdim) disagree; the sform is taken"]
+    if not np.isfinite(sizes).all() or (sizes == 0).any():
+        raise InputError("its header has no voxel size: write the true one into it.")
+    warnings = []
+    if (sizes < 0).any():
+        warnings.append("its header has negative voxel sizes, which are taken as positive")
+    if header["qform_code"] <= 0:
+        warnings.append("its header has neither sform nor qform, so which side is left is a guess")
+    return warnings
+
+
+def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str, Any]) -> list[str]:
+    """Refuses what cannot be segmented and returns warnings on what should be looked at.
+
+    Args:
+        volume: intensities (C, X, Y, Z).
+        affine: of its grid, to RAS in mm.
+        fingerprint: what the network was trained on.
+
+    Returns:
+        One clause for each doubt; empty when the scan is like the training's.
+
+    Raises:
+        InputError: when it has the wrong number of dimensions or channels, no voxels, NaN or infinite values, no
+            contrast, too few pixels, or a grid that is singular, sheared or of implausible size.
+    """
+    channels = fingerprint["network"]["in_channels"]
+    if volume.ndim != 4:
+        raise InputError(f"it has {volume.ndim - 1} dimensions, a scan has 3: convert or split it.")
+    if volume.shape[0] != channels:
+        raise InputError(f"it has {volume.shape[0]} channels (color or 4-D), not {channels}: convert or split it.")
+    if volume.size == 0:
+        raise InputError("it holds no voxels: replace it.")
+    _check_grid(volume, affine, fingerprint["orientation"])
+    lowest, highest = float(volume.min()), float(volume.max())  # NaN and infinite values show here
+    if not np.isfinite([lowest, highest]).all():
+        raise InputError("it holds NaN or infinite values: repair it.")
+    if lowest == highest:
+        raise InputError(f"every voxel is {lowest:g}: it is empty.")
+    return [*_unit_warnings(lowest, highest, fingerprint["target"]), *_size_warnings(volume, affine, fingerprint)]
+
+
+def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
+    linear = affine[:3, :3]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+        raise InputError("its affine is singular or has no spacing: write the true voxel sizes into its header.")
+    steps = nib.affines.voxel_sizes(affine)
+    if steps.max() > LARGEST_STEP:
+        raise InputError(f"its voxels are up to {steps.max():g} mm wide: correct the spacing in its header.")
+    axes = linear / steps
+    if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR:
+        raise InputError("its grid is sheared (gantry tilt): resample it to a grid of right angles.")
+    if np.isnan(nib.io_orientation(affine)).any():
+        raise InputError("its axes cannot be told apart: correct the affine in its header.")
+    found = nib.io_orientation(affine)[:, 0]
+    wanted = nib.orientations.axcodes2ornt(tuple(orientation))[:, 0]
+    rows, columns, _ = (volume.shape[1 + int(np.flatnonzero(found == axis)[0])] for axis in wanted)
+    if min(rows, columns) < LEAST_PIXELS:
+        raise InputError(f"its slices have {rows} x {columns} pixels in the plane that is segmented: too few.")
+
+
+def _unit_warnings(lowest: float, highest: float, target: Mapping[str, Any]) -> list[str]:
+    if target["intensity"]["mode"] != "window" or lowest < HIGHEST_SMALLEST_HU:
+        return []
+    if lowest >= 0 and highest <= 255:
+        return [f"its values go from {lowest:g} to {highest:g}: this looks like windowed 8-bit values, not HU"]
+    return [f"its smallest value is {lowest:g}: this is not {target['modality']} in HU (MR, or a shifted CT?)"]
+
+
+def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str, Any]) -> list[str]:
+    steps = slice_steps(affine, fingerprint["orientation"])
+    sizes = np.array(sorted(np.array(volume.shape[1:]) * nib.affines.voxel_sizes(affine)))
+    training = fingerprint["target"]["training"]
+    warnings = []
+    pixel, trained = float(steps[:2].max()), float(np.max(fingerprint["spacing"][:2]))
+    if pixel > FACTOR * trained:
+        warnings.append(f"its pixels of {pixel:.2g} mm are far coarser than the training's {trained:.2g} mm")
+    fields = np.array(sorted(training["median_field_of_view"]))
+    if (sizes > FACTOR * fields).any() or (sizes < fields / FACTOR).any():
+        seen, known = (" x ".join(f"{size:.0f}" for size in triple) for triple in (sizes, fields))
+        warnings.append(f"its field of view of {seen} mm is unlike the training's {known} mm")
+    return warnings

@@ -1,0 +1,76 @@
+"""Figures and flags that tell which masks to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sifa.inference.slice_segmenter import Segmentation
+from sifa.postprocessing.connected_components import Structure, find_structures
+
+LOW_CONFIDENCE = 0.6  # mean of the largest class probability
+MANY_COMPONENTS = 5
+DROPPED = 0.05  # share of a structure, in pieces that do not fit the others, that is worth a word
+MISFITS = "pieces that do not fit the other structures were dropped"
+MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
+
+
+def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Measures each structure of a mask.
+
+    Args:
+        segmentation: what the network said of the scan.
+        voxel_ml: volume of a voxel in ml.
+        fingerprint: with `labels` and, where training measured them, `structures` (volumes in ml).
+
+    Returns:
+        For each structure: `volume_ml`, `components` (pieces, 26-connected), `confidence` (mean of the largest
+        probability, where the network found the structure, in dropped pieces too), `entropy` (likewise, in nats) and
+        `flags`, a list of clauses.
+    """
+    mask = segmentation.labels.numpy()
+    structures = {int(value): name for value, name in fingerprint["labels"].items() if value != "0"}
+    found = find_structures(mask, structures, np.eye(4))
+    known = fingerprint.get("structures", {})
+    return {
+        name: _measure_one(found.get(value), mask.shape, value, segmentation, voxel_ml, known.get(name))
+        for value, name in structures.items()
+    }
+
+
+def _measure_one(
+    structure: Structure | None,
+    shape: tuple[int, ...],
+    value: int,
+    segmentation: Segmentation,
+    voxel_ml: float,
+    known: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    dropped = int(segmentation.dropped[value])
+    if structure is None:
+        flags = ["empty", MISFITS] if dropped else ["empty"]
+        return {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": flags}
+    voxels, components = int(structure.pieces.voxels.sum()), len(structure.pieces.voxels)
+    volume = voxels * voxel_ml
+    pixels = max(float(segmentation.pixels[value]), 1.0)
+    confidence = float(segmentation.confidence[value]) / pixels
+    flags = []
+    if any(side.start == 0 or side.stop == size for side, size in zip(structure.box, shape, strict=True)):
+        flags.append("touches the border of the field of view")
+    if dropped > DROPPED * (voxels + dropped):
+        flags.append(MISFITS)
+    if components >= MANY_COMPONENTS:
+        flags.append(f"in {components} pieces")
+    if confidence < LOW_CONFIDENCE:
+        flags.append(f"low confidence ({confidence:.2f})")
+    if known is not None and not known["min"] / MARGIN <= volume <= known["max"] * MARGIN:
+        flags.append(f"volume outside the training's range of {known['min']:.0f} to {known['max']:.0f} ml")
+    return {
+        "volume_ml": round(volume, 3),
+        "components": components,
+        "confidence": round(confidence, 4),
+        "entropy": round(float(segmentation.entropy[value]) / pixels, 4),
+        "flags": flags,
+    }

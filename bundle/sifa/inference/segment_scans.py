@@ -1,0 +1,256 @@
+"""One iteration of inference: a scan from file to mask, where a scan that fails does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from torch import nn
+from tqdm import tqdm
+
+from sifa.inference import quality
+from sifa.inference.input_checks import check_file, check_scan
+from sifa.inference.manifest import Manifest, count_statuses
+from sifa.inference.results import SegmentedScan
+from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
+from sifa.io.nifti_writer import write_mask
+from sifa.reports.previews import write_index
+from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
+
+logger = logging.getLogger(__name__)
+
+Extra = Callable[[SegmentedScan], dict[str, Any]]
+
+
+class SegmentScan:
+    """`iteration_update` of an evaluator whose batches are items of `find_scans`.
+
+    Args:
+        network: C(E(.)), in evaluation mode.
+        fingerprint: what it was trained on.
+        preprocessing: maps `{"image": scan}` to `image` (C, X, Y, Z) with an affine, in the scan's own grid.
+        inferer: segments such a volume.
+        postprocessing: cleans `pred` (1, X, Y, Z).
+        manifest: where each scan's fate is written.
+        dataset_dir: folder of scans, which the manifest's paths are relative to.
+        overwrite: whether masks that are still current are made again.
+        extras: makers of files beside the mask; what they return joins the manifest's case.
+        index: whether an `index.html` that shows all cases is written at the end; of shards, when they are merged.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        fingerprint: Mapping[str, Any],
+        preprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
+        inferer: SliceSegmenter,
+        postprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
+        manifest: Manifest,
+        dataset_dir: str | Path,
+        overwrite: bool = False,
+        extras: Sequence[Extra] = (),
+        index: bool = False,
+    ) -> None:
+        self.network = network
+        self.fingerprint = fingerprint
+        self.preprocessing = preprocessing
+        self.inferer = inferer
+        self.postprocessing = postprocessing
+        self.manifest = manifest
+        self.root = Path(dataset_dir).absolute()
+        self.overwrite = overwrite
+        self.extras = extras
+        self.index = index
+        self.bar: tqdm | None = None
+        self.seen: list[str] = []  # scans of this run that are done with
+
+    def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
+        """Segments one scan; an error is written down with the scan's name, and the run goes on.
+
+        Raises:
+            Interrupted: on Ctrl-C; what was begun of this scan is discarded.
+        """
+        state: Any = engine.state
+        if self.bar is None:
+            self.bar = tqdm(total=state.epoch_length, desc="scans", unit="scan", disable=None)
+        try:
+            self._one(batchdata, state.device)
+            self.seen.append(self._name(batchdata))
+        except KeyboardInterrupt:
+            self.bar.close()
+            total = state.epoch_length
+            raise Interrupted(f"interrupted after {len(self.seen)} of {total} scans; run again to go on.") from None
+        self.bar.update()
+        return {}
+
+    def _one(self, item: Mapping[str, Any], device: torch.device) -> None:
+        name = self._name(item)
+        output = os.path.relpath(item["mask"], self.manifest.output_dir)
+        case: dict[str, Any] = {"input": name, "output": None, "message": "", "seconds": 0.0}
+        if "skipped" in item:
+            self.manifest.set_aside(name)
+            self.manifest.record({**case, "status": "skipped", "message": item["skipped"]})
+            logger.info("%s: skipped: %s", printable(name), item["skipped"])
+            return
+        extras = [type(make).__name__ for make in self.extras]
+        start = time.monotonic()
+        try:
+            signature = input_signature(item)
+            if not self.overwrite and self.manifest.is_current(name, signature, extras):
+                logger.info("%s: already done", printable(name))
+                return
+            with torch.inference_mode():
+                found = self.segment(item, device)
+        except Exception as error:
+            reason = one_line(error).removeprefix(f"{item['image']}: ")
+            logger.error("%s: failed: %s", printable(name), printable(reason))
+            logger.debug("details", exc_info=error)
+            self.manifest.set_aside(name)
+            self.manifest.record({**case, "status": "failed", "message": reason, "seconds": _since(start)})
+            return
+        status = "warning" if found["message"] else "ok"
+        made_by = {"model": self.fingerprint["name"], "signature": signature, "extras": extras}
+        self.manifest.record({**case, **found, "output": output, "status": status, "seconds": _since(start), **made_by})
+        message = f": {found['message']}" if found["message"] else ""
+        logger.info("%s: %s in %.1f s%s", printable(name), status, time.monotonic() - start, printable(message))
+
+    def _name(self, item: Mapping[str, Any]) -> str:
+        """Returns what the manifest calls a scan: its path below the folder, and of which mask when DICOM shares it."""
+        path = Path(item["image"])
+        name = path.name if path == self.root else os.path.relpath(path, self.root)
+        series = Path(item["mask"]).name.removesuffix("_seg.nii.gz")
+        return name if not path.is_dir() or series == path.name else f"{name} ({series})"
+
+    def segment(self, item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+        """Reads, checks, segments, measures and writes one scan; returns the rest of its case."""
+        data, files, warnings = self._read(item)
+        image = data["image"]
+        affine = np.asarray(image.affine, dtype=float)
+        warnings += check_scan(np.asarray(image), affine, self.fingerprint)
+        segmentation = self.inferer.segment(image, self.network, device)
+        cleaned = self.postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
+        segmentation.labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(torch.uint8)
+        write_mask(segmentation.labels.numpy(), Path(item["image"]), affine, Path(item["mask"]))
+        voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine))) / 1000
+        measured = quality.measure(segmentation, voxel_ml, self.fingerprint)
+        made, doubts = self._make_extras(
+            SegmentedScan(
+                Path(item["image"]),
+                Path(item["mask"]),
+                np.asarray(image)[0],
+                segmentation.labels.numpy(),
+                affine,
+                segmentation.window,
+                measured,
+                files,
+                None if segmentation.uncertainty is None else segmentation.uncertainty.numpy(),
+            )
+        )
+        return {
+            "message": "; ".join(warnings + doubts),
+            "volumes_ml": {name: entry["volume_ml"] for name, entry in measured.items()},
+            "flags": {name: entry["flags"] for name, entry in measured.items() if entry["flags"]},
+            "quality": measured,
+            **made,
+        }
+
+    def _make_extras(self, scan: SegmentedScan) -> tuple[dict[str, Any], list[str]]:
+        """Makes what is wanted beside the mask; the mask counts even where one of them cannot be made."""
+        made: dict[str, Any] = {}
+        doubts = []
+        for make in self.extras:
+            try:
+                made.update(make(scan))
+            except Exception as error:
+                doubts.append(f"{type(make).__name__}: {one_line(error)}")
+                logger.debug("details", exc_info=error)
+        return made, doubts
+
+    def _read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+        """Returns what preprocessing makes of a scan, the files of a DICOM series, and warnings on its geometry."""
+        if not item.get("files"):
+            scan = Path(item["image"])
+            warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
+            return self._load(item["image"]), [], warnings
+        series = read_series(item["files"])
+        with staged_series(series.files) as folder:
+            data = self._load(str(folder))
+        check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
+        tame_padding(data["image"], series.padding)
+        doubts = [*series.warnings, *item.get("warnings", [])]
+        warnings = [doubt.removeprefix(f"{item['image']}: ").rstrip(".") for doubt in doubts]
+        return data, [str(file) for file in series.files], warnings
+
+    def _load(self, image: str) -> dict[str, Any]:
+        try:
+            return self.preprocessing({"image": image})
+        except Exception as error:
+            cause = innermost(error)
+            damaged = isinstance(cause, (OSError, EOFError, ValueError, zlib.error)) or "Unable to decode" in str(cause)
+            if find_input_error(error) is not None or not damaged:
+                raise
+            kind = type(cause).__name__
+            raise InputError(
+                f"its voxels cannot be read ({kind}): it is damaged or cut short; copy it anew."
+            ) from error
+
+    def finish(self) -> None:
+        """Prints how many scans ended how, and ends the process with status 1 when any failed.
+
+        Of a folder, the manifest then forgets scans that are gone; of a single file, it keeps those of earlier runs.
+        """
+        if self.bar is not None:
+            self.bar.close()
+        if self.root.is_dir():
+            self.manifest.keep_only(self.seen)
+        if self.index and not self.manifest.is_shard:
+            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint["name"]})
+        cases = [self.manifest.cases[name] for name in self.seen]
+        counts = count_statuses(cases)
+        summary = ", ".join(f"{number} {status}" for status, number in counts.items())
+        logger.info("%d scans: %s; see %s", len(cases), summary, self.manifest.path)
+        if counts["failed"]:
+            for case in cases:
+                if case["status"] == "failed":
+                    sys.stderr.write(printable(f"failed: {case['input']}: {case['message']}") + "\n")
+            sys.stderr.write(f"error: {counts['failed']} of {len(cases)} scans failed.\n")
+            sys.exit(1)
+
+
+def input_signature(item: Mapping[str, Any]) -> str:
+    """Returns sizes and times of a scan's files, and doubts about those beside it: they change when the scan does."""
+    files = [Path(file) for file in item.get("files") or [item["image"]]]
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise InputError(f"it cannot be opened ({error.strerror}): check the file or where the link leads.") from error
+    size, changed = sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return "; ".join([f"{len(files)} files, {size} bytes, {changed}", *item.get("warnings", [])])
+
+
+def one_line(error: BaseException) -> str:
+    """Returns one line on what went wrong: our own sentence, else the innermost cause's first line."""
+    found = find_input_error(error)
+    return str(found) if found is not None else first_line(innermost(error))
+
+
+def printable(text: str) -> str:
+    """Returns a text on one line that stdout takes: names of files may hold line breaks and bytes that are no text."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 2)

@@ -1,0 +1,295 @@
+"""The inferer: slice-wise C(E(x)) over a whole scan in its own grid, a slab of slices at a time.
+
+A slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose soft maps are
+averaged, reduced to labels and brought back to the scan's own pixels, before the next slab begins. Nothing but the scan
+itself and its uint8 mask is ever held whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, sliding_window_inference
+from scipy import ndimage
+from torch import nn
+
+from sifa.inference.input_checks import check_scan
+from sifa.inference.precision import faster_precision
+from sifa.networks.folding import for_inference
+from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.spatial_prior import Places, keep_arrangement
+from sifa.transforms.intensity import AIR, SEEN, intensity_window
+from sifa.transforms.resampling import sample_positions
+from sifa.transforms.slices import Region, ScanSlices, as_slices, slice_steps
+from sifa.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+HALF_PERCENTS = 200  # in which the map of uncertainty counts
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class Segmentation:
+    """What the network says of a scan."""
+
+    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
+    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
+    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
+    window: tuple[float, float]  # intensities that the network sees as -1 and 1
+    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
+    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
+
+
+class SliceSegmenter(Inferer):
+    """Segments volumes in any storage order, slice by slice in the fingerprint's plane.
+
+    Args:
+        orientation: axis codes (nibabel) of rows, columns and slices.
+        pixel_spacing: size of a pixel in mm, rows and columns, that the network was trained on.
+        intensity: the fingerprint's entry of the target; see `sifa.transforms.intensity.intensity_window`.
+        slice_size: rows and columns of a window.
+        classes: number of classes, background included.
+        overlap: share of a window that its neighbor shares.
+        windows_at_once: windows in one pass of the network.
+        slices_at_once: slices in a slab.
+        refinement_iterations: steps that move outlines to edges of the image; see `sifa.postprocessing.pamr`; 0: none.
+        arrangement: where structures that are one piece lie, see `sifa.postprocessing.spatial_prior`: of each the
+            pieces stay that fit the others; empty: all pieces stay.
+        precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
+        region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
+            that the rest is left out; None: no such pass.
+        region_margin: mm that the region is widened by on every side.
+        region_island: a piece that the coarse pass finds counts when it is at least this share of the largest piece of
+            its structure.
+        uncertainty: whether the entropy of each voxel is kept too.
+        fingerprint: what a scan that is handed over without any check is compared with; None: with nothing.
+
+    Raises:
+        InputError: when there is no such precision.
+    """
+
+    def __init__(
+        self,
+        orientation: str,
+        pixel_spacing: Sequence[float],
+        intensity: Mapping[str, Any],
+        slice_size: Sequence[int],
+        classes: int,
+        overlap: float = 0.25,
+        windows_at_once: int = 8,
+        slices_at_once: int = 16,
+        refinement_iterations: int = 0,
+        arrangement: Places | None = None,
+        precision: str = "float32",
+        region_step: float | None = None,
+        region_margin: float = 20.0,
+        region_island: float = 0.05,
+        uncertainty: bool = False,
+        fingerprint: Mapping[str, Any] | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"--precision {precision}: choose {', '.join(PRECISIONS)}.")
+        super().__init__()
+        self.orientation = orientation
+        self.pixel_spacing = pixel_spacing
+        self.intensity = intensity
+        self.slice_size = tuple(slice_size)
+        self.classes = classes
+        self.overlap = overlap
+        self.windows_at_once = windows_at_once
+        self.slices_at_once = slices_at_once
+        self.refinement_iterations = refinement_iterations
+        self.arrangement = arrangement or {}
+        self.precision = precision
+        self.region_step = region_step
+        self.region_margin = region_margin
+        self.region_island = region_island
+        self.uncertainty = uncertainty
+        self.fingerprint = fingerprint
+
+    def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on its grid and device.
+
+        Who calls this and not `segment` (a server, an evaluator) has neither checked the scan nor folded the network.
+
+        Raises:
+            InputError: when there is a fingerprint and the scan cannot be segmented.
+        """
+        volume = inputs[0]
+        if self.fingerprint is not None:
+            affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+            for warning in check_scan(volume.numpy(force=True), affine, self.fingerprint):
+                logger.warning("%s", warning)
+        folded = for_inference(network) if isinstance(network, nn.Module) else network
+        labels = self.segment(volume, folded, inputs.device).labels
+        result = labels[None, None].to(inputs.device)
+        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+    def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
+        """Segments one scan.
+
+        Args:
+            volume: intensities (C, X, Y, Z) in any storage order, with an affine (a MetaTensor).
+            network: C(E(.)), in evaluation mode, on `device`.
+            device: where the network runs.
+        """
+        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+        array = volume.numpy(force=True)
+        if self.precision == "auto":
+            windows = torch.zeros((self.windows_at_once, len(array), *self.slice_size), device=device)
+            self.precision = faster_precision(network, windows)
+        scan = self._as_scan_slices(array, affine)
+        labels, label_slices = self._empty_volume(array.shape[1:], affine)
+        doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
+        sums = np.zeros((len(scan.slices), 3, self.classes))
+        region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
+        for part in _slabs(region, self.slices_at_once):
+            probabilities = self._probabilities(scan, part, network, device)
+            if probabilities is None:
+                continue
+            largest, predicted = probabilities.max(dim=1)
+            entropy = torch.special.entr(probabilities).sum(dim=1)
+            sums[part.slices] = _statistics(predicted, largest, entropy, self.classes)
+            label_slices[part.slices] = scan.restore(predicted, part)
+            if self.uncertainty:
+                share = entropy / math.log(self.classes)
+                doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
+        dropped = keep_arrangement(labels, affine, self.arrangement, self.classes)
+        pixels, confidence, entropies = sums.sum(axis=0)
+        uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
+        return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
+
+    def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
+        volume = np.zeros(shape, dtype=np.uint8)
+        return volume, as_slices(volume[None], affine, self.orientation)[:, 0]
+
+    def _as_scan_slices(self, array: np.ndarray, affine: np.ndarray) -> ScanSlices:
+        slices, steps = as_slices(array, affine, self.orientation), slice_steps(affine, self.orientation)
+        rows, columns = (
+            sample_positions(size, step, spacing)
+            for size, step, spacing in zip(slices.shape[2:], steps[:2], self.pixel_spacing, strict=True)
+        )
+        window = intensity_window(torch.as_tensor(array), self.intensity)
+        return ScanSlices(slices, (rows, columns), float(steps[2]), window)
+
+    def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
+        """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""
+        every = max(1, round(step / scan.step))
+        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
+        coarse = np.zeros((len(range(0, sizes[0], every)), *sizes[1:]), dtype=np.uint8)
+        for number, index in enumerate(range(0, sizes[0], every)):
+            one = scan.whole._replace(slices=slice(index, index + 1))
+            probabilities = self._probabilities(scan, one, network, device)
+            if probabilities is not None:
+                coarse[number] = probabilities.argmax(dim=1)[0].cpu().numpy()
+        found = box_of_main_pieces(coarse, self.region_island)
+        if found is None:
+            return scan.whole._replace(slices=slice(0, 0))
+        low = [found[0].start * every, found[1].start, found[2].start]
+        high = [(found[0].stop - 1) * every + 1, found[1].stop, found[2].stop]
+        margins = [self.region_margin / length for length in (scan.step, *self.pixel_spacing)]
+        margins[0] += every  # a structure may end anywhere between two slices of the coarse pass
+        box = zip(low, high, margins, sizes, strict=True)
+        return Region(
+            *(slice(max(0, int(a - margin)), min(size, int(np.ceil(b + margin)))) for a, b, margin, size in box)
+        )
+
+    def _probabilities(
+        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device
+    ) -> torch.Tensor | None:
+        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
+        windows = [
+            _windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
+            for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
+        ]
+        slab = scan.sample(Region(region.slices, *windows), device)
+        if not bool((slab > SEEN).any()):
+            return None
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            seen = (windows > SEEN).flatten(1).any(dim=1)
+            result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
+            result[:, 0] = 1  # windows of nothing but air are background
+            if bool(seen.any()):
+                shown = windows[seen]
+                result[seen] = refine(network(shown).float().softmax(dim=1), shown, self.refinement_iterations)
+            return result
+
+        with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            probabilities = sliding_window_inference(
+                slab,
+                self.slice_size,
+                self.windows_at_once,
+                predict,
+                overlap=self.overlap,
+                mode="gaussian",
+                padding_mode="constant",
+                cval=AIR,
+            )
+        assert isinstance(probabilities, torch.Tensor)
+        rows, columns = (
+            slice(part.start - window.start, part.stop - window.start)
+            for part, window in zip((region.rows, region.columns), windows, strict=True)
+        )
+        return probabilities[:, :, rows, columns]
+
+
+def _slabs(region: Region, count: int) -> Iterator[Region]:
+    """Yields the region in slabs of at most `count` slices."""
+    for start in range(region.slices.start, region.slices.stop, count):
+        yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
+
+
+def _windows_over(part: slice, size: int, window: int, interval: int) -> slice:
+    """Returns the union of the sliding windows that touch `part` of an axis.
+
+    The windows of the union are windows of the whole axis, so that what they say inside `part` is what it would be.
+
+    Args:
+        part: a range of the axis.
+        size: length of the axis.
+        window: length of a window.
+        interval: distance of windows; the last one ends with the axis.
+    """
+    last = max(0, size - window)
+    first = max(0, (part.start - window) // interval + 1) * interval
+    stop = (max(0, part.stop - 1) // interval) * interval + window
+    return slice(min(first, last), size if last < part.stop else min(size, stop))
+
+
+def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
+    """Returns the box around the structures of a mask, without pieces too small to count; None for an empty mask.
+
+    Args:
+        labels: a mask, 0 for background.
+        least_share: a piece counts when it has at least this share of the voxels of its structure's largest piece.
+    """
+    counts = np.zeros(labels.shape, dtype=np.uint8)
+    for value in range(1, int(labels.max()) + 1):
+        pieces, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        voxels = np.bincount(pieces.ravel())
+        voxels[0] = 0  # what is not of this structure
+        counts |= (voxels >= max(1, least_share * voxels.max()))[pieces]
+    return ndimage.find_objects(counts)[0] if counts.any() else None
+
+
+def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
+    """Returns, for each slice (N, 3, classes): how many pixels have the class, their confidence and entropy in sum."""
+    numbers = torch.arange(len(predicted), device=predicted.device)[:, None, None]
+    flat, bins = (predicted + numbers * classes).flatten(), len(predicted) * classes
+    sums = [torch.bincount(flat, minlength=bins).double()]
+    sums += [torch.bincount(flat, value.flatten().double(), bins) for value in (largest, entropy)]
+    found: np.ndarray = torch.stack(sums).reshape(3, -1, classes).movedim(1, 0).numpy(force=True)
+    return found

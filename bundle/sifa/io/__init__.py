@@ -1,0 +1,1 @@
+"""NIfTI and DICOM, read and written."""

@@ -1,0 +1,257 @@
+"""DICOM series: slice geometry that makes one volume, a folder for its reader, padding."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sifa.io.dicom_headers import SliceHeader, in_slice_order, read_headers, slice_normal
+from sifa.utils.errors import InputError, find_input_error
+
+AIR, CEILING = -1024, 3071  # HU: the least and the greatest of a 12-bit CT
+PADDING_BELOW = -1500  # HU: no tissue and no noise in air is that low; scanners pad with -2000, -2048 or -3024
+PLAUSIBLE_PADDING = -900  # HU: a declared padding between this and the ceiling would be tissue, and is not believed
+SLICES = 16  # looked at at once
+
+
+class CheckedSeries(NamedTuple):
+    """A series that may be segmented: `shape` and `spacing` (mm) are along rows' direction, columns', slices'."""
+
+    files: list[Path]
+    warnings: list[str]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    padding: float | None  # PixelPaddingValue in HU
+
+
+def read_series(files: Sequence[Path | str]) -> CheckedSeries:
+    """Reads the headers of a series, in any order, and checks its geometry.
+
+    Raises:
+        InputError: when a file cannot be read or is cut short, and as `check_geometry` does.
+    """
+    return check_geometry(read_headers(files))
+
+
+def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
+    """Checks that the slices of a series make one volume on a regular grid, which is what readers assume.
+
+    A slice that is there twice is kept once, with a warning. Gaps between slices that differ from their median by more
+    than 10 % and 0.1 mm give a warning (a file of several frames: a refusal), by more than 50 % a refusal.
+
+    Args:
+        headers: what `read_headers` returned, in any order.
+
+    Returns:
+        The files in slice order, warnings, and the shape and spacing that the volume has to have.
+
+    Raises:
+        InputError: when slices are missing, lie at the same place, tilted or shifted, differ in size, orientation or
+            pixel spacing, or when a file of several frames is one that ITK reads wrongly.
+    """
+    folder = headers[0].file.parent
+    unique = _without_repeats(headers, folder)
+    _check_alike(unique, folder)
+    slices = in_slice_order(unique)
+    _check_stack(slices, folder)
+    warnings = []
+    if len(unique) < len(headers):
+        repeats = len(headers) - len(unique)
+        warnings.append(f"{folder}: {repeats} of {len(headers)} slices repeat others and are left out.")
+    heights = np.array([np.dot(slice_normal(slices[0]), header.position) for header in slices])
+    gaps = np.diff(heights)
+    usual, worst = _check_gaps(gaps, folder)
+    uneven = abs(worst - usual) > max(0.1 * usual, 0.1)
+    if uneven:
+        warnings.append(f"{folder}: slices lie unevenly: {worst:.2f} mm apart where {usual:.2f} mm are usual.")
+    files = list(dict.fromkeys(header.file for header in slices))
+    if len(files) < len(slices):
+        _check_frames(unique, uneven, folder)
+    rows, columns = slices[0].size
+    between_rows, between_columns = slices[0].pixel_spacing
+    step = math.dist(slices[0].position, slices[-1].position) / len(gaps)
+    spacing = (between_columns, between_rows, step)
+    return CheckedSeries(files, warnings, (columns, rows, len(slices)), spacing, slices[0].padding)
+
+
+def _without_repeats(headers: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
+    kept: dict[str, SliceHeader] = {}
+    for header in sorted(headers, key=lambda header: header.file):
+        first = kept.setdefault(header.sop_instance or str(header.file), header)
+        if replace(first, file=header.file) != header:
+            raise InputError(f"{folder}: different slices carry the same SOP instance UID: export the series anew.")
+    return list(kept.values())
+
+
+def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
+    for header in slices:
+        place = (*header.position, *header.orientation, *header.pixel_spacing)
+        if len(place) != 11 or not np.isfinite(place).all() or min(header.pixel_spacing) <= 0:
+            raise InputError(
+                f"{folder}: a slice does not say where it lies (position, orientation or pixel spacing is missing or "
+                "wrong): export the original axial series."
+            )
+    first = slices[0]
+    row, column = first.orientation[:3], first.orientation[3:]
+    if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
+        raise InputError(f"{folder}: its orientation is not a pair of right-angled directions: export the series anew.")
+    for words, values, tolerance in (
+        ("numbers of rows or columns", [header.size for header in slices], 0.0),
+        ("orientations", [header.orientation for header in slices], 1e-3),
+        ("pixel spacings", [header.pixel_spacing for header in slices], 1e-3 * min(first.pixel_spacing)),
+    ):
+        if np.ptp(np.array(values, dtype=float), axis=0).max() > tolerance:
+            raise InputError(f"{folder}: its slices have different {words}: split it into series that are uniform.")
+
+
+def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:
+    """Refuses a single slice, and slices that do not lie straight above each other."""
+    if len(slices) < 2:
+        raise InputError(f"{folder}: it holds a single slice: give it the whole series.")
+    normal = slice_normal(slices[0])
+    steps = np.array([header.position for header in slices]) - slices[0].position
+    heights = steps @ normal
+    sideways = steps - np.outer(heights, normal)
+    if heights[-1] < 1e-2:
+        return  # all at one place, which `_check_gaps` refuses
+    tilt = math.degrees(math.atan2(float(np.linalg.norm(sideways[-1])), heights[-1]))
+    if tilt > 0.5:
+        raise InputError(
+            f"{folder}: its slices are tilted by {tilt:.1f} degrees against the direction of their stack (gantry "
+            "tilt), which the reader would ignore: resample the series to a straight grid first."
+        )
+    shift = np.linalg.norm(sideways - np.outer(heights / heights[-1], sideways[-1]), axis=1).max()
+    if shift > max(slices[0].pixel_spacing):
+        raise InputError(
+            f"{folder}: its slices are shifted sideways by up to {shift:.1f} mm: split it into series that are uniform."
+        )
+
+
+def _check_gaps(gaps: npt.NDArray[np.float64], folder: Path) -> tuple[float, float]:
+    """Returns the median gap and the one that differs most from it, or refuses."""
+    if gaps.min() < 1e-2:
+        raise InputError(
+            f"{folder}: several slices lie at the same place (phases or reconstructions in one series): export one "
+            "phase as a series of its own."
+        )
+    usual = float(np.median(gaps))
+    worst = float(gaps[np.argmax(np.abs(gaps - usual))])
+    if gaps.max() > 1.5 * usual:
+        raise InputError(
+            f"{folder}: slices are missing: there is a gap of {gaps.max():.2f} mm where {usual:.2f} mm are usual: copy "
+            "the whole series."
+        )
+    if gaps.min() < 0.5 * usual:
+        raise InputError(
+            f"{folder}: slices lie {gaps.min():.2f} mm apart where {usual:.2f} mm are usual: split it into series that "
+            "are uniform."
+        )
+    return usual, worst
+
+
+def _check_frames(unique: Sequence[SliceHeader], uneven: bool, folder: Path) -> None:
+    """Refuses a file of several frames whose geometry or intensities ITK would get wrong."""
+    heights = np.array([np.dot(slice_normal(unique[0]), header.position) for header in unique])
+    steps = np.diff(heights)
+    several = len({header.file for header in unique}) > 1
+    if several or uneven or np.ptp(np.sign(steps)) > 0 or len({header.rescale for header in unique}) > 1:
+        raise InputError(
+            f"{folder}: its multi-frame file cannot be read reliably (frames out of order, uneven, of different "
+            "intensity scales, or spread over several files): convert it to single-frame CT images."
+        )
+
+
+def check_loaded(folder: Path | str, checked: CheckedSeries, shape: Sequence[int], affine: Any) -> None:
+    """Checks that the reader read the whole series: some leave out a file that is cut short, without a word.
+
+    Args:
+        folder: the series' folder, for the message.
+        checked: what `check_geometry` returned.
+        shape: of the loaded volume, without channels.
+        affine: of the loaded volume, 4 x 4.
+
+    Raises:
+        InputError: when the volume has not the shape or the spacing that the headers announce.
+    """
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    if tuple(shape) != checked.shape or not np.allclose(spacing, checked.spacing, rtol=1e-2):
+        raise InputError(
+            f"{folder}: it reads as {_grid(shape, spacing)} where its headers announce "
+            f"{_grid(checked.shape, checked.spacing)}: a file is damaged or cut short; copy the series anew."
+        )
+
+
+def _grid(shape: Sequence[int], spacing: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{size:.2f}' for size in spacing)} mm"
+
+
+@contextmanager
+def staged_series(files: Sequence[Path | str]) -> Iterator[Path]:
+    """Yields a folder that holds exactly this series, for readers that take a folder; it is removed afterwards.
+
+    It holds links `000000.dcm`, `000001.dcm`, ... in the order given, or copies where there are no links. An
+    `InputError` that names one of them names the file itself when it leaves.
+
+    Args:
+        files: the slices' files, as `check_geometry` returned them.
+    """
+    with tempfile.TemporaryDirectory(prefix="sifa-series-") as name:
+        staged = {Path(name) / f"{index:06d}.dcm": Path(file).absolute() for index, file in enumerate(files)}
+        for target, file in staged.items():
+            _link(file, target)
+        try:
+            yield Path(name)
+        except Exception as error:
+            found = find_input_error(error)
+            named = [target for target in staged if str(target) in str(found)]
+            if not named:
+                raise
+            raise InputError(str(found).replace(str(named[0]), str(staged[named[0]]))) from error
+
+
+def _link(file: Path, target: Path) -> None:
+    """Links `target` to `file`; where the system has no links, copies it."""
+    for link in (os.symlink, os.link):
+        with suppress(OSError):
+            link(file, target)
+            return
+    shutil.copyfile(file, target)
+
+
+Volume = TypeVar("Volume", npt.NDArray[Any], torch.Tensor)
+
+
+def tame_padding(image: Volume, padding: float | None = None) -> Volume:
+    """Sets voxels outside the scanner's field of view to air, -1024 HU, in place.
+
+    Scanners fill the corners of a slice with values far below air (-2000, -2048, -3024), which would bend what a
+    resampling filter makes of the skin beside them. Values of -1500 HU and less are such, and those that equal the
+    header's PixelPaddingValue, unless that lies between -900 and 3071 HU and so could be tissue. A ceiling of 3071 HU
+    (metal) stays.
+
+    Args:
+        image: HU, of any shape.
+        padding: PixelPaddingValue in HU (`CheckedSeries.padding`), or None.
+
+    Returns:
+        `image` itself.
+    """
+    if padding is not None and PLAUSIBLE_PADDING < padding <= CEILING:
+        padding = None
+    for start in range(0, image.shape[-1], SLICES):  # masks of the whole would take as much memory as the scan
+        part = image[..., start : start + SLICES]
+        part[part <= PADDING_BELOW] = AIR
+        if padding is not None:
+            part[(part > padding - 0.5) & (part < padding + 0.5)] = AIR
+    return image

@@ -1,0 +1,45 @@
+"""Writes masks, and other maps of a scan, as NIfTI in the scan's own grid, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from sifa.utils.files import temporary_beside
+
+# What places a NIfTI grid in space. Nothing else of a scan's header is taken over: its texts may name the patient.
+GRID_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, slope: float | None = None) -> None:
+    """Writes a mask, or another map of the scan.
+
+    Args:
+        labels: (X, Y, Z) uint8, in the scan's own order.
+        scan: the scan; of a NIfTI file the mask takes over sform, qform, their codes and the units, bit by bit.
+        affine: of the scan's grid, to RAS in mm; used where the scan is no NIfTI file.
+        path: the `.nii.gz` to write; its folder is made.
+        slope: what readers multiply the stored values with; None for labels.
+    """
+    if scan.is_dir():
+        mask = nib.Nifti1Image(labels, affine)
+        mask.header.set_xyzt_units("mm")
+        mask.set_qform(affine, code=1)
+        mask.set_sform(affine, code=1)
+    else:
+        source = nib.load(scan)  # 3-D, or 4-D with one volume
+        assert isinstance(source, nib.Nifti1Image)
+        header = source.header_class()
+        header.set_data_dtype(np.uint8)
+        for field in GRID_FIELDS:
+            header[field] = source.header[field]
+        mask = source.__class__(labels, None, header)
+    if slope is not None:
+        mask.header.set_slope_inter(slope, 0)
+    with temporary_beside(path) as temporary:
+        nib.save(mask, temporary)

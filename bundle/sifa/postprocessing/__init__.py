@@ -1,0 +1,1 @@
+"""Postprocessing of masks: masks in, masks out."""

@@ -1,0 +1,299 @@
+"""What a person looks at after a run: a picture of each mask over its scan, and one page that lists them all."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten, wrap
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from PIL import Image
+
+from sifa.transforms.orientation import AXCODES
+from sifa.utils.files import temporary_beside, write_text
+
+Array = npt.NDArray[Any]
+Row = tuple[str | None, str, str, str, str]  # of the legend: contour's color, name, volume, note, note's color
+
+COLORS = (
+    "#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6",
+    "#bcf60c", "#fabebe", "#008080", "#e6beff", "#9a6324", "#aaffc3", "#ffd8b1",
+)  # fmt: skip
+LIGHT, FLAGGED, QUIET = "#d8d8d8", "#ffb454", "#9a9a9a"
+OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
+
+DPI = 100
+WIDTH, MARGIN, GAP, TITLE, ROW = 10.5, 0.12, 0.08, 0.22, 0.2  # of a picture, in inches, as are the next two
+PANEL_HEIGHTS = (2.5, 7.0)  # lowest and highest
+NAME_AT, VOLUME_TO, NOTE_AT = 0.47, 4.4, 4.6  # columns of the legend
+LONGEST_NAME, LONGEST_NOTE = 40, 80  # characters
+PLAIN: dict[str, Any] = {"fontsize": 9, "va": "center_baseline", "parse_math": False, "usetex": False}  # "$" is "$"
+GRAYS = np.repeat(np.linspace(0, 255, 64).round(), 3)  # of a PNG: enough for the eye, half of the bytes
+HUES = np.outer((1, 0.75, 0.5), [int(color[at : at + 2], 16) for color in (*COLORS, FLAGGED) for at in (1, 3, 5)])
+
+STATUSES = {"failed": "#b3261e", "warning": "#9a6700", "ok": "#1a7f37", "skipped": "#59636e"}  # in the page's order
+DISCLAIMER = "Not for clinical use with the shipped weights: they were trained on generated data."
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1f2328; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } .cases, .preview img { width: 100% }
+td { padding: 0 1rem 0 0; vertical-align: top; overflow-wrap: anywhere }
+.case > td { border-top: 1px solid #d0d7de; padding: .75rem 1rem .75rem 0 }
+.case > .preview { width: 30rem; padding-right: 0 }
+.badge, .ml { white-space: nowrap; text-align: right }
+.badge { color: #fff; border-radius: 1em; padding: .1em .7em; font-weight: 600 }
+.quiet, footer { color: #59636e } .flag { color: #9a6700 }
+footer { border-top: 1px solid #d0d7de; padding-top: .75rem }
+"""
+
+
+class PlaneSlice(NamedTuple):
+    """One slice of a volume, laid out as radiologists look at its plane."""
+
+    pixels: Array  # (rows, columns), a view of the volume
+    spacing: tuple[float, float]  # mm between rows, and between columns
+    point: tuple[int, int]  # row and column of the voxel through which it was cut
+
+
+def plane_slices(image: Array, affine: Array, point: Sequence[int]) -> dict[str, PlaneSlice]:
+    """Cuts the patient's three planes through a voxel, along the grid as it is stored; nothing is copied.
+
+    Args:
+        image: (X, Y, Z), its axes in any order and direction; an oblique grid counts as the nearest straight one.
+        affine: (4, 4), from indices to mm, to the patient's right, anterior and superior (`RAS`).
+        point: index of the voxel in `image`.
+
+    Returns:
+        The axial, coronal and sagittal slice. Patient's right is at the left, superior (axial: anterior) at the top,
+        and anterior at the left of the sagittal slice.
+    """
+    stored, sizes = nib.io_orientation(affine), nib.affines.voxel_sizes(affine)
+    slices = {}
+    for plane, axcodes in AXCODES.items():
+        turn = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt(tuple(axcodes)))
+        axes = np.argsort(turn[:, 0])  # which stored axis became the rows, the columns, the slices
+        flipped = [image.shape[axis] - 1 - point[axis] if turn[axis, 1] < 0 else point[axis] for axis in axes]
+        row, column, depth = (int(index) for index in flipped)
+        pixels = nib.orientations.apply_orientation(image, turn)[..., depth]
+        slices[plane] = PlaneSlice(pixels, (float(sizes[axes[0]]), float(sizes[axes[1]])), (row, column))
+    return slices
+
+
+def organ_point(mask: Array, affine: Array) -> tuple[int, int, int]:
+    """Returns the index of the voxel to look at.
+
+    Args:
+        mask: (X, Y, Z), 0 is background.
+        affine: (4, 4), from indices to mm.
+
+    Returns:
+        The mask's voxel nearest to the center of mass of all structures; the volume's center when there are none.
+    """
+    axis = int(np.argmax(np.abs(mask.strides)))  # slabs that lie in one piece of memory, of whatever order
+    slabs = np.moveaxis(mask, axis, 0)
+    filled = [index for index, slab in enumerate(slabs) if slab.any()]
+    if not filled:
+        return mask.shape[0] // 2, mask.shape[1] // 2, mask.shape[2] // 2
+
+    def voxels(index: int) -> Array:
+        return np.insert(np.argwhere(slabs[index]), axis, index, axis=1)
+
+    def nearest(candidates: Array) -> Array:
+        return candidates[np.square((candidates - center) * sizes).sum(axis=1).argmin()]
+
+    sizes, count = nib.affines.voxel_sizes(affine), sum(np.count_nonzero(slabs[index]) for index in filled)
+    center = np.sum([voxels(index).sum(axis=0) for index in filled], axis=0) / count
+    x, y, z = nearest(np.stack([nearest(voxels(index)) for index in filled]))
+    return int(x), int(y), int(z)
+
+
+def draw_preview(
+    image: Array,
+    mask: Array,
+    affine: Array,
+    labels: Mapping[int, str],
+    volumes_ml: Mapping[str, float],
+    flags: Mapping[str, Sequence[str]],
+    window: tuple[float, float],
+) -> Figure:
+    """Draws the contours of a mask over three planes of its scan, with a legend.
+
+    Args:
+        image: (X, Y, Z) in HU, as stored.
+        mask: (X, Y, Z) uint8, as stored.
+        affine: (4, 4) of both, from indices to mm in `RAS`.
+        labels: mask value to name, without the background.
+        volumes_ml: volume of each structure in ml.
+        flags: what is odd about a structure, or about anything else that has a name.
+        window: HU that are drawn black and white.
+
+    Raises:
+        ValueError: when image and mask differ in shape.
+    """
+    if image.shape != mask.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, the scan {image.shape}.")
+    point = organ_point(mask, affine)
+    images, masks = plane_slices(image, affine, point), plane_slices(mask, affine, point)
+    colors = {name: COLORS[place % len(COLORS)] for place, name in enumerate(labels.values())}
+    drawn = {name for value, name in labels.items() if any((part.pixels == value).any() for part in masks.values())}
+    rows = _legend(colors, volumes_ml, flags, drawn)
+    heights, widths = np.transpose([np.multiply(part.pixels.shape, part.spacing) for part in images.values()])  # mm
+    scale = (WIDTH - 2 * MARGIN - 2 * GAP) / widths.sum()
+    panels = float(np.clip(scale * heights.max(), *PANEL_HEIGHTS))
+    height = TITLE + panels + 2 * MARGIN + ROW * len(rows)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="black")
+    left, contours = MARGIN, {value: colors[name] for value, name in labels.items()}
+    for plane, width in zip(images, scale * widths, strict=True):
+        ax = figure.add_axes((left / WIDTH, 1 - (TITLE + panels) / height, width / WIDTH, panels / height))
+        _draw_plane(ax, plane, images[plane], masks[plane].pixels, contours, window)
+        left += width + GAP
+    _write_legend(figure, rows, height)
+    return figure
+
+
+def _draw_plane(
+    ax: Axes, plane: str, part: PlaneSlice, mask: Array, contours: Mapping[int, str], window: tuple[float, float]
+) -> None:
+    height, width = np.multiply(mask.shape, part.spacing)
+    ax.imshow(part.pixels, cmap="gray", vmin=window[0], vmax=window[1], extent=(0, width, height, 0), aspect="equal")
+    # A frame of background closes the contours of what touches the border.
+    rows, columns = ((np.arange(-1, n + 1) + 0.5) * mm for n, mm in zip(mask.shape, part.spacing, strict=True))
+    for value, color in contours.items():
+        inside = np.pad(mask == value, 1).astype(np.uint8)
+        if inside.any():
+            ax.contour(columns, rows, inside, levels=[0.5], colors=[color], linewidths=1.4)
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.set_axis_off()
+    ax.set_title(plane, color=LIGHT, fontsize=9, pad=3, usetex=False)
+    down, right = AXCODES[plane][0], AXCODES[plane][1]
+    outline = [withStroke(linewidth=2, foreground="black")]
+    for letter, x, y in ((OPPOSITE[down], 0.5, 1), (down, 0.5, 0), (OPPOSITE[right], 0, 0.5), (right, 1, 0.5)):
+        inward = (8 - 16 * x, 8 - 16 * y)  # points
+        text = ax.annotate(letter, (x, y), inward, "axes fraction", "offset points", ha="center", **PLAIN)
+        text.set(color="white", fontweight="bold", path_effects=outline)
+
+
+def _ml(volume: float | None) -> str:
+    return "n/a" if volume is None or not np.isfinite(volume) else f"{volume:.1f} ml"
+
+
+def _legend(
+    colors: Mapping[str, str], volumes_ml: Mapping[str, float], flags: Mapping[str, Sequence[str]], drawn: set[str]
+) -> list[Row]:
+    """Returns the lines of the legend: a structure each, and more where its notes need them."""
+    rows: list[Row] = []
+    for name in dict.fromkeys([*colors, *flags]):
+        notes = [(line, FLAGGED) for line in wrap("; ".join(flags.get(name, ())), LONGEST_NOTE)]
+        if name in colors and name not in drawn and volumes_ml.get(name):
+            notes.append(("in none of these planes", QUIET))
+        first, *more = notes or [("", QUIET)]
+        volume = _ml(volumes_ml.get(name)) if name in colors else ""
+        rows.append((colors.get(name), shorten(name, LONGEST_NAME, placeholder="..."), volume, *first))
+        rows.extend((None, "", "", *note) for note in more)
+    return rows
+
+
+def _write_legend(figure: Figure, rows: Sequence[Row], height: float) -> None:
+    """Writes the rows at the bottom of a picture of `height` inches."""
+    for index, (color, name, volume, note, note_color) in enumerate(reversed(rows)):
+        y = (MARGIN + ROW * (index + 0.5)) / height
+        if color:
+            figure.add_artist(Line2D((MARGIN / WIDTH, (MARGIN + 0.25) / WIDTH), (y, y), color=color, linewidth=3))
+        figure.text(NAME_AT / WIDTH, y, name, color=LIGHT, **PLAIN)
+        figure.text(VOLUME_TO / WIDTH, y, volume, color=LIGHT, ha="right", **PLAIN)
+        figure.text(NOTE_AT / WIDTH, y, note, color=note_color, **PLAIN)
+
+
+def write_preview(
+    path: Path, image: Array, mask: Array, affine: Array, labels: Mapping[int, str], volumes_ml: Mapping[str, float],
+    flags: Mapping[str, Sequence[str]], window: tuple[float, float],
+) -> None:  # fmt: skip
+    """Writes what `draw_preview` draws to the PNG `path`, whole or not at all, without any text inside the file."""
+    figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([int(value) for value in (*GRAYS, *HUES.ravel())])
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    with temporary_beside(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def write_index(output_dir: Path, manifest: Mapping[str, Any]) -> Path:
+    """Writes `index.html`: a page that shows all cases of a run, what failed first, and needs nothing but itself.
+
+    Args:
+        output_dir: folder of the page; outputs and previews of the manifest are relative to it.
+        manifest: `model`, `created` and `cases`: a list of `input`, `output`, `status` (ok, warning, failed or
+            skipped), `message`, `seconds` and, where there are any, `volumes_ml`, `flags` and `preview`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: when a status is none of these.
+    """
+    cases: Sequence[Mapping[str, Any]] = manifest["cases"]
+    for case in cases:
+        if case["status"] not in STATUSES:
+            raise ValueError(f"status {case['status']!r} of {case['input']} is none of {', '.join(STATUSES)}.")
+    counts = Counter(case["status"] for case in cases)
+    badges = " ".join(_badge(status, f"{counts[status]} {status}") for status in STATUSES)
+    rows = "\n".join(_case(case) for case in sorted(cases, key=lambda case: list(STATUSES).index(case["status"])))
+    path = Path(output_dir) / "index.html"
+    page = f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Segmented scans</title><style>{STYLE}</style></head><body>
+<h1>Segmented scans</h1>
+<p>{badges}</p>
+<p class="quiet">Model: {_text(manifest["model"])}. Created: {_text(manifest["created"])}.</p>
+<table class="cases">{rows}</table>
+<footer>{DISCLAIMER}</footer></body></html>
+"""
+    write_text(path, page)
+    return path
+
+
+def _case(case: Mapping[str, Any]) -> str:
+    """Returns the table row of one case."""
+    name, volumes, flags = _text(case["input"]), case.get("volumes_ml", {}), case.get("flags", {})
+    structures = "".join(
+        f'<tr><td>{_text(structure)}</td><td class="ml">{_ml(volumes[structure]) if structure in volumes else ""}</td>'
+        f'<td class="flag">{_text("; ".join(flags.get(structure, ())))}</td></tr>'
+        for structure in dict.fromkeys([*volumes, *flags])
+    )
+    mask = f'<a href="{_url(case["output"])}">mask</a>' if case["output"] else ""
+    seconds = f"{case['seconds']:.1f} s" if case["seconds"] else ""
+    url = _url(case["preview"]) if case.get("preview") else ""
+    preview = f'<a href="{url}"><img src="{url}" alt="Three planes of {name}" loading="lazy"></a>' if url else ""
+    return (
+        f'<tr class="case"><td>{_badge(case["status"], case["status"])}</td><td><b>{name}</b>'
+        f"<div>{_text(case['message'])}</div><table>{structures}</table>"
+        f'<div class="quiet">{seconds} {mask}</div></td><td class="preview">{preview}</td></tr>'
+    )
+
+
+def _badge(status: str, text: str) -> str:
+    return f'<span class="badge" style="background: {STATUSES[status]}">{text}</span>'
+
+
+def _text(text: str) -> str:
+    """Returns `text` for HTML; bytes of file names that are no text become question marks."""
+    return html.escape(text.encode("utf-8", "replace").decode())
+
+
+def _url(relative: str) -> str:
+    """Returns the URL of a file beside the page; `./` keeps it from being taken for another host or scheme."""
+    return "./" + quote(os.fsencode(Path(relative).as_posix()))

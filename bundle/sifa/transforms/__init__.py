@@ -1,0 +1,1 @@
+"""Transforms of volumes and slices: arrays in, arrays out."""

@@ -1,0 +1,83 @@
+"""MONAI transforms that this bundle needs and MONAI does not have, or not in the way needed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.transforms import Spacingd as MonaiSpacingd
+
+from sifa.transforms.intensity import along_curve, intensity_window, normalize
+
+
+class Spacingd(MonaiSpacingd):
+    """MONAI's `Spacingd`, leaving sibling entries such as MONAI Label's string `image_path` alone.
+
+    In MONAI 1.6 the original calls `.update` on every entry whose name begins with `image_`, and so fails on any that
+    is not a dictionary.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        """Resamples `data[key]` for each key; every other entry passes unchanged."""
+        entries = dict(data)
+        held = {
+            key: entries.pop(key)
+            for key in list(entries)
+            if isinstance(key, str)
+            and key not in self.keys
+            and not isinstance(entries[key], dict)
+            and any(key.startswith(f"{image}_") for image in self.keys)
+        }
+        result = super().__call__(entries, lazy=lazy)
+        result.update(held)
+        return result
+
+
+class NormalizeIntensityd(MapTransform):
+    """Brings intensities to [-1, 1] as the fingerprint says, clipping what lies outside; then along its curve, if any.
+
+    Args:
+        keys: images, shape (C, H, W[, D]).
+        intensity: the fingerprint's entry of one domain; see `sifa.transforms.intensity.intensity_window`.
+    """
+
+    def __init__(self, keys: KeysCollection, intensity: Mapping[str, Any]) -> None:
+        super().__init__(keys)
+        self.intensity = intensity
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns `data` with float32 images in [-1, 1]."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = normalize(result[key], *intensity_window(torch.as_tensor(result[key]), self.intensity))
+            result[key] = along_curve(image, self.intensity.get("curve"))
+        return result
+
+
+class AlignGridd(MapTransform):
+    """Lets an oblique grid count as the nearest one along the patient's axes, without touching a voxel.
+
+    Slices are cut along the grid as it was acquired. A few degrees of tilt then do not change the samples that
+    `Spacingd` takes, nor do they set training apart from inference, which samples along the grid as well.
+
+    Args:
+        keys: volumes (C, X, Y, Z) with an affine.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns `data` with volumes whose affine has one entry a column: the voxel size, signed."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            affine = result[key].affine.numpy()
+            aligned = np.eye(4)
+            aligned[:3, :3] = 0
+            for column, (axis, sign) in enumerate(nib.io_orientation(affine)):
+                aligned[int(axis), column] = sign * np.linalg.norm(affine[:3, column])
+            result[key] = result[key].clone()
+            result[key].affine = torch.from_numpy(aligned)
+        return result

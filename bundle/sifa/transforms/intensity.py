@@ -1,0 +1,54 @@
+"""Intensities to [-1, 1] as the fingerprint says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sifa.utils.errors import InputError
+
+AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
+SEEN = -0.999  # ... which resampling rounds: above this there is something to see
+
+
+def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns the values of `volume` that become -1 and 1.
+
+    Args:
+        volume: intensities, any shape.
+        intensity: the fingerprint's entry of one domain: `{"mode": "window", "lower": a, "upper": b}` gives a and b
+            (calibrated units such as HU); `{"mode": "percentiles", "lower": p, "upper": q}` gives the volume's own p-th
+            and q-th percentile (arbitrary units such as MR).
+
+    Raises:
+        InputError: when the mode is neither of these.
+    """
+    lower, upper = float(intensity["lower"]), float(intensity["upper"])
+    if intensity["mode"] == "window":
+        return lower, upper
+    if intensity["mode"] == "percentiles":
+        low, high = np.percentile(volume.numpy(force=True), (lower, upper))
+        return float(low), float(high)
+    raise InputError(f"intensity mode {intensity['mode']!r} is unknown: choose window or percentiles.")
+
+
+def normalize(intensities: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+    """Maps `lower` to -1 and `upper` to 1, linearly, and clips; float32. A window without width gives -1 and 1 only."""
+    width = max(upper - lower, 1e-6)
+    return intensities.to(torch.float32).sub(lower).mul_(2 / width).sub_(1).clamp_(-1, 1)
+
+
+def along_curve(image: torch.Tensor, curve: Mapping[str, Sequence[float]] | None) -> torch.Tensor:
+    """Returns the intensities that a curve gives those of `image`; see `sifa.fingerprint.histogram_matching`.
+
+    Args:
+        image: in [-1, 1], float32, any shape.
+        curve: increasing intensities `from` and what they become, `to`; between them it is linear; None: no change.
+    """
+    if curve is None:
+        return image
+    values = np.interp(image.numpy(force=True), curve["from"], curve["to"]).astype(np.float32)
+    return image.copy_(torch.from_numpy(values))

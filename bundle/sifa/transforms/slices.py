@@ -1,0 +1,84 @@
+"""A scan as slices of the fingerprint's plane, sampled at the network's pixel size, a slab at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from sifa.transforms.intensity import normalize
+from sifa.transforms.resampling import resample_slices, restore_labels
+
+
+def as_slices(volume: np.ndarray, affine: np.ndarray, orientation: str) -> np.ndarray:
+    """Returns a volume (C, X, Y, Z) as slices (D, C, H, W), a view on the same memory.
+
+    Axes are only reordered and flipped, along the grid as it was acquired, however oblique it is.
+
+    Args:
+        volume: any array.
+        affine: of its grid, to RAS in mm.
+        orientation: axis codes (nibabel) of H, W and D.
+    """
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(orientation))
+    )
+    turned = nib.orientations.apply_orientation(np.moveaxis(volume, 0, -1), turn)
+    return turned.transpose(2, 3, 0, 1)
+
+
+def slice_steps(affine: np.ndarray, orientation: str) -> np.ndarray:
+    """Returns the size of a voxel along H, W and D in mm; see `as_slices`."""
+    found, wanted = nib.io_orientation(affine)[:, 0], nib.orientations.axcodes2ornt(tuple(orientation))[:, 0]
+    sizes = nib.affines.voxel_sizes(affine)
+    return np.array([sizes[int(np.flatnonzero(found == axis)[0])] for axis in wanted])
+
+
+class Region(NamedTuple):
+    """A part of a scan: a range of slices, and of sampled rows and columns."""
+
+    slices: slice
+    rows: slice
+    columns: slice
+
+
+@dataclass
+class ScanSlices:
+    """The slices of a scan.
+
+    Attributes:
+        slices: intensities (D, C, H, W), a view on the scan.
+        positions: where the network's rows and columns are sampled, in indices of H and W.
+        step: distance of slices in mm.
+        window: intensities that become -1 and 1.
+    """
+
+    slices: np.ndarray
+    positions: tuple[torch.Tensor, torch.Tensor]
+    step: float
+    window: tuple[float, float]
+
+    @property
+    def whole(self) -> Region:
+        """The region that is everything."""
+        rows, columns = self.positions
+        return Region(slice(0, len(self.slices)), slice(0, len(rows)), slice(0, len(columns)))
+
+    def sample(self, region: Region, device: str | torch.device) -> torch.Tensor:
+        """Returns the region's slices (N, C, rows, columns) in [-1, 1] at the network's pixel size."""
+        raw = torch.from_numpy(np.ascontiguousarray(self.slices[region.slices])).to(device)
+        rows, columns = self.positions
+        return resample_slices(normalize(raw, *self.window), (rows[region.rows], columns[region.columns]))
+
+    def restore(self, values: torch.Tensor, region: Region) -> np.ndarray:
+        """Brings values (N, rows, columns) of a region back to whole slices (N, H, W), uint8, 0 outside the region.
+
+        Each pixel takes the value of the nearest sample.
+        """
+        rows, columns = self.positions
+        whole = torch.zeros((len(values), len(rows), len(columns)), dtype=torch.uint8)
+        whole[:, region.rows, region.columns] = values.to("cpu", torch.uint8)
+        return restore_labels(whole, self.positions, self.slices.shape[2:]).numpy()

@@ -1,0 +1,1 @@
+"""Helpers without any of the method: errors, files, paths, options, processes, keys."""

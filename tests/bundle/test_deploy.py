@@ -1,0 +1,198 @@
+"""MONAI Deploy: its bundle operator, emulated on the exported TorchScript file, gives the masks of `run inference`.
+
+Run as a script, this module is the operator: it sees the installed package and the file, and no bundle folder.
+
+    python tests/bundle/test_deploy.py model.ts scan.nii.gz labels.npy
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from builders import diagonal_affine, read_json, stored_as, write_nifti
+from conftest import BUNDLE, ROOT, run_bundle, run_script
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from monai.utils import MetaKeys, SpaceKeys, convert_to_dst_type, ensure_tuple
+from monai.utils.misc import first
+from sifa.fingerprint.fingerprint import read_fingerprint
+
+
+def read_archive(path: Path) -> ConfigParser:
+    """Reads metadata and inference config from the archive, whose root is named for the file, and parses them whole."""
+    parser = ConfigParser()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        parser.read_meta(f=json.loads(archive.read(f"{path.stem}/extra/metadata.json")))
+        member = f"{path.stem}/extra/inference.json"
+        archive.extract(member, folder)
+        parser.read_config([Path(folder, member)])
+    parser.parse()
+    return parser
+
+
+def without_files(parser: ConfigParser, name: str) -> Compose:
+    """Returns a Compose of the config without the transforms that load or save images."""
+    compose = parser.get_parsed_content(name)
+    kept = [
+        one for one in compose.transforms if not any(word in type(one).__name__ for word in ("LoadImage", "SaveImage"))
+    ]
+    compose.transforms = tuple(kept)
+    return compose
+
+
+def as_deploy_has_it(scan: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns a scan (W, H, D) as Deploy makes it of a DICOM series, with what it notes beside it.
+
+    The affine leads to RAS, although `space` says LPS: this is what the operator writes.
+    """
+    image: Any = nib.load(scan)
+    affine = image.affine
+    meta = {
+        "spacing": nib.affines.voxel_sizes(affine),
+        MetaKeys.ORIGINAL_AFFINE: affine,
+        MetaKeys.AFFINE: affine.copy(),
+        MetaKeys.SPACE: SpaceKeys.LPS,
+        MetaKeys.SPATIAL_SHAPE: np.asarray(image.shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
+    }
+    return np.asarray(image.dataobj), meta
+
+
+def operate(model: Path, scan: Path) -> np.ndarray:
+    """Does what `MonaiBundleInferenceOperator` does and returns what it emits, (D, H, W) uint8."""
+    parser = read_archive(model)
+    formats = parser["_meta_"]["network_data_format"]
+    device = parser.get_parsed_content("device")
+    inferer = parser.get_parsed_content("inferer")
+    preprocessing, postprocessing = (without_files(parser, name) for name in ("preprocessing", "postprocessing"))
+    network = torch.jit.load(model, map_location=device).eval()
+    (name,), (output_name,) = formats["inputs"], formats["outputs"]
+    with torch.no_grad():
+        value, meta = as_deploy_has_it(scan)
+        value = convert_to_dst_type(value, dst=value)[0]
+        inputs = preprocessing({name: MetaTensor.ensure_torch_and_prune_meta(value, meta)})
+        image = inputs.pop(name)
+        outputs = inferer(inputs=image[None].to(device), network=network)
+        prepared = {output_name: ensure_tuple(outputs)[0], name: image}
+        output = postprocessing(prepared)[output_name]
+    assert first(formats["outputs"][output_name]["channel_def"]) == "0"
+    return np.swapaxes(np.squeeze(output.cpu().numpy(), 0), 0, 2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pip installed the project's Python package to, without what it needs."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for name in ("pyproject.toml", "README.md", "requirements.txt", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    for path in (BUNDLE / "sifa").rglob("*.py"):
+        copy = source / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    flags = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *flags, "--target", str(target), str(source)]
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+def export(folder: Path, *flags: str) -> Path:
+    """Exports to TorchScript and returns the file."""
+    run_script("export_bundle.py", f"--output_dir={folder}", "--torchscript_only", "--slices=8", "--repeats=1", *flags)
+    return folder / "model.ts"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model as TorchScript."""
+    return export(tmp_path_factory.mktemp("exported"))
+
+
+def deploy(model: Path, scan: Path, installed: Path, folder: Path) -> np.ndarray:
+    """Runs the operator in a process that has the installed package, and no bundle; returns labels (W, H, D)."""
+    labels = folder / "labels.npy"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return np.load(labels).swapaxes(0, 2)
+
+
+def segmented(scan: Path, folder: Path, **options: Any) -> np.ndarray:
+    """Returns the mask of `run inference`."""
+    run_bundle("inference", ["inference.yaml"], dataset_dir=scan, output_dir=folder / "masks", **options)
+    mask: Any = nib.load(next((folder / "masks").rglob("*_seg.nii.gz")))
+    return np.asarray(mask.dataobj)
+
+
+def test_pip_installs_the_whole_package_with_its_version(installed: Path) -> None:
+    packed = {path.relative_to(installed / "sifa") for path in (installed / "sifa").rglob("*.py")}
+    assert packed == {path.relative_to(BUNDLE / "sifa") for path in (BUNDLE / "sifa").rglob("*.py")}
+    ask = "import sifa.handlers, sifa.networks, importlib.metadata as m; print(m.version('sifa-ct-segmentation'))"
+    result = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=installed,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.stdout.strip() == read_json(BUNDLE / "configs" / "metadata.json")["version"], result.stderr
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "SAL"])
+def test_deploys_operator_gives_the_voxels_of_run_inference(
+    axcodes: str, exported: Path, installed: Path, phantom: Path, tmp_path: Path
+) -> None:
+    source: Any = nib.load(sorted((phantom / "ct_images").glob("ct_test_*.nii.gz"))[0])
+    volume, affine = stored_as(np.asarray(source.dataobj).round().astype(np.int16), source.affine, axcodes)
+    scan = write_nifti(tmp_path / "scan.nii.gz", volume, affine)
+    labels = deploy(exported, scan, installed, tmp_path)
+    assert np.array_equal(labels, segmented(scan, tmp_path))
+    assert labels.any()
+
+
+def test_the_archive_carries_the_fingerprint_of_its_own_model(installed: Path, phantom: Path, tmp_path: Path) -> None:
+    model, shipped = tmp_path / "run", BUNDLE / "models"
+    model.mkdir()
+    state = torch.load(shipped / "model.pt", weights_only=True)
+    for name in ("weight", "bias"):  # other labels than the shipped network's
+        state[f"pixel_classifier.classifier.{name}"] = state[f"pixel_classifier.classifier.{name}"].roll(1, 0)
+    torch.save(state, model / "model.pt")
+    fingerprint = read_json(shipped / "fingerprint.json")
+    fingerprint["labels"]["1"], fingerprint["name"] = "@wall", "$100 heart #1"
+    (model / "fingerprint.json").write_text(json.dumps(fingerprint), encoding="utf-8")
+    exported = export(tmp_path / "exported", f"--model_dir={model}")
+    parser = read_archive(exported)
+    assert parser.get_parsed_content("fingerprint") == read_fingerprint(model / "fingerprint.json")
+    metadata = json.loads(zipfile.ZipFile(exported).read("model/extra/metadata.json"))
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == fingerprint["labels"]
+    scan = sorted((phantom / "ct_images").glob("ct_test_*.nii.gz"))[0]
+    labels = deploy(exported, scan, installed, tmp_path)
+    assert np.array_equal(labels, segmented(scan, tmp_path, model_dir=model))
+
+
+def test_a_small_oblique_scan_is_deployed_like_it_is_segmented(exported: Path, installed: Path, tmp_path: Path) -> None:
+    affine = diagonal_affine((2.0, 1.7, 3.0))
+    affine[:3, :3] = [[1.99, -0.1, 0], [0.117, 1.69, 0], [0, 0, 3.0]]
+    volume = np.random.default_rng(0).normal(100, 200, size=(40, 36, 12)).astype(np.float32)
+    scan = write_nifti(tmp_path / "scan.nii.gz", volume, affine)
+    assert np.array_equal(deploy(exported, scan, installed, tmp_path), segmented(scan, tmp_path))
+
+
+if __name__ == "__main__":
+    np.save(sys.argv[3], operate(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,128 @@
+"""The NIfTI reader: the numbers and the place that the file gives, or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from builders import diagonal_affine, write_nifti
+from conftest import BUNDLE
+from monai.bundle import ConfigParser
+from monai.transforms import LoadImage
+from sifa.fingerprint.fingerprint import _load
+from sifa.io.nifti_reader import ScanReader, mm_per_unit
+
+SPACING = (1.5, 2.0, 3.0)
+READING = ("train#preprocessing", "train#target_preprocessing", "validate#preprocessing")
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    return np.random.default_rng(0).integers(-1000, 1500, (12, 10, 8)).astype(np.int16)
+
+
+def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the intensities and the affine that MONAI's transform gives with this reader."""
+    image = LoadImage(reader=ScanReader(), image_only=True, dtype=None)(path)
+    return np.asarray(image), np.asarray(image.affine)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("stored", "slope", "intercept", "expected"),
+    [
+        (np.int16, 1.0, 0.0, np.int16),
+        (np.int16, 1.0, -1024.0, np.int16),
+        (np.int16, 2.0, -100.0, np.int16),
+        (np.int16, 0.5, 0.0, np.float32),
+        (np.int16, 1.0, -32000.0, np.float32),  # some values lie below the least of 16 bits
+        (np.int32, 1.0, 0.0, np.float32),
+        (np.float64, 1.0, 0.0, np.float32),
+    ],
+)
+def test_values_are_scaled_and_as_small_as_they_can_be(
+    stored: type, slope: float, intercept: float, expected: type, name: str, volume: np.ndarray, tmp_path: Path
+) -> None:
+    volume = np.repeat(volume, 3, axis=2)  # more slices than are read at once
+    image = nib.Nifti1Image(volume.astype(stored), diagonal_affine(SPACING))
+    image.header.set_slope_inter(slope, intercept)
+    nib.save(image, tmp_path / name)
+    found, affine = load(tmp_path / name)
+    assert found.dtype == expected
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, volume * slope + intercept)
+    assert np.array_equal(affine, diagonal_affine(SPACING))
+
+
+def test_two_and_four_dimensions_are_read_as_they_are(volume: np.ndarray, tmp_path: Path) -> None:
+    for name, data in (("flat", volume[:, :, 0]), ("four", np.stack([volume, volume + 1], axis=-1))):
+        nib.save(nib.Nifti1Image(data, diagonal_affine(SPACING)), tmp_path / f"{name}.nii.gz")
+        assert np.array_equal(load(tmp_path / f"{name}.nii.gz")[0], data)
+
+
+@pytest.mark.parametrize("place", [-1, -8], ids=["length", "checksum"])
+def test_a_checksum_that_does_not_match_is_an_error(volume: np.ndarray, place: int, tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", volume, diagonal_affine(SPACING))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"CRC check failed|Incorrect length"):
+        load(path)
+
+
+def test_a_compressed_file_that_lost_only_its_checksum_is_an_error(volume: np.ndarray, tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", volume, diagonal_affine(SPACING))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(EOFError):
+        load(path)
+
+
+def test_the_sform_counts_where_the_voxel_sizes_contradict_it(volume: np.ndarray, tmp_path: Path) -> None:
+    image = nib.Nifti1Image(volume, None)
+    image.set_sform(diagonal_affine(SPACING), code=1)
+    image.set_qform(diagonal_affine((1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    assert np.array_equal(load(tmp_path / "a.nii")[1], diagonal_affine(SPACING))
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000.0), ("micron", 0.001), ("mm", 1.0), ("unknown", 1.0)])
+def test_affines_are_in_millimeters_whatever_the_header_counts_in(
+    unit: str, mm: float, volume: np.ndarray, tmp_path: Path
+) -> None:
+    stored = np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ diagonal_affine(SPACING)
+    image = nib.Nifti1Image(volume, stored)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, tmp_path / "a.nii")
+    assert mm_per_unit(image.header) == mm
+    assert np.allclose(load(tmp_path / "a.nii")[1], diagonal_affine(SPACING), rtol=1e-6)
+
+
+def test_other_files_are_left_to_other_readers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a NIfTI file"):
+        ScanReader().read(tmp_path / "a.png")
+
+
+def test_training_places_an_image_as_inference_does_where_sform_and_pixdim_disagree(tmp_path: Path) -> None:
+    """MONAI's own reader turns such an image by 180 degrees, away from its label."""
+    values = np.random.default_rng(0).integers(0, 5, (12, 12, 6)).astype(np.int16)
+    affine = np.diag([-1.5, -1.5, 2.0, 1.0])
+    image, label = nib.Nifti1Image(values, None), nib.Nifti1Image(values.astype(np.uint8), affine)
+    image.header.set_sform(affine, code=1)
+    image.header["pixdim"][1:4] = 1
+    nib.save(image, tmp_path / "image.nii")
+    nib.save(label, tmp_path / "label.nii")
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
+    loads = [parser[f"{section}#transforms#0"] for section in READING]
+    assert [load["_target_"] for load in loads] == ["LoadImaged"] * 3
+
+    for section in READING:
+        load = parser.get_parsed_content(f"{section}#transforms#0")
+        loaded = load({"image": tmp_path / "image.nii", "label": tmp_path / "label.nii"})
+        assert np.array_equal(loaded["image"].affine, affine), section
+        assert np.array_equal(loaded["image"][0], values)
+    volume, spacing = _load(str(tmp_path / "image.nii"), "RAS")
+    assert spacing == [1.5, 1.5, 2.0]
+    assert np.array_equal(volume, values[::-1, ::-1])

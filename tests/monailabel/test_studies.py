@@ -1,0 +1,175 @@
+"""Training from MONAI Label: what of the studies trains, what is refused, and when new weights come into use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import Array, diagonal_affine, refusal, write_nifti
+from conftest import BUNDLE, ROOT
+from ignite.engine import Engine
+from monai.bundle import ConfigWorkflow
+from sifa.data.unpaired_slices import Draw, UnpairedSlices
+from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.monailabel import WeightsInstaller, studies_slices
+
+FINGERPRINT = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
+STRUCTURES = [name for value, name in sorted(FINGERPRINT["labels"].items()) if value != "0"]
+SHAPE = (8, 8, 4)
+
+
+def mr() -> Array:
+    return np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+
+
+def ct() -> Array:
+    return np.random.default_rng(0).integers(-1000, 500, SHAPE).astype(np.int16)
+
+
+def study(folder: Path, name: str, volume: Array, highest: int = 4) -> dict[str, str]:
+    """Writes a scan and its final label as MONAI Label keeps them."""
+    labels = (np.arange(volume.size).reshape(volume.shape) % (highest + 1)).astype(np.uint8)
+    image = write_nifti(folder / f"{name}.nii.gz", volume, diagonal_affine((1, 1, 1)))
+    label = write_nifti(folder / "labels" / "final" / f"{name}.nii.gz", labels, diagonal_affine((1, 1, 1)))
+    return {"image": str(image), "label": str(label)}
+
+
+def note_segments(folder: Path, name: str, segments: list[str]) -> None:
+    """Writes the datastore's index as the server does when 3D Slicer submits a label."""
+    info = {"name": f"{name}.nii.gz", "label_info": [{"name": one, "idx": i + 1} for i, one in enumerate(segments)]}
+    content = {"objects": {name: {"image": {}, "labels": {"final": {"ext": ".nii.gz", "info": info}}}}}
+    (folder / "datastore_v2.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def slices(data: Any, target_dir: Path | str, held_back: Any = ()) -> UnpairedSlices:
+    def load(item: Any) -> dict[str, torch.Tensor]:
+        return {key: torch.full((1, 8, 8, 4), float("mr" in Path(path).name)) for key, path in item.items()}
+
+    return studies_slices(data, held_back, str(target_dir), FINGERPRINT, load, load)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    write_nifti(tmp_path / "target" / "ct_9.nii.gz", ct())
+    return tmp_path / "target"
+
+
+def test_labeled_mr_trains_with_what_is_held_back_and_labeled_ct_is_left_out(tmp_path: Path, target: Path) -> None:
+    items = [study(tmp_path, name, mr()) for name in ("mr_1", "mr_2")] + [study(tmp_path, "ct_1", ct())]
+    found = slices(items[1:], target, held_back=items[:1])
+    assert (found.source_size, found.target_size) == (8, 4)  # 4 slices a volume
+    samples = [found[Draw(index, index % 4, 0)] for index in range(8)]
+    assert all(bool((sample["source_image"] == 1).all()) for sample in samples)
+    assert all(bool((sample["target_image"] == 0).all()) for sample in samples)
+
+
+def test_without_a_labeled_source_scan_there_is_no_training(tmp_path: Path, target: Path) -> None:
+    assert "no MR among the studies has a final label" in refusal(lambda: slices([], target))
+    labeled = study(tmp_path, "ct_1", ct())
+    assert "no MR among the studies has a final label" in refusal(lambda: slices([labeled], target))
+
+
+def test_a_target_folder_that_gives_no_target_scan_is_refused(tmp_path: Path) -> None:
+    source = [study(tmp_path / "studies", "mr_1", mr())]
+    (tmp_path / "empty").mkdir()
+    write_nifti(tmp_path / "mixed" / "mr_2.nii.gz", mr())
+    assert "target_dir is empty" in refusal(lambda: slices(source, ""))
+    assert "there is no such folder" in refusal(lambda: slices(source, tmp_path / "nowhere"))
+    assert "it holds no NIfTI file" in refusal(lambda: slices(source, tmp_path / "empty"))
+    assert "it is not CT in HU" in refusal(lambda: slices(source, tmp_path / "mixed"))
+
+
+def test_a_label_value_that_the_network_does_not_know_is_refused(tmp_path: Path, target: Path) -> None:
+    assert "it holds the value 5" in refusal(lambda: slices([study(tmp_path, "mr_1", mr(), highest=5)], target))
+
+
+def test_a_label_whose_segments_are_not_the_networks_in_order_is_refused(tmp_path: Path, target: Path) -> None:
+    source = [study(tmp_path, "mr_1", mr())]
+    note_segments(tmp_path, "mr_1", STRUCTURES[1:])  # without the first, all values are shifted
+    assert f"its segments are {', '.join(STRUCTURES[1:])}" in refusal(lambda: slices(source, target))
+    note_segments(tmp_path, "mr_1", [name.upper() for name in STRUCTURES])
+    assert slices(source, target).source_size == 4
+
+
+def in_use(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("model.pt", "fingerprint.json"):
+        (folder / name).write_text(f"earlier {name}", encoding="utf-8")
+    return folder
+
+
+def run(installer: WeightsInstaller) -> None:
+    engine = Engine(lambda engine, batch: None)
+    installer.attach(engine)
+    engine.run([0], max_epochs=1)
+
+
+def test_new_weights_come_into_use_and_the_earlier_pair_is_kept(tmp_path: Path) -> None:
+    network, models = torch.nn.Linear(2, 1), in_use(tmp_path / "models")
+    run(WeightsInstaller(network, models, tmp_path / "earlier", enabled=True))
+    assert torch.equal(torch.load(models / "model.pt")["weight"], network.weight)
+    assert (models / "fingerprint.json").read_text(encoding="utf-8") == "earlier fingerprint.json"
+    kept = next((tmp_path / "earlier").iterdir())
+    assert sorted(path.read_text(encoding="utf-8") for path in kept.iterdir()) == [
+        "earlier fingerprint.json",
+        "earlier model.pt",
+    ]
+
+
+def test_weights_stay_in_use_where_new_ones_are_not_wanted_or_diverged(tmp_path: Path) -> None:
+    network, models = torch.nn.Linear(2, 1), in_use(tmp_path / "models")
+    run(WeightsInstaller(network, models, tmp_path / "earlier", enabled=False))
+    torch.nn.init.constant_(network.weight, float("nan"))
+    diverged = WeightsInstaller(network, models, tmp_path / "earlier", enabled=True)
+    assert "diverged" in refusal(lambda: run(diverged))
+    assert (models / "model.pt").read_text(encoding="utf-8") == "earlier model.pt"
+    assert not (tmp_path / "earlier").exists()
+
+
+def test_the_servers_training_config_lacks_no_property_and_takes_a_device_by_name(tmp_path: Path, target: Path) -> None:
+    for part in ("models", "sifa"):
+        shutil.copytree(BUNDLE / part, tmp_path / "bundle" / part)
+    overrides: dict[str, Any] = {
+        "bundle_root": str(tmp_path / "bundle"),
+        "device": "cpu",  # a name, as the server hands it over
+        "displayable_configs": {"target_dir": str(target), "install_weights": False},
+        "train#dataset#data": [study(tmp_path, "mr_1", mr())],
+    }
+    files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "monailabel.yaml")]
+    workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    workflow.parser.get_parsed_content("train#trainer")
+    assert not (tmp_path / "bundle" / "output").exists()
+
+
+def test_trained_weights_stay_until_others_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("monailabel_server", ROOT / "scripts" / "monailabel_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    model, others = tmp_path / "model", in_use(tmp_path / "others")
+    model.mkdir()
+
+    def weights() -> str:
+        return (model / "models" / "model.pt").read_text(encoding="utf-8")
+
+    script.put_weights(model, str(others))
+    (others / "model.pt").write_text("newer", encoding="utf-8")
+    script.put_weights(model, str(others))
+    assert weights() == "newer"  # nothing was trained in between
+    (model / "models" / "model.pt").write_text("trained", encoding="utf-8")
+    script.put_weights(model, None)
+    script.put_weights(model, str(model / "models"))
+    assert weights() == "trained"
+    assert "trained through the server" in capsys.readouterr().out
+    script.put_weights(model, str(others))
+    assert weights() == "newer"
+    assert (model / "earlier" / "replaced-1" / "model.pt").read_text(encoding="utf-8") == "trained"
