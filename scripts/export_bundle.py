@@ -48,8 +48,8 @@ sys.path.insert(0, str(BUNDLE))
 
 from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
 from sifa.networks import Segmenter  # noqa: E402
-from sifa.networks.folding import for_inference  # noqa: E402
-from sifa.training.model_files import with_weights  # noqa: E402
+from sifa.networks.batch_norm import for_inference  # noqa: E402
+from sifa.networks.weights import load_weights  # noqa: E402
 from sifa.utils.errors import InputError  # noqa: E402
 from sifa.utils.files import write_text  # noqa: E402
 
@@ -348,7 +348,7 @@ def main(
         sys.exit(f"error: {found} does not exist: give a CT as --scan FILE.")
     try:
         fingerprint = read_fingerprint(model / "fingerprint.json")
-        eager = with_weights(Segmenter(**fingerprint["network"]), model / "model.pt")
+        eager = load_weights(Segmenter(**fingerprint["network"]), model / "model.pt")
     except InputError as error:
         sys.exit(f"error: {error}")
     output.mkdir(parents=True, exist_ok=True)

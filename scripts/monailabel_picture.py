@@ -23,7 +23,7 @@ BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
 from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
-from sifa.io.nifti import load_nifti  # noqa: E402
+from sifa.io.nifti_reader import load_nifti  # noqa: E402
 from sifa.reports.previews import write_preview  # noqa: E402
 from sifa.transforms.intensity import intensity_window  # noqa: E402
 from sifa.utils.errors import InputError  # noqa: E402

@@ -155,7 +155,7 @@ def make_model(app: Path, model_dir: str | None) -> Path:
     from monai.bundle import ConfigParser  # not there when the input is checked on a fresh machine
     from sifa.fingerprint.fingerprint import read_fingerprint
     from sifa.networks import Segmenter
-    from sifa.training.model_files import with_weights
+    from sifa.networks.weights import load_weights
 
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     model = app / "model" / model_name(metadata["name"])
@@ -170,7 +170,7 @@ def make_model(app: Path, model_dir: str | None) -> Path:
 
     def check_pair(weights: Path) -> None:
         fingerprint = read_fingerprint(weights / "fingerprint.json")
-        with_weights(Segmenter(**fingerprint["network"]), weights / "model.pt")
+        load_weights(Segmenter(**fingerprint["network"]), weights / "model.pt")
 
     check_pair(Path(model_dir or BUNDLE / "models"))
     put_weights(model, model_dir)

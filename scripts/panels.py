@@ -26,9 +26,9 @@ from monai.networks import one_hot
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
+from sifa.networks.weights import load_weights  # noqa: E402
 from sifa.postprocessing.pamr import refine  # noqa: E402
-from sifa.reports.previews import COLORS  # noqa: E402
-from sifa.training.model_files import with_weights  # noqa: E402
+from sifa.reports.colors import COLORS  # noqa: E402
 from sifa.utils.errors import InputError  # noqa: E402
 from sifa.utils.files import temporary_beside  # noqa: E402
 
@@ -74,8 +74,8 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     parser["guided_translation"] = _is_guided(parser, model_dir / "generators" / "target_generator.pt")
     generator = parser.get_parsed_content("target_generator")
     decoder = parser.get_parsed_content("source_decoder")
-    with_weights(generator, model_dir / "generators" / "target_generator.pt")
-    with_weights(decoder, model_dir / "generators" / "source_decoder.pt")
+    load_weights(generator, model_dir / "generators" / "target_generator.pt")
+    load_weights(decoder, model_dir / "generators" / "source_decoder.pt")
     latent, count = segmenter.encoder(target), generator.num_classes
     truth = one_hot(sample["source_label"][None], count) if count else None
     found = segmenter.pixel_classifier(latent).softmax(dim=1) if count else None

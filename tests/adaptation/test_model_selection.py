@@ -16,8 +16,8 @@ from sifa.adaptation.model_selection import LabelFreeScore
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
 from sifa.handlers import ModelSaver
+from sifa.networks.weights import load_weights
 from sifa.reports.scalar_table import read_columns
-from sifa.training.model_files import with_weights
 from sifa.transforms.random_appearance import RandAppearanced
 from torch import nn
 
@@ -143,7 +143,7 @@ def train(
 
 
 def weight_in(folder: Path) -> float:
-    return float(with_weights(nn.Linear(1, 1), folder / "model.pt").state_dict()["weight"])
+    return float(load_weights(nn.Linear(1, 1), folder / "model.pt").state_dict()["weight"])
 
 
 @pytest.mark.parametrize(

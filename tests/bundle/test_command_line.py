@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders import read_json
 from conftest import BUNDLE, ROOT, TINY, run_bundle, run_script
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 from sifa.training.checkpoint import NAME, read_state
 
 SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}

@@ -18,7 +18,7 @@ from builders import read_json
 from conftest import BUNDLE, ROOT, run_script
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.networks import Segmenter
-from sifa.training.model_files import with_weights
+from sifa.networks.weights import load_weights
 
 SCRIPT = ROOT / "scripts" / "export_bundle.py"
 MISSING = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -30,7 +30,7 @@ FEW = ("--slices=8", "--repeats=1")
 def segmenter(model_dir: Path) -> torch.nn.Module:
     """Returns a model in PyTorch."""
     fingerprint = read_json(model_dir / "fingerprint.json")
-    return with_weights(Segmenter(**fingerprint["network"]), model_dir / "model.pt")
+    return load_weights(Segmenter(**fingerprint["network"]), model_dir / "model.pt")
 
 
 def export(model_dir: Path, scan: Path, output: Path, *flags: str) -> dict[str, Any]:

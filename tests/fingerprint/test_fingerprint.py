@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_dicom_series, write_nifti
 from sifa.data.dataset_json import DatasetDescription
-from sifa.fingerprint.fingerprint import REQUIRED, compute_fingerprint, read_fingerprint, write_fingerprint
+from sifa.fingerprint.extractor import compute_fingerprint
+from sifa.fingerprint.fingerprint import REQUIRED, read_fingerprint, write_fingerprint
 
 INTENSITY: Mapping[str, Mapping[str, Any]] = {
     "CT": {"mode": "window", "percentiles": [10, 90], "above": -300},

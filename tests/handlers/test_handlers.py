@@ -22,7 +22,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
 from sifa.handlers import EpochMeans, ModelSaver, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
 from sifa.handlers.results_table import short_names
-from sifa.training.model_files import with_weights
+from sifa.networks.weights import load_weights
 from sifa.utils.errors import InputError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -355,7 +355,7 @@ def test_the_pair_is_written_at_the_end_of_each_epoch_with_the_weights_of_that_m
 
     def look(engine: Engine) -> None:
         files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-        state = with_weights(nn.Linear(1, 1), tmp_path / "run" / "model.pt").state_dict()
+        state = load_weights(nn.Linear(1, 1), tmp_path / "run" / "model.pt").state_dict()
         found.append((float(state["weight"]), files))
         for path in tmp_path.rglob("*.*"):
             path.unlink()
@@ -376,7 +376,7 @@ def test_without_generators_the_pair_stands_alone_and_can_be_read_back(tmp_path:
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["fingerprint.json", "model.pt"]
     assert read_json(tmp_path / "run" / "fingerprint.json") == {"format": 1}
-    loaded = with_weights(nn.Linear(3, 2), tmp_path / "run" / "model.pt")
+    loaded = load_weights(nn.Linear(3, 2), tmp_path / "run" / "model.pt")
     assert np.array_equal(loaded(torch.eye(3)).detach(), network(torch.eye(3)).detach())
 
 

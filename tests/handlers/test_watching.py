@@ -17,8 +17,8 @@ from ignite.engine import Engine
 from monai.data import MetaTensor, decollate_batch
 from PIL import Image
 from sifa.handlers import ImageGrid, ModelSaver, RunRecord, ScalarLog, TrainingProgress, TrainingReport, TrainingWatch
+from sifa.networks.weights import load_weights
 from sifa.reports.slice_grid import CELL, DPI, TOP
-from sifa.training.model_files import with_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -151,7 +151,7 @@ def test_a_stop_leaves_the_good_weights_on_disk(tmp_path: Path) -> None:
     handlers = [ModelSaver(network, {"format": 1}, tmp_path), TrainingWatch(tmp_path)]
     refusal(lambda: go(handlers, step, epochs=3, iterations=2))
 
-    assert float(with_weights(nn.Linear(1, 1), tmp_path / "model.pt").state_dict()["weight"]) == 2.0
+    assert float(load_weights(nn.Linear(1, 1), tmp_path / "model.pt").state_dict()["weight"]) == 2.0
 
 
 def test_many_values_that_are_not_finite_are_counted_rather_than_listed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from builders import read_json
 from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 
 LISTED = [case for case in CASES if case.status != "absent"]
 MADE = ("ok", "warning")

@@ -12,7 +12,7 @@ from builders import ALL_AXCODES, write_dicom_series
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 from sifa.transforms.slices import slice_steps
 
 

@@ -12,7 +12,7 @@ import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, read_json, refusal, stored_as, write_nifti
 from hostile import SHAPE, SPACING, Build, ct, header, nifti
 from sifa.inference.input_checks import check_file, check_scan
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 
 FINGERPRINT: dict[str, Any] = {
     "network": {"in_channels": 1},

@@ -24,7 +24,7 @@ from builders import diagonal_affine, read_json, refusal, write_dicom_series, wr
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
 from sifa.inference.manifest import Manifest, count_statuses, merge_shards, read_cases, settings_hash, write_manifest
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
 

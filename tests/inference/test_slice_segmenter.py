@@ -17,7 +17,7 @@ from monai.transforms import Compose, Invertd, Orientationd
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter, box_of_main_pieces
 from sifa.networks import Segmenter
-from sifa.networks.folding import for_inference
+from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
 from sifa.transforms.orientation import AXCODES

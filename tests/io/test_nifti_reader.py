@@ -11,7 +11,7 @@ from builders import diagonal_affine, write_nifti
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
-from sifa.fingerprint.fingerprint import _load
+from sifa.fingerprint.extractor import _load
 from sifa.io.nifti_reader import ScanReader, mm_per_unit
 
 SPACING = (1.5, 2.0, 3.0)

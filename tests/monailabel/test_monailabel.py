@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from builders import Array, read_json, stored_as, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 
 SCRIPT = ROOT / "scripts" / "monailabel.sh"
 SET_UP, REPLY, BACKGROUND = 420, 120, 240  # seconds to wait at most

@@ -17,7 +17,8 @@ from builders import ALL_AXCODES, diagonal_affine, stored_as
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from sifa.reports.previews import draw_preview, organ_point, plane_slices, write_index, write_preview
+from sifa.reports.case_index import write_index
+from sifa.reports.previews import draw_preview, organ_point, plane_slices, write_preview
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from builders import read_json, refusal
-from sifa.training.model_files import save_model, save_state, with_weights
+from sifa.networks.weights import load_weights
+from sifa.training.model_files import save_model, save_state
 from torch import nn
 
 FINGERPRINT = {"format": 1, "labels": {"0": "background"}}
@@ -42,7 +43,7 @@ def test_what_was_saved_comes_back_bit_by_bit_in_evaluation_mode(tmp_path: Path)
     trained = network(0).train()
     save_model(trained, FINGERPRINT, tmp_path / "run")
 
-    loaded = with_weights(network(1), tmp_path / "run" / "model.pt")
+    loaded = load_weights(network(1), tmp_path / "run" / "model.pt")
 
     assert same(loaded, trained)
     assert trained.training
@@ -74,7 +75,7 @@ def test_saving_again_replaces_the_weights(tmp_path: Path) -> None:
     save_model(network(0), FINGERPRINT, tmp_path)
     save_model(network(1), FINGERPRINT, tmp_path)
 
-    assert same(with_weights(network(2), tmp_path / "model.pt"), network(1))
+    assert same(load_weights(network(2), tmp_path / "model.pt"), network(1))
 
 
 def test_a_failed_write_leaves_the_old_weights_and_no_temporary_file(
@@ -88,7 +89,7 @@ def test_a_failed_write_leaves_the_old_weights_and_no_temporary_file(
             save_model(network(1), {"format": 2}, tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fingerprint.json", "model.pt"]
-    assert same(with_weights(network(2), tmp_path / "model.pt"), network(0))
+    assert same(load_weights(network(2), tmp_path / "model.pt"), network(0))
     assert read_json(tmp_path / "fingerprint.json") == FINGERPRINT
 
 
@@ -114,11 +115,11 @@ def test_a_full_disk_is_an_error_of_the_system_whatever_torch_calls_it(tmp_path:
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    assert str(tmp_path / "model.pt") in refusal(lambda: with_weights(network(0), tmp_path / "model.pt"))
+    assert str(tmp_path / "model.pt") in refusal(lambda: load_weights(network(0), tmp_path / "model.pt"))
 
 
 def test_a_folder_in_place_of_weights_is_named(tmp_path: Path) -> None:
-    assert str(tmp_path) in refusal(lambda: with_weights(network(0), tmp_path))
+    assert str(tmp_path) in refusal(lambda: load_weights(network(0), tmp_path))
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.99])
@@ -128,7 +129,7 @@ def test_truncated_weights_are_named(tmp_path: Path, share: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
 
-    assert str(path) in refusal(lambda: with_weights(network(0), path))
+    assert str(path) in refusal(lambda: load_weights(network(0), path))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, written: bytes) -> None
     path = tmp_path / "model.pt"
     path.write_bytes(written)
 
-    assert str(path) in refusal(lambda: with_weights(network(0), path))
+    assert str(path) in refusal(lambda: load_weights(network(0), path))
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> 
 
     torch.save({"0.weight": Malice()}, path)
 
-    assert str(path) in refusal(lambda: with_weights(network(0), path))
+    assert str(path) in refusal(lambda: load_weights(network(0), path))
     assert not trace.exists()
 
 
@@ -180,7 +181,7 @@ def test_weights_of_another_network_are_named(tmp_path: Path, content: Any) -> N
     path = tmp_path / "model.pt"
     torch.save(content, path)
 
-    message = refusal(lambda: with_weights(network(0), path))
+    message = refusal(lambda: load_weights(network(0), path))
 
     assert str(path) in message
     assert "fingerprint.json" in message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from sifa.training.optimizers import load_optimizer
+from sifa.training.checkpoint import load_optimizer
 from torch import nn
 
 LAST = torch.channels_last

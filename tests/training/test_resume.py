@@ -39,7 +39,7 @@ from sifa.training.checkpoint import (
     write_state,
 )
 from sifa.utils.errors import Interrupted, find_input_error
-from sifa.utils.output_dir import require_writable
+from sifa.utils.paths import require_writable
 from torch.utils.data import DataLoader, Dataset
 
 LENGTH, EPOCHS = 5, 3  # iterations of an epoch
@@ -414,7 +414,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(place: str, tmp_path
     assert "make room or give another folder" in message
     run = yaml.safe_load((BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8"))["run"]
     assert run[1] == "@switches"  # which takes no time
-    assert run[2]["_target_"] == "sifa.utils.output_dir.require_writable"  # before anything else
+    assert run[2]["_target_"] == "sifa.utils.paths.require_writable"  # before anything else
 
 
 def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
 from sifa.networks import Segmenter, TargetGenerator
 from sifa.networks.batch_norm import running_statistics_held
+from sifa.training.checkpoint import load_optimizer
 from sifa.training.mixed_precision import MixedPrecision, in_full
-from sifa.training.optimizers import load_optimizer
 from sifa.training.weight_average import WeightAverage
 from sifa.utils.distributed import mean_over_processes
 from sifa.utils.keys import LossTerms, SIFAKeys

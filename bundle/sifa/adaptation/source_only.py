@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.networks import Segmenter
+from sifa.training.checkpoint import load_optimizer
 from sifa.training.mixed_precision import MixedPrecision
-from sifa.training.optimizers import load_optimizer
 from sifa.training.weight_average import WeightAverage
 from sifa.utils.distributed import mean_over_processes
 from sifa.utils.keys import LossTerms, SIFAKeys

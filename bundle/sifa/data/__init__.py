@@ -1,1 +1,15 @@
-"""Data sets: their description, unpaired slices, the cache of prepared slices."""
+"""Data sets: their description, unpaired slices, and the cache of prepared slices."""
+
+from sifa.data.dataset_json import labeled_target, read_dataset
+from sifa.data.slice_cache import prepare_volumes
+from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
+from sifa.data.worker_init import start_worker
+
+__all__ = [
+    "UnpairedSampler",
+    "UnpairedSlices",
+    "labeled_target",
+    "prepare_volumes",
+    "read_dataset",
+    "start_worker",
+]

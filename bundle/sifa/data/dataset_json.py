@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError, first_line
 

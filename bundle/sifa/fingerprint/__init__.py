@@ -1,1 +1,14 @@
 """The fingerprint: what a network was trained on, and how a scan has to be prepared for it."""
+
+from importlib import import_module
+from typing import Any
+
+from sifa.fingerprint.fingerprint import read_fingerprint, write_fingerprint
+
+__all__ = ["read_fingerprint", "write_fingerprint"]
+
+
+def __getattr__(name: str) -> Any:  # inference reads fingerprints and never loads what computes them
+    if name == "compute_fingerprint":
+        return import_module("sifa.fingerprint.extractor").compute_fingerprint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from sifa.io.nifti import load_nifti
+from sifa.io.nifti_reader import load_nifti
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_arrangement
 from sifa.transforms.slices import as_slices, slice_steps

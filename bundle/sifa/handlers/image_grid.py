@@ -13,8 +13,7 @@ from sifa.handlers.engine_output import samples
 from sifa.reports.slice_grid import draw_grid, list_pictures, picture_path, to_pixels
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError
-from sifa.utils.files import temporary_beside
-from sifa.utils.writing import writing
+from sifa.utils.files import temporary_beside, writing
 
 
 class ImageGrid:

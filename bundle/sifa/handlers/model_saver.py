@@ -14,7 +14,7 @@ from sifa.adaptation.model_selection import LabelFreeScore
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
 from sifa.training.model_files import save_model, save_state
 from sifa.utils.distributed import is_main_process
-from sifa.utils.writing import writing
+from sifa.utils.files import writing
 
 logger = logging.getLogger(__name__)
 

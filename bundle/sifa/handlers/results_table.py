@@ -18,8 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sifa.utils.distributed import is_main_process
-from sifa.utils.files import write_json, write_text
-from sifa.utils.writing import writing
+from sifa.utils.files import write_json, write_text, writing
 
 
 class ResultsTable:

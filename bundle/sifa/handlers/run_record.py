@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from sifa.reports.run_environment import describe_environment
 from sifa.utils.distributed import is_main_process
-from sifa.utils.files import temporary_beside, write_json
-from sifa.utils.writing import writing
+from sifa.utils.files import temporary_beside, write_json, writing
 
 PLAIN = (type(None), bool, int, float, str)  # what YAML has beside lists and mappings
 

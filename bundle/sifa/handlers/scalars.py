@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sifa.handlers.engine_output import scalars
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, rewrite
 from sifa.utils.distributed import is_main_process
-from sifa.utils.writing import writing
+from sifa.utils.files import writing
 
 
 class ScalarLog:

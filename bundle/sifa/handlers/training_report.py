@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 
 from sifa.reports.training_report import write_report
 from sifa.utils.distributed import is_main_process
-from sifa.utils.writing import writing
+from sifa.utils.files import writing
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from sifa.handlers.engine_output import scalars
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError
-from sifa.utils.writing import writing
+from sifa.utils.files import writing
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sifa
-from sifa.reports.previews import write_index
+from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import write_text
 

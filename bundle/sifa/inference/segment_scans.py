@@ -25,7 +25,7 @@ from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
 from sifa.io.nifti_writer import write_mask
-from sifa.reports.previews import write_index
+from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from torch import nn
 
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
-from sifa.networks.folding import for_inference
+from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
 from sifa.postprocessing.spatial_prior import Places, keep_arrangement
 from sifa.transforms.intensity import AIR, SEEN, intensity_window

@@ -1,5 +1,6 @@
 """The networks of SIFA; their defaults are the paper's."""
 
+from sifa.networks.batch_norm import for_inference
 from sifa.networks.encoder import Encoder
 from sifa.networks.patch_discriminator import PatchDiscriminator
 from sifa.networks.pixel_classifier import PixelClassifier
@@ -7,6 +8,7 @@ from sifa.networks.segmenter import Segmenter
 from sifa.networks.source_decoder import SourceDecoder
 from sifa.networks.synchronized_batch_norm import with_synchronized_batch_norm
 from sifa.networks.target_generator import TargetGenerator
+from sifa.networks.weights import load_weights
 
 __all__ = [
     "Encoder",
@@ -15,5 +17,7 @@ __all__ = [
     "Segmenter",
     "SourceDecoder",
     "TargetGenerator",
+    "for_inference",
+    "load_weights",
     "with_synchronized_batch_norm",
 ]

@@ -1,1 +1,1 @@
-"""What a person looks at: training page, plots, grids of slices, previews, index page."""
+"""What a person looks at: training page, plots, grids of slices, previews and index page."""

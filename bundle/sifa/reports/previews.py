@@ -1,15 +1,11 @@
-"""What a person looks at after a run: a picture of each mask over its scan, and one page that lists them all."""
+"""A picture of each mask over its scan."""
 
 from __future__ import annotations
 
-import html
-import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten, wrap
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
@@ -21,16 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
+from sifa.reports.case_index import milliliters
+from sifa.reports.colors import COLORS
 from sifa.transforms.orientation import AXCODES
-from sifa.utils.files import temporary_beside, write_text
+from sifa.utils.files import temporary_beside
 
 Array = npt.NDArray[Any]
 Row = tuple[str | None, str, str, str, str]  # of the legend: contour's color, name, volume, note, note's color
 
-COLORS = (
-    "#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6",
-    "#bcf60c", "#fabebe", "#008080", "#e6beff", "#9a6324", "#aaffc3", "#ffd8b1",
-)  # fmt: skip
 LIGHT, FLAGGED, QUIET = "#d8d8d8", "#ffb454", "#9a9a9a"
 OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
 
@@ -42,20 +36,6 @@ LONGEST_NAME, LONGEST_NOTE = 40, 80  # characters
 PLAIN: dict[str, Any] = {"fontsize": 9, "va": "center_baseline", "parse_math": False, "usetex": False}  # "$" is "$"
 GRAYS = np.repeat(np.linspace(0, 255, 64).round(), 3)  # of a PNG: enough for the eye, half of the bytes
 HUES = np.outer((1, 0.75, 0.5), [int(color[at : at + 2], 16) for color in (*COLORS, FLAGGED) for at in (1, 3, 5)])
-
-STATUSES = {"failed": "#b3261e", "warning": "#9a6700", "ok": "#1a7f37", "skipped": "#59636e"}  # in the page's order
-DISCLAIMER = "Not for clinical use with the shipped weights: they were trained on generated data."
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1f2328; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } .cases, .preview img { width: 100% }
-td { padding: 0 1rem 0 0; vertical-align: top; overflow-wrap: anywhere }
-.case > td { border-top: 1px solid #d0d7de; padding: .75rem 1rem .75rem 0 }
-.case > .preview { width: 30rem; padding-right: 0 }
-.badge, .ml { white-space: nowrap; text-align: right }
-.badge { color: #fff; border-radius: 1em; padding: .1em .7em; font-weight: 600 }
-.quiet, footer { color: #59636e } .flag { color: #9a6700 }
-footer { border-top: 1px solid #d0d7de; padding-top: .75rem }
-"""
 
 
 class PlaneSlice(NamedTuple):
@@ -184,10 +164,6 @@ def _draw_plane(
         text.set(color="white", fontweight="bold", path_effects=outline)
 
 
-def _ml(volume: float | None) -> str:
-    return "n/a" if volume is None or not np.isfinite(volume) else f"{volume:.1f} ml"
-
-
 def _legend(
     colors: Mapping[str, str], volumes_ml: Mapping[str, float], flags: Mapping[str, Sequence[str]], drawn: set[str]
 ) -> list[Row]:
@@ -198,7 +174,7 @@ def _legend(
         if name in colors and name not in drawn and volumes_ml.get(name):
             notes.append(("in none of these planes", QUIET))
         first, *more = notes or [("", QUIET)]
-        volume = _ml(volumes_ml.get(name)) if name in colors else ""
+        volume = milliliters(volumes_ml.get(name)) if name in colors else ""
         rows.append((colors.get(name), shorten(name, LONGEST_NAME, placeholder="..."), volume, *first))
         rows.extend((None, "", "", *note) for note in more)
     return rows
@@ -229,71 +205,3 @@ def write_preview(
     picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     with temporary_beside(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
-
-
-def write_index(output_dir: Path, manifest: Mapping[str, Any]) -> Path:
-    """Writes `index.html`: a page that shows all cases of a run, what failed first, and needs nothing but itself.
-
-    Args:
-        output_dir: folder of the page; outputs and previews of the manifest are relative to it.
-        manifest: `model`, `created` and `cases`: a list of `input`, `output`, `status` (ok, warning, failed or
-            skipped), `message`, `seconds` and, where there are any, `volumes_ml`, `flags` and `preview`.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        ValueError: when a status is none of these.
-    """
-    cases: Sequence[Mapping[str, Any]] = manifest["cases"]
-    for case in cases:
-        if case["status"] not in STATUSES:
-            raise ValueError(f"status {case['status']!r} of {case['input']} is none of {', '.join(STATUSES)}.")
-    counts = Counter(case["status"] for case in cases)
-    badges = " ".join(_badge(status, f"{counts[status]} {status}") for status in STATUSES)
-    rows = "\n".join(_case(case) for case in sorted(cases, key=lambda case: list(STATUSES).index(case["status"])))
-    path = Path(output_dir) / "index.html"
-    page = f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Segmented scans</title><style>{STYLE}</style></head><body>
-<h1>Segmented scans</h1>
-<p>{badges}</p>
-<p class="quiet">Model: {_text(manifest["model"])}. Created: {_text(manifest["created"])}.</p>
-<table class="cases">{rows}</table>
-<footer>{DISCLAIMER}</footer></body></html>
-"""
-    write_text(path, page)
-    return path
-
-
-def _case(case: Mapping[str, Any]) -> str:
-    """Returns the table row of one case."""
-    name, volumes, flags = _text(case["input"]), case.get("volumes_ml", {}), case.get("flags", {})
-    structures = "".join(
-        f'<tr><td>{_text(structure)}</td><td class="ml">{_ml(volumes[structure]) if structure in volumes else ""}</td>'
-        f'<td class="flag">{_text("; ".join(flags.get(structure, ())))}</td></tr>'
-        for structure in dict.fromkeys([*volumes, *flags])
-    )
-    mask = f'<a href="{_url(case["output"])}">mask</a>' if case["output"] else ""
-    seconds = f"{case['seconds']:.1f} s" if case["seconds"] else ""
-    url = _url(case["preview"]) if case.get("preview") else ""
-    preview = f'<a href="{url}"><img src="{url}" alt="Three planes of {name}" loading="lazy"></a>' if url else ""
-    return (
-        f'<tr class="case"><td>{_badge(case["status"], case["status"])}</td><td><b>{name}</b>'
-        f"<div>{_text(case['message'])}</div><table>{structures}</table>"
-        f'<div class="quiet">{seconds} {mask}</div></td><td class="preview">{preview}</td></tr>'
-    )
-
-
-def _badge(status: str, text: str) -> str:
-    return f'<span class="badge" style="background: {STATUSES[status]}">{text}</span>'
-
-
-def _text(text: str) -> str:
-    """Returns `text` for HTML; bytes of file names that are no text become question marks."""
-    return html.escape(text.encode("utf-8", "replace").decode())
-
-
-def _url(relative: str) -> str:
-    """Returns the URL of a file beside the page; `./` keeps it from being taken for another host or scheme."""
-    return "./" + quote(os.fsencode(Path(relative).as_posix()))

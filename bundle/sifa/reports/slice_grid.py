@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sifa.reports.previews import COLORS
+from sifa.reports.colors import COLORS
 from sifa.utils.keys import SIFAKeys
 
 Slices = Mapping[str, npt.NDArray[np.float32]]  # of one sample, (C, H, W) by the names of SIFAKeys

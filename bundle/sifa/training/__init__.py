@@ -1,1 +1,14 @@
-"""What every training needs, whatever the method."""
+"""What every training needs, whatever its method."""
+
+from sifa.training.checkpoint import TrainingState, state_to_resume
+from sifa.training.mixed_precision import MixedPrecision
+from sifa.training.model_files import save_model
+from sifa.training.weight_average import WeightAverage
+
+__all__ = [
+    "MixedPrecision",
+    "TrainingState",
+    "WeightAverage",
+    "save_model",
+    "state_to_resume",
+]

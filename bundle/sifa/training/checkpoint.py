@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import distributed
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sifa.data.unpaired_slices import UnpairedSampler
@@ -222,3 +223,23 @@ def _difference(saved: Any, here: Any, name: str = "") -> str:
                 return difference
         return ""
     return "" if saved == here else f"{name} was {saved!r} and is {here!r} here"
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Takes up again what `optimizer.state_dict()` returned, on another device or in another memory format as well.
+
+    Fused Adam walks through parameters and moments side by side, so both have to be stored alike; torch leaves moments
+    as they were stored when the state was written: channels last on a GPU, channels first on a CPU.
+
+    Args:
+        optimizer: of parameters in the order of those that the state is of.
+        state: of an optimizer of the same kind.
+
+    Raises:
+        ValueError: when the parameters are not as many.
+    """
+    optimizer.load_state_dict(dict(state))
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

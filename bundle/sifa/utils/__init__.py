@@ -1,1 +1,17 @@
-"""Helpers without any of the method: errors, files, paths, options, processes, keys."""
+"""Errors, files, paths, options and processes: what every room uses, and nothing of the method."""
+
+from sifa.utils.distributed import join_processes, process_device, share_weights
+from sifa.utils.errors import report_input_errors_plainly
+from sifa.utils.options import require_structures, require_switches
+from sifa.utils.paths import bundle_root, require_writable
+
+__all__ = [
+    "bundle_root",
+    "join_processes",
+    "process_device",
+    "report_input_errors_plainly",
+    "require_structures",
+    "require_switches",
+    "require_writable",
+    "share_weights",
+]

@@ -12,6 +12,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from sifa.utils.errors import InputError, first_line
+
 HOST = f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"  # another machine's processes are not known here
 
 
@@ -67,3 +69,18 @@ def _is_running(process: int) -> bool:
         except (ProcessLookupError, OverflowError):
             return False
     return True
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes the error of a full disk or of a folder that is closed to us one sentence about `path`.
+
+    Raises:
+        InputError: when the block raises an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: it cannot be written ({first_line(error)}): make room or choose another --output_dir."
+        ) from error

@@ -1,0 +1,38 @@
+"""Weights of a network, read from a file and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sifa.utils.errors import InputError
+
+
+def load_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """Loads a state dict into `network`, strictly, and returns it on `device` in evaluation mode.
+
+    Args:
+        network: the network that the weights belong to.
+        path: a `model.pt`, as training writes it.
+        device: where the network goes.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or holds the weights of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there are no weights: point --model_dir at a folder that training wrote.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a foreign file makes the unpickler stumble over
+        raise InputError(f"{path}: it is truncated or not a PyTorch state dict: copy it anew.") from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path}: its weights do not fit the network that fingerprint.json beside it describes: keep the pair that "
+            "one training wrote together."
+        ) from error
+    return network.to(device).eval()
