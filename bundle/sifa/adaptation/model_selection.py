@@ -14,7 +14,7 @@ from sifa.training.mixed_precision import in_full
 from sifa.transforms.random_appearance import RandAppearanced
 
 
-class LabelFreeScore:
+class ModelSelectionScore:
     """Agreement of the segmenter with itself under another appearance, times the plausibility of what it finds.
 
     Two things go wrong without target labels: predictions hang on textures and contrasts that mean nothing, and whole

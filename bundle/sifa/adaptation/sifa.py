@@ -1,16 +1,10 @@
-"""One iteration of SIFA: the six updates of the paper, in its order, each with the formula it minimizes."""
+"""SIFA (Chen et al., AAAI 2019): the six updates of an iteration, in the order of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
-from ignite.engine import Engine
-from monai.engines import IterationEvents
-from monai.networks import one_hot
 from torch import nn
 from torch.optim import Optimizer
 
@@ -19,230 +13,136 @@ from sifa.adaptation.image_pool import ImagePool
 from sifa.adaptation.loss_weights import LossWeights
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
-from sifa.networks import Segmenter, TargetGenerator
-from sifa.networks.batch_norm import running_statistics_held
-from sifa.training.checkpoint import load_optimizer
-from sifa.training.mixed_precision import MixedPrecision, in_full
-from sifa.training.weight_average import WeightAverage
-from sifa.utils.distributed import mean_over_processes
+from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
+from sifa.adaptation.sifa_terms import (
+    TERMS,
+    by_name,
+    cycle_terms,
+    source_adversarial_terms,
+    source_discriminator_loss,
+    view_terms,
+)
+from sifa.training.iteration_update import Batch, Stateful
+from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
 
 
-@dataclass
-class Networks:
-    """The networks of one run. `prediction_discriminator` (D_p) is None where FA-P is switched off."""
+class SIFA:
+    """Updates G_t, D_t, E + C, U, D_s and D_p, in this order; each update sees the weights that the earlier ones left.
 
-    segmenter: Segmenter  # C(E(.))
-    target_generator: TargetGenerator  # G_t
-    source_decoder: nn.Module  # U
-    target_discriminator: nn.Module  # D_t
-    source_discriminator: nn.Module  # D_s; two output channels where FA-I is on, else one
-    prediction_discriminator: nn.Module | None = None  # D_p
+    Results that cannot have changed between two updates are computed once: E and U do not change before the E + C
+    update, so E(x_t) and U(E(x_t)) of the G_t update serve it too; G_t(x_s) is computed again after G_t's update and
+    then kept; the latents after the E + C update serve U, D_s and D_p.
 
-    def by_name(self) -> dict[str, nn.Module]:
-        """Returns the networks that there are."""
-        return {name: network for name, network in vars(self).items() if network is not None}
-
-
-@dataclass
-class Batch:
-    """What one iteration works on, on the device: images (B, C, H, W) in [-1, 1], labels (B, 1, H, W)."""
-
-    source_image: torch.Tensor  # x_s
-    source_label: torch.Tensor  # y_s
-    target_image: torch.Tensor  # x_t
-    source_view: torch.Tensor | None = None  # x_s with a random appearance; only the term `appearance` takes it
-    target_view: torch.Tensor | None = None  # x_t with a random appearance; only self-training takes it
-
-
-class AdversarialUpdate:
-    """`iteration_update` of a `monai.engines.Trainer`: updates G_t, D_t, E + C, U, D_s, D_p, in this order.
-
-    Every update sees the weights that the ones before it left. What cannot have changed in between is computed once:
-    E and U stay as they are until the E + C update, so E(x_t) and U(E(x_t)) of the G_t update serve it too; G_t(x_s)
-    is computed anew after G_t's update and then kept; the latents behind the E + C update serve U, D_s and D_p.
-
-    The running statistics of E's batch norm describe real target images only, which is what the exported segmenter
-    will see: one update of them an iteration.
+    The running batch-norm statistics of E describe real target images only, since the exported segmenter sees nothing
+    else. They are updated once an iteration.
 
     Args:
         networks: the networks.
-        optimizers: by the name of what they update: `target_generator`, `segmenter` (E and C), `source_decoder`,
+        optimizers: by name of the network: `target_generator`, `segmenter` (E and C), `source_decoder`,
             `target_discriminator`, `source_discriminator`, `prediction_discriminator`.
         loss_weights: the columns `target_generator`, `segmenter` and `source_decoder` of the weight matrix.
         segmentation_loss: Eq. 3.
         target_pool: earlier fake targets for D_t.
         source_pool: earlier fake sources for D_s.
-        precision: what the networks compute in; None: float32.
-        average: takes up the segmenter's weights after each iteration; None: nothing does.
-        self_training: labels target images; None: nothing does.
+        precision: the precision that the networks compute in; None: float32.
+        self_training: labels target images for the term `self_training`; None: the term has no weight.
+
+    Raises:
+        InputError: when `loss_weights` names a module or term that SIFA does not have.
     """
+
+    name = "sifa"
 
     def __init__(
         self,
-        networks: Networks,
+        networks: SIFANetworks,
         optimizers: Mapping[str, Optimizer],
-        loss_weights: LossWeights,
+        loss_weights: Mapping[str, Mapping[str, float | Sequence[float]]],
         segmentation_loss: SegmentationLoss,
         target_pool: ImagePool,
         source_pool: ImagePool,
         precision: MixedPrecision | None = None,
-        average: WeightAverage | None = None,
         self_training: SelfTraining | None = None,
     ) -> None:
-        self.networks = networks
-        self.optimizers = optimizers
-        self.loss_weights = loss_weights
+        self.networks = networks.by_name()
+        self.frozen: Mapping[str, nn.Module] = {}
+        self.optimizers = {name: optimizers[name] for name in self.networks}
+        self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
+        self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
+        self.loss_weights = LossWeights(loss_weights, TERMS)
         self.segmentation_loss = segmentation_loss
         self.target_pool = target_pool
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
-        self.average = average
         self.self_training = self_training
-        forward = self.precision.forward
-        self.encoder = forward(networks.segmenter.encoder)
-        self.classifier = forward(networks.segmenter.pixel_classifier)
-        self.generator = forward(networks.target_generator)
-        self.decoder = forward(networks.source_decoder)
-        self.target_discriminator = forward(networks.target_discriminator)
-        self.source_discriminator = forward(networks.source_discriminator)
-        discriminator = networks.prediction_discriminator
-        self.prediction_discriminator = None if discriminator is None else forward(discriminator)
+        self.forward = SIFAForward(networks, self.precision)
 
-    def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs one iteration.
+    def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        """Runs the six updates; see `sifa.training.iteration_update.Method`."""
+        forward = self.forward
+        # E, C and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
+        target_latent = forward.encoder(batch.target_image)
+        fake_source = forward.decoder(target_latent, batch.target_image)
+        target_logits = forward.classifier(target_latent)
 
-        Args:
-            engine: the trainer; its device and its epoch (counted from 1) are read.
-            batchdata: `source_image` and `target_image` (B, C, H, W) in [-1, 1], `source_label` (B, 1, H, W), and for
-                their terms `source_view` and `target_view` (B, C, H, W).
+        output = self.update_target_generator(batch, target_logits, fake_source.detach(), epoch)
+        with torch.no_grad():
+            fake_target = forward.translate_source(batch)
+        output |= self.update_target_discriminator(batch, fake_target)
+        output |= self.update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
 
-        Returns:
-            The images of the iteration by `SIFAKeys`, every loss term, w_p, and for each update `<module>_loss`,
-            `<module>_gradient_norm` and `<module>_learning_rate`; all without gradient, scalars as means over the
-            processes that train together.
-        """
-        state: Any = engine.state
-        keys = [field.name for field in fields(Batch)]
-        batch = Batch(**{key: batchdata[key].to(state.device, non_blocking=True) for key in keys if key in batchdata})
-        for network in self.networks.by_name().values():
-            network.train()
-        output = {str(key): value.detach() for key, value in self._update_all(batch, state.epoch).items()}
-        self.precision.end_iteration()
-        if self.average is not None:
-            self.average.update()
-        scalars = {key: value for key, value in output.items() if value.ndim == 0}
-        state.output = {**output, **mean_over_processes(scalars, state.device)}
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return state.output
+        with torch.no_grad(), forward.running_statistics_held():
+            fake_latent, target_latent = forward.encoder(fake_target), forward.encoder(batch.target_image)
+            fake_logits, target_logits = forward.classifier(fake_latent), forward.classifier(target_latent)
+        output |= self.update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
 
-    def modules(self) -> list[nn.Module]:
-        """Returns the networks that train."""
-        return list(self.networks.by_name().values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all that training changes: weights, optimizers, scale of the gradients; not the pools."""
-        networks = self.networks.by_name()
+        with torch.no_grad():
+            reconstructed_source = forward.decoder(fake_latent, fake_target)
+            fake_source = forward.decoder(target_latent, batch.target_image)
+        output |= self.update_source_discriminator(batch, reconstructed_source, fake_source)
+        output |= self.update_prediction_discriminator(fake_logits, target_logits)
         return {
-            "networks": {name: network.state_dict() for name, network in networks.items()},
-            "optimizers": {name: self.optimizers[name].state_dict() for name in networks},
-            "precision": self.precision.state_dict(),
-            "average": {} if self.average is None else self.average.state_dict(),
-            "self_training": {} if self.self_training is None else self.self_training.state_dict(),
+            **output,
+            **self.loss_weights.scheduled(epoch),
+            SIFAKeys.FAKE_TARGET: fake_target,
+            SIFAKeys.FAKE_SOURCE: fake_source,
+            SIFAKeys.RECONSTRUCTED_SOURCE: reconstructed_source,
+            SIFAKeys.PRED: target_logits,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up again what `state_dict` returned."""
-        for name, network in self.networks.by_name().items():
-            network.load_state_dict(state["networks"][name])
-            load_optimizer(self.optimizers[name], state["optimizers"][name])
-        self.precision.load_state_dict(state["precision"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        if self.self_training is not None:
-            self.self_training.load_state_dict(state["self_training"])
-
-    def process_state_dict(self) -> dict[str, Any]:
-        """Returns what each process has of its own: the pools."""
-        return {"target_pool": self.target_pool.state_dict(), "source_pool": self.source_pool.state_dict()}
-
-    def load_process_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up again what `process_state_dict` returned."""
-        self.target_pool.load_state_dict(state["target_pool"])
-        self.source_pool.load_state_dict(state["source_pool"])
-
-    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        # E, C and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
-        target_latent = self.encoder(batch.target_image)
-        fake_source, target_logits = self.decoder(target_latent, batch.target_image), self.classifier(target_latent)
-
-        output = self._update_target_generator(batch, target_logits, fake_source.detach(), epoch)
-        with torch.no_grad():
-            fake_target = self._translate_source(batch)
-        output |= self._update_target_discriminator(batch, fake_target)
-        output |= self._update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
-
-        with torch.no_grad(), self._running_statistics_held():
-            fake_latent, target_latent = self.encoder(fake_target), self.encoder(batch.target_image)
-            fake_logits, target_logits = self.classifier(fake_latent), self.classifier(target_latent)
-        output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
-
-        with torch.no_grad():
-            reconstructed_source = self.decoder(fake_latent, fake_target)
-            fake_source = self.decoder(target_latent, batch.target_image)
-        output |= self._update_source_discriminator(batch, reconstructed_source, fake_source)
-        output |= self._update_prediction_discriminator(fake_logits, target_logits)
-        output[SIFAKeys.FAKE_TARGET] = fake_target
-        output[SIFAKeys.FAKE_SOURCE] = fake_source
-        output[SIFAKeys.RECONSTRUCTED_SOURCE] = reconstructed_source
-        output[SIFAKeys.PRED] = target_logits
-        return output
-
-    def _running_statistics_held(self) -> AbstractContextManager[None]:
-        return running_statistics_held(self.networks.segmenter.encoder)
-
-    def _descend(self, name: str, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.precision.descend(name, self.optimizers[name], loss)
-
-    def _translate_source(self, batch: Batch) -> torch.Tensor:
-        """Returns G_t(x_s); G_t is told y_s where it takes classes."""
-        count = self.networks.target_generator.num_classes
-        if not count:
-            return self.generator(batch.source_image)
-        return self.generator(batch.source_image, one_hot(batch.source_label, count, batch.source_image.dtype))
-
-    def _translate_back(self, fake_source: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
-        """Returns G_t(U(E(x_t))); where G_t takes classes it is told C(E(x_t)), which learns nothing from that."""
-        if not self.networks.target_generator.num_classes:
-            return self.generator(fake_source)
-        return self.generator(fake_source, in_full(target_logits.detach()).softmax(dim=1))
-
-    def _update_target_generator(
+    def update_target_generator(
         self, batch: Batch, target_logits: torch.Tensor, fake_source: torch.Tensor, epoch: int
     ) -> dict[str, torch.Tensor]:
-        """G_t: cycle both ways, and G_t(x_s) is to fool D_t (Eq. 1 and 2)."""
-        fake_target = self._translate_source(batch)
-        with self._running_statistics_held():
-            fake_latent = self.encoder(fake_target)
-        reconstructed_target = self._translate_back(fake_source, target_logits)
-        terms = {
-            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
-            LossTerms.TARGET_ADVERSARIAL: losses.fool(self.target_discriminator(fake_target)),
-        }
-        report = self._descend("target_generator", self.loss_weights.total("target_generator", terms, epoch))
+        """G_t minimizes both cycles (Eq. 2), and G_t(x_s) fools D_t (Eq. 1).
+
+        Args:
+            batch: the batch.
+            target_logits: C(E(x_t)), (B, num_classes, H, W).
+            fake_source: U(E(x_t)), (B, C, H, W), without a graph.
+            epoch: counted from 1.
+        """
+        fake_target = self.forward.translate_source(batch)
+        with self.forward.running_statistics_held():
+            fake_latent = self.forward.encoder(fake_target)
+        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
+        terms = cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target)
+        terms[LossTerms.TARGET_ADVERSARIAL] = losses.fool(self.forward.target_discriminator(fake_target))
+        report = self._step("target_generator", self.loss_weights.total("target_generator", terms, epoch))
         return {**by_name(terms), **report, SIFAKeys.RECONSTRUCTED_TARGET: reconstructed_target}
 
-    def _update_target_discriminator(self, batch: Batch, fake_target: torch.Tensor) -> dict[str, torch.Tensor]:
-        """D_t: x_t is real, G_t(x_s) is fake."""
-        fake_scores = self.target_discriminator(self.target_pool(fake_target))
-        loss = losses.discriminate(self.target_discriminator(batch.target_image), fake_scores)
-        return self._descend("target_discriminator", loss)
+    def update_target_discriminator(self, batch: Batch, fake_target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """D_t: x_t is real, G_t(x_s) is fake.
 
-    def _update_segmenter(
+        Args:
+            batch: the batch.
+            fake_target: G_t(x_s), (B, C, H, W), without a graph.
+        """
+        fake_scores = self.forward.target_discriminator(self.target_pool(fake_target))
+        loss = losses.discriminate(self.forward.target_discriminator(batch.target_image), fake_scores)
+        return self._step("target_discriminator", loss)
+
+    def update_segmenter(
         self,
         batch: Batch,
         fake_target: torch.Tensor,
@@ -250,55 +150,31 @@ class AdversarialUpdate:
         fake_source: torch.Tensor,
         epoch: int,
     ) -> dict[str, torch.Tensor]:
-        """E and C: segmentation of G_t(x_s) (Eq. 3), cycle, and E(x_t) is to fool D_s and D_p (Eq. 4 and 5).
+        """E and C: segmentation of G_t(x_s) (Eq. 3), both cycles, and E(x_t) fools D_s and D_p (Eq. 4 and 5).
 
-        `target_logits` and `fake_source` carry the graph that leads to E.
+        Args:
+            batch: the batch.
+            fake_target: G_t(x_s), (B, C, H, W), without a graph.
+            target_logits: C(E(x_t)), (B, num_classes, H, W), with the graph that leads to E and C.
+            fake_source: U(E(x_t)), (B, C, H, W), with the graph that leads to E.
+            epoch: counted from 1.
         """
-        with self._running_statistics_held():
-            fake_latent = self.encoder(fake_target)
-        scores = self.source_discriminator(fake_source)
-        reconstructed_target = self._translate_back(fake_source, target_logits)
+        with self.forward.running_statistics_held():
+            fake_latent = self.forward.encoder(fake_target)
+        scores = self.forward.source_discriminator(fake_source)
+        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
         terms = {
-            LossTerms.SEGMENTATION: self.segmentation_loss(self.classifier(fake_latent), batch.source_label),
-            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
-            LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
+            LossTerms.SEGMENTATION: self.segmentation_loss(self.forward.classifier(fake_latent), batch.source_label),
+            **cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target),
+            **source_adversarial_terms(scores),
         }
-        if scores.shape[1] > 1:
-            terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
-        report = {}
-        if self.prediction_discriminator is not None:
-            prediction_scores = self.prediction_discriminator(target_logits)
-            terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(prediction_scores)
-            report["prediction_adversarial_weight"] = self.prediction_weight(epoch)
-        terms |= self._view_terms(batch, epoch)
+        if self.forward.prediction_discriminator is not None:
+            terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(self.forward.prediction_discriminator(target_logits))
+        terms |= view_terms(batch, self.forward, self.loss_weights, self.segmentation_loss, self.self_training, epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
-        return {**by_name(terms), **report, **self._descend("segmenter", loss), SIFAKeys.LOSS: loss}
+        return {**by_name(terms), **self._step("segmenter", loss), SIFAKeys.LOSS: loss}
 
-    def _view_terms(self, batch: Batch, epoch: int) -> dict[LossTerms, torch.Tensor]:
-        """Eq. 3 of views, whose appearance is random: x_s's against y_s, x_t's against the weight average's labels.
-
-        A term whose weight is 0 in this epoch is left out.
-        """
-        terms: dict[LossTerms, torch.Tensor] = {}
-        if batch.source_view is not None and self.loss_weights.at("segmenter", LossTerms.APPEARANCE, epoch):
-            terms[LossTerms.APPEARANCE] = self._segmentation_of(batch.source_view, batch.source_label)
-        weight = self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch)
-        if batch.target_view is not None and self.self_training is not None and weight:
-            label = self.self_training.label(batch.target_image)
-            terms[LossTerms.SELF_TRAINING] = self._segmentation_of(batch.target_view, label)
-        return terms
-
-    def _segmentation_of(self, view: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        with self._running_statistics_held():
-            logits = self.classifier(self.encoder(view))
-        return self.segmentation_loss(logits, label)
-
-    def prediction_weight(self, epoch: int) -> torch.Tensor:
-        """Returns w_p of Eq. 4 in `epoch`, which follows a ramp."""
-        return torch.tensor(self.loss_weights.at("segmenter", LossTerms.PREDICTION_ADVERSARIAL, epoch))
-
-    def _update_source_decoder(
+    def update_source_decoder(
         self,
         batch: Batch,
         fake_target: torch.Tensor,
@@ -307,42 +183,55 @@ class AdversarialUpdate:
         target_logits: torch.Tensor,
         epoch: int,
     ) -> dict[str, torch.Tensor]:
-        """U: cycle both ways, and U(E(x_t)) is to fool D_s."""
-        fake_source = self.decoder(target_latent, batch.target_image)
-        scores = self.source_discriminator(fake_source)
-        reconstructed_target = self._translate_back(fake_source, target_logits)
-        terms = {
-            LossTerms.SOURCE_CYCLE: losses.cycle(self.decoder(fake_latent, fake_target), batch.source_image),
-            LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
-            LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0]),
-        }
-        if scores.shape[1] > 1:
-            terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
-        return self._descend("source_decoder", self.loss_weights.total("source_decoder", terms, epoch))
+        """U minimizes both cycles, and U(E(x_t)) fools D_s.
 
-    def _update_source_discriminator(
+        Args:
+            batch: the batch.
+            fake_target: G_t(x_s), (B, C, H, W); this and what follows is without a graph.
+            fake_latent: E(G_t(x_s)), (B, C', H / 8, W / 8).
+            target_latent: E(x_t), of the same shape.
+            target_logits: C(E(x_t)), (B, num_classes, H, W).
+            epoch: counted from 1.
+        """
+        fake_source = self.forward.decoder(target_latent, batch.target_image)
+        scores = self.forward.source_discriminator(fake_source)
+        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
+        terms = {
+            **cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target),
+            **source_adversarial_terms(scores),
+        }
+        return self._step("source_decoder", self.loss_weights.total("source_decoder", terms, epoch))
+
+    def update_source_discriminator(
         self, batch: Batch, reconstructed_source: torch.Tensor, fake_source: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """D_s: x_s is real and U(E(x_t)) fake; auxiliary head: U(E(G_t(x_s))) is 1 and U(E(x_t)) is 0 (Eq. 5)."""
-        real_scores = self.source_discriminator(batch.source_image)
-        fake_scores = self.source_discriminator(self.source_pool(fake_source))
-        loss = losses.discriminate(real_scores[:, 0], fake_scores[:, 0])
-        if fake_scores.shape[1] > 1:
-            reconstructed_scores = self.source_discriminator(reconstructed_source)
-            loss = loss + losses.discriminate(reconstructed_scores[:, 1], fake_scores[:, 1])
-        return self._descend("source_discriminator", loss)
+        """D_s: x_s is real and U(E(x_t)) fake; auxiliary head: U(E(G_t(x_s))) is 1 and U(E(x_t)) is 0 (Eq. 5).
 
-    def _update_prediction_discriminator(
+        Args:
+            batch: the batch.
+            reconstructed_source: U(E(G_t(x_s))), (B, C, H, W), without a graph.
+            fake_source: U(E(x_t)), (B, C, H, W), without a graph.
+        """
+        discriminator = self.forward.source_discriminator
+        fake_scores = discriminator(self.source_pool(fake_source))
+        loss = source_discriminator_loss(discriminator, batch.source_image, fake_scores, reconstructed_source)
+        return self._step("source_discriminator", loss)
+
+    def update_prediction_discriminator(
         self, fake_logits: torch.Tensor, target_logits: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """D_p: C(E(G_t(x_s))) is 1, C(E(x_t)) is 0; raw logits, as the authors feed it."""
-        discriminator = self.prediction_discriminator
+        """D_p: C(E(G_t(x_s))) is 1, C(E(x_t)) is 0; raw logits, as in the authors' code. Nothing where FA-P is off.
+
+        Args:
+            fake_logits: C(E(G_t(x_s))), (B, num_classes, H, W), without a graph.
+            target_logits: C(E(x_t)), likewise.
+        """
+        discriminator = self.forward.prediction_discriminator
         if discriminator is None:
             return {}
-        loss = losses.discriminate(discriminator(fake_logits), discriminator(target_logits))
-        return self._descend("prediction_discriminator", loss)
+        return self._step(
+            "prediction_discriminator", losses.discriminate(discriminator(fake_logits), discriminator(target_logits))
+        )
 
-
-def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns loss terms under the names that outputs, logs and tables have for them."""
-    return {str(term.value): loss for term, loss in terms.items()}
+    def _step(self, name: str, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.precision.step(name, self.optimizers[name], loss)

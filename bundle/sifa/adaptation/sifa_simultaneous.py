@@ -1,156 +1,197 @@
-"""One iteration of SIFA with all updates at once: every image is made once, and each module gets its own gradient."""
+"""SIFA with all updates of an iteration at once: every image is computed once, each module gets its own gradient."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from sifa.adaptation import losses
-from sifa.adaptation.loss_weights import COLUMNS
-from sifa.adaptation.sifa import AdversarialUpdate, Batch, by_name
-from sifa.training.mixed_precision import parameters_of
+from sifa.adaptation.image_pool import ImagePool
+from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.self_training import SelfTraining
+from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
+from sifa.adaptation.sifa_terms import (
+    TERMS,
+    Terms,
+    by_name,
+    source_adversarial_terms,
+    source_discriminator_loss,
+    view_terms,
+)
+from sifa.training.iteration_update import Batch, Stateful
+from sifa.training.mixed_precision import MixedPrecision, parameters_of
 from sifa.utils.keys import UPDATES, LossTerms, SIFAKeys
-
-Terms = dict[LossTerms, torch.Tensor]
 
 
 @dataclass
-class Forward:
-    """All that the networks make of a batch, once, with its graph; images and logits (B, C, H, W)."""
+class Computed:
+    """What the networks compute from a batch, once, with its graph; images and logits (B, C, H, W)."""
 
-    fake_target: torch.Tensor
+    fake_target: torch.Tensor  # G_t(x_s)
     translated: torch.Tensor  # U(E(x_t)), with the graph that leads to E and U
-    fake_source: torch.Tensor  # the same values behind the cut: a leaf
-    reconstructed_source: torch.Tensor
-    reconstructed_target: torch.Tensor
-    fake_logits: torch.Tensor
-    target_logits: torch.Tensor
-    target_scores: torch.Tensor  # D_t of G_t(x_s)
-    source_scores: torch.Tensor  # D_s of U(E(x_t)), behind the cut
-    prediction_scores: torch.Tensor | None  # D_p of C(E(x_t))
+    fake_source: torch.Tensor  # the same values after the cut: a leaf
+    reconstructed_source: torch.Tensor  # U(E(G_t(x_s)))
+    reconstructed_target: torch.Tensor  # G_t(U(E(x_t))), after the cut
+    fake_logits: torch.Tensor  # C(E(G_t(x_s)))
+    target_logits: torch.Tensor  # C(E(x_t))
+    target_scores: torch.Tensor  # D_t(G_t(x_s))
+    source_scores: torch.Tensor  # D_s(U(E(x_t))), after the cut
+    prediction_scores: torch.Tensor | None  # D_p(C(E(x_t)))
 
 
-class SimultaneousUpdate(AdversarialUpdate):
-    """`iteration_update` of a `monai.engines.Trainer`: all updates from the weights that the iteration began with.
+class SIFASimultaneous:
+    """Updates all modules from the weights that the iteration began with.
 
-    In the paper's order (`AdversarialUpdate`) each update sees the ones before it, so images are made anew for it. Here
-    all of them are made once, and each module takes from that one graph the gradient of its own column of the weight
-    matrix: what its loss alone would give it. Arguments are those of `AdversarialUpdate`.
+    In the paper's order (`sifa.adaptation.sifa.SIFA`) each update sees the earlier ones, so images are computed again
+    for it. Here all images are computed once, and each module takes from that one graph the gradient of its own column
+    of the weight matrix: the gradient of its own loss. The arguments are those of `SIFA`.
 
-    The graph is cut at U(E(x_t)): the columns weight the terms behind it differently, so the gradient of each term is
-    taken once, up to the cut, and goes on from there with the weights of U, and with those of E and C.
+    The graph is cut at U(E(x_t)). The columns weight the terms after the cut differently, so the gradient of each of
+    these terms is computed once, up to the cut, and continues from there with the weights of U, and with those of E and
+    C.
     """
 
-    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        made = self._make(batch)
-        before, behind = self._terms_before_cut(batch, made, epoch), self._terms_behind_cut(batch, made)
-        terms = before | behind
+    name = "sifa_simultaneous"
+
+    def __init__(
+        self,
+        networks: SIFANetworks,
+        optimizers: Mapping[str, Optimizer],
+        loss_weights: Mapping[str, Mapping[str, float | Sequence[float]]],
+        segmentation_loss: SegmentationLoss,
+        target_pool: ImagePool,
+        source_pool: ImagePool,
+        precision: MixedPrecision | None = None,
+        self_training: SelfTraining | None = None,
+    ) -> None:
+        self.networks = networks.by_name()
+        self.frozen: Mapping[str, nn.Module] = {}
+        self.optimizers = {name: optimizers[name] for name in self.networks}
+        self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
+        self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
+        self.loss_weights = LossWeights(loss_weights, TERMS)
+        self.segmentation_loss = segmentation_loss
+        self.target_pool = target_pool
+        self.source_pool = source_pool
+        self.precision = precision or MixedPrecision()
+        self.self_training = self_training
+        self.forward = SIFAForward(networks, self.precision)
+
+    def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        """Runs all updates; see `sifa.training.iteration_update.Method`."""
+        computed = self._compute(batch)
+        before, after = self._terms_before_cut(batch, computed, epoch), self._terms_after_cut(batch, computed)
+        terms = before | after
         totals = {
             module: self.loss_weights.total(module, {term: terms[term] for term in column if term in terms}, epoch)
-            for module, column in COLUMNS.items()
+            for module, column in TERMS.items()
         }
-        judged = self._discriminator_losses(batch, made)
-        totals |= judged
+        discriminator_losses = self._discriminator_losses(batch, computed)
+        totals |= discriminator_losses
 
         for name in totals:
             self.optimizers[name].zero_grad()
-        at_cut = self._pull_back_to_cut(behind, made.fake_source, epoch)
-        self._pull_back("target_generator", before, epoch)
-        self._pull_back("segmenter", before, epoch, made.translated, at_cut)
-        self._pull_back("source_decoder", before, epoch, made.translated, at_cut)
-        for name, loss in judged.items():
+        at_cut = self._backward_to_cut(after, computed.fake_source, epoch)
+        self._backward("target_generator", before, epoch)
+        self._backward("segmenter", before, epoch, computed.translated, at_cut)
+        self._backward("source_decoder", before, epoch, computed.translated, at_cut)
+        for name, loss in discriminator_losses.items():
             self._scaled(loss).backward(inputs=parameters_of(self.optimizers[name]), retain_graph=True)
 
         output = by_name(terms)
         for name in UPDATES:
             if name in totals:
-                output |= self.precision.move(name, self.optimizers[name], totals[name])
-        if self.prediction_discriminator is not None:
-            output["prediction_adversarial_weight"] = self.prediction_weight(epoch)
+                output |= self.precision.step_from_gradients(name, self.optimizers[name], totals[name])
         return {
             **output,
+            **self.loss_weights.scheduled(epoch),
             SIFAKeys.LOSS: totals["segmenter"],
-            SIFAKeys.FAKE_TARGET: made.fake_target,
-            SIFAKeys.FAKE_SOURCE: made.fake_source,
-            SIFAKeys.RECONSTRUCTED_SOURCE: made.reconstructed_source,
-            SIFAKeys.RECONSTRUCTED_TARGET: made.reconstructed_target,
-            SIFAKeys.PRED: made.target_logits,
+            SIFAKeys.FAKE_TARGET: computed.fake_target,
+            SIFAKeys.FAKE_SOURCE: computed.fake_source,
+            SIFAKeys.RECONSTRUCTED_SOURCE: computed.reconstructed_source,
+            SIFAKeys.RECONSTRUCTED_TARGET: computed.reconstructed_target,
+            SIFAKeys.PRED: computed.target_logits,
         }
 
-    def _make(self, batch: Batch) -> Forward:
-        fake_target = self._translate_source(batch)
-        with self._running_statistics_held():
-            fake_latent = self.encoder(fake_target)
-        target_latent = self.encoder(batch.target_image)
-        translated = self.decoder(target_latent, batch.target_image)
+    def _compute(self, batch: Batch) -> Computed:
+        forward = self.forward
+        fake_target = forward.translate_source(batch)
+        with forward.running_statistics_held():
+            fake_latent = forward.encoder(fake_target)
+        target_latent = forward.encoder(batch.target_image)
+        translated = forward.decoder(target_latent, batch.target_image)
         fake_source = translated.detach().requires_grad_()
-        target_logits = self.classifier(target_latent)
-        discriminator = self.prediction_discriminator
-        return Forward(
+        target_logits = forward.classifier(target_latent)
+        discriminator = forward.prediction_discriminator
+        return Computed(
             fake_target=fake_target,
             translated=translated,
             fake_source=fake_source,
-            reconstructed_source=self.decoder(fake_latent, fake_target),
-            reconstructed_target=self._translate_back(fake_source, target_logits),
-            fake_logits=self.classifier(fake_latent),
+            reconstructed_source=forward.decoder(fake_latent, fake_target),
+            reconstructed_target=forward.translate_back(fake_source, target_logits),
+            fake_logits=forward.classifier(fake_latent),
             target_logits=target_logits,
-            target_scores=self.target_discriminator(fake_target),
-            source_scores=self.source_discriminator(fake_source),
+            target_scores=forward.target_discriminator(fake_target),
+            source_scores=forward.source_discriminator(fake_source),
             prediction_scores=None if discriminator is None else discriminator(target_logits),
         )
 
-    def _terms_before_cut(self, batch: Batch, made: Forward, epoch: int) -> Terms:
+    def _terms_before_cut(self, batch: Batch, computed: Computed, epoch: int) -> Terms:
         terms: Terms = {
-            LossTerms.SEGMENTATION: self.segmentation_loss(made.fake_logits, batch.source_label),
-            LossTerms.SOURCE_CYCLE: losses.cycle(made.reconstructed_source, batch.source_image),
-            LossTerms.TARGET_ADVERSARIAL: losses.fool(made.target_scores),
+            LossTerms.SEGMENTATION: self.segmentation_loss(computed.fake_logits, batch.source_label),
+            LossTerms.SOURCE_CYCLE: losses.cycle(computed.reconstructed_source, batch.source_image),
+            LossTerms.TARGET_ADVERSARIAL: losses.fool(computed.target_scores),
         }
-        if made.prediction_scores is not None:
-            terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(made.prediction_scores)
-        return terms | self._view_terms(batch, epoch)
+        if computed.prediction_scores is not None:
+            terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(computed.prediction_scores)
+        return terms | view_terms(
+            batch, self.forward, self.loss_weights, self.segmentation_loss, self.self_training, epoch
+        )
 
-    def _terms_behind_cut(self, batch: Batch, made: Forward) -> Terms:
-        terms: Terms = {
-            LossTerms.TARGET_CYCLE: losses.cycle(made.reconstructed_target, batch.target_image),
-            LossTerms.SOURCE_ADVERSARIAL: losses.fool(made.source_scores[:, 0]),
+    def _terms_after_cut(self, batch: Batch, computed: Computed) -> Terms:
+        return {
+            LossTerms.TARGET_CYCLE: losses.cycle(computed.reconstructed_target, batch.target_image),
+            **source_adversarial_terms(computed.source_scores),
         }
-        if made.source_scores.shape[1] > 1:
-            terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(made.source_scores[:, 1])
-        return terms
 
-    def _discriminator_losses(self, batch: Batch, made: Forward) -> dict[str, torch.Tensor]:
-        """Returns what D_t, D_s and D_p minimize; scores of fakes are there already unless a pool exchanges them."""
-        target_scores, source_scores = made.target_scores, made.source_scores
+    def _discriminator_losses(self, batch: Batch, computed: Computed) -> dict[str, torch.Tensor]:
+        """Returns the losses of D_t, D_s and D_p; only a pool that exchanges fakes has their scores computed again."""
+        forward = self.forward
+        target_scores, source_scores = computed.target_scores, computed.source_scores
         if self.target_pool.size > 0:
-            target_scores = self.target_discriminator(self.target_pool(made.fake_target.detach()))
+            target_scores = forward.target_discriminator(self.target_pool(computed.fake_target.detach()))
         if self.source_pool.size > 0:
-            source_scores = self.source_discriminator(self.source_pool(made.fake_source.detach()))
-        real_scores = self.source_discriminator(batch.source_image)
-        source_loss = losses.discriminate(real_scores[:, 0], source_scores[:, 0])
-        if source_scores.shape[1] > 1:
-            reconstructed_scores = self.source_discriminator(made.reconstructed_source.detach())
-            source_loss = source_loss + losses.discriminate(reconstructed_scores[:, 1], source_scores[:, 1])
+            source_scores = forward.source_discriminator(self.source_pool(computed.fake_source.detach()))
+        source_loss = source_discriminator_loss(
+            forward.source_discriminator, batch.source_image, source_scores, computed.reconstructed_source.detach()
+        )
         found = {
-            "target_discriminator": losses.discriminate(self.target_discriminator(batch.target_image), target_scores),
+            "target_discriminator": losses.discriminate(
+                forward.target_discriminator(batch.target_image), target_scores
+            ),
             "source_discriminator": source_loss,
         }
-        if self.prediction_discriminator is not None and made.prediction_scores is not None:
-            fake_scores = self.prediction_discriminator(made.fake_logits.detach())
-            found["prediction_discriminator"] = losses.discriminate(fake_scores, made.prediction_scores)
+        if forward.prediction_discriminator is not None and computed.prediction_scores is not None:
+            fake_scores = forward.prediction_discriminator(computed.fake_logits.detach())
+            found["prediction_discriminator"] = losses.discriminate(fake_scores, computed.prediction_scores)
         return found
 
     def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
         return self.precision.scaler.scale(loss)
 
-    def _pull_back_to_cut(self, behind: Terms, fake_source: torch.Tensor, epoch: int) -> Terms:
-        """Returns the gradient of each term at the cut, and gives G_t its gradient of the target cycle on the way."""
+    def _backward_to_cut(self, after: Terms, fake_source: torch.Tensor, epoch: int) -> Terms:
+        """Returns the gradient of each term at the cut; the same pass gives G_t its gradient of the target cycle."""
         generator = parameters_of(self.optimizers["target_generator"])
         weight = self.loss_weights.at("target_generator", LossTerms.TARGET_CYCLE, epoch)
         at_cut: Terms = {}
-        for term, loss in behind.items():
-            on_the_way = generator if term is LossTerms.TARGET_CYCLE else []
-            self._scaled(loss).backward(inputs=[fake_source, *on_the_way], retain_graph=True)
+        for term, loss in after.items():
+            passed = generator if term is LossTerms.TARGET_CYCLE else []
+            self._scaled(loss).backward(inputs=[fake_source, *passed], retain_graph=True)
             assert fake_source.grad is not None
             at_cut[term], fake_source.grad = fake_source.grad, None
         for parameter in generator:
@@ -158,7 +199,7 @@ class SimultaneousUpdate(AdversarialUpdate):
             parameter.grad *= weight
         return at_cut
 
-    def _pull_back(
+    def _backward(
         self,
         module: str,
         before: Terms,
@@ -166,8 +207,8 @@ class SimultaneousUpdate(AdversarialUpdate):
         translated: torch.Tensor | None = None,
         at_cut: Terms | None = None,
     ) -> None:
-        """Adds to the gradients of `module` those of its terms before the cut, and what has arrived at the cut."""
-        weights = {term: self.loss_weights.at(module, term, epoch) for term in COLUMNS[module]}
+        """Adds to the gradients of `module` those of its terms before the cut and those that arrive at the cut."""
+        weights = {term: self.loss_weights.at(module, term, epoch) for term in TERMS[module]}
         ends = [self._scaled(weights[term] * loss) for term, loss in before.items() if weights.get(term)]
         gradients: list[torch.Tensor | None] = [None] * len(ends)  # of a scalar: 1
         arrived = [weights[term] * gradient for term, gradient in (at_cut or {}).items() if weights.get(term)]

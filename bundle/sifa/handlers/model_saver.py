@@ -10,7 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
-from sifa.adaptation.model_selection import LabelFreeScore
+from sifa.adaptation.model_selection import ModelSelectionScore
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
 from sifa.training.model_files import save_model, save_state
 from sifa.utils.distributed import is_main_process
@@ -42,7 +42,7 @@ class ModelSaver:
         fingerprint: Mapping[str, Any],
         output_dir: str | Path,
         generators: Mapping[str, Any] | None = None,
-        score: LabelFreeScore | None = None,
+        score: ModelSelectionScore | None = None,
         keep_epochs: bool = False,
     ) -> None:
         self.segmenter = segmenter

@@ -8,7 +8,7 @@ from sifa.networks.segmenter import Segmenter
 from sifa.networks.source_decoder import SourceDecoder
 from sifa.networks.synchronized_batch_norm import with_synchronized_batch_norm
 from sifa.networks.target_generator import TargetGenerator
-from sifa.networks.weights import load_weights
+from sifa.networks.weights import freeze, load_weights
 
 __all__ = [
     "Encoder",
@@ -18,6 +18,7 @@ __all__ = [
     "SourceDecoder",
     "TargetGenerator",
     "for_inference",
+    "freeze",
     "load_weights",
     "with_synchronized_batch_norm",
 ]

@@ -1,7 +1,8 @@
-"""Weights of a network, read from a file and checked."""
+"""The weights of a network: read from a file and checked, hashed, frozen."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -36,3 +37,17 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
             "one training wrote together."
         ) from error
     return network.to(device).eval()
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Returns `network` in evaluation mode and without gradients, for a method that only reads it."""
+    return network.requires_grad_(False).eval()
+
+
+def hash_of(network: nn.Module) -> str:
+    """Returns a SHA-256, in hexadecimal, of all parameters and buffers: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""All that a training is at one moment, as a file of tensors and plain types, so that it can go on from there."""
+"""Checkpoints: the whole state of a training as a file of tensors and plain types, from which it resumes."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from sifa.utils.distributed import rank, world_size
 from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import temporary_beside
 
-FORMAT = 2
+FORMAT = 3
+VERSIONS = {1: "0.1.0", 2: "0.1.0"}  # of the bundle, by the formats that it wrote
 NAME = "checkpoints/last.pt"  # below the run's folder; beside model.pt MONAI Label would offer it as weights
 
 State = dict[str, Any]
 
 
 class Resumable(Protocol):
-    """What `TrainingState` asks of an iteration update."""
+    """The part of an iteration update that `TrainingState` uses."""
 
     def state_dict(self) -> State:
-        """Returns what all processes share: weights, optimizers, scale of the gradients."""
+        """Returns the state that all processes share: weights, optimizers, gradient scale."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes that up again."""
+        """Restores that state."""
 
     def process_state_dict(self) -> State:
-        """Returns what each process has of its own."""
+        """Returns the state that each process has for itself."""
 
     def load_process_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes that up again."""
+        """Restores that state."""
 
 
 class TrainingState:
-    """Reads and writes the state of a run: weights, optimizers, schedules, pools, random numbers, place in the data.
+    """Collects, writes, reads and restores the state of a run.
 
-    The order of the data follows from the sampler's seed, the target slices that it draws, which the state holds, the
-    epoch and the place in it, and the ramp of w_p from the epoch; the iteration stands for epoch and place.
+    The state holds weights, optimizers, schedules, pools, random numbers and the position in the data. The order of the
+    data follows from the sampler's seed, the target slices that it draws, the epoch and the position in it; the ramps
+    of loss weights follow from the epoch. The number of the iteration gives epoch and position.
 
     Args:
         update: the iteration update.
-        schedule: of the learning rate.
-        sampler: of the training data.
-        identity: plain types that must be the same for a run to go on: fingerprint, seed, batch size and the like.
+        schedule: the learning rate schedule.
+        sampler: the sampler of the training data.
+        identity: plain types that must be the same for a run to resume: fingerprint, hyper-parameters, method.
     """
 
     def __init__(
@@ -79,10 +81,10 @@ class TrainingState:
         }
 
     def restore(self, state: Mapping[str, Any], iterations_per_epoch: int) -> None:
-        """Puts everything back but the random numbers, for which see `restore_random_numbers`.
+        """Restores everything but the random numbers, for which see `restore_random_numbers`.
 
         Raises:
-            InputError: when the state is of other networks or optimizers.
+            InputError: when the state belongs to other networks or optimizers.
         """
         try:
             self.update.load_state_dict(state["update"])
@@ -93,37 +95,37 @@ class TrainingState:
             raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                "the state to resume from is of other networks or optimizers than this run has: give the overlays of "
-                f"that run, or start anew without --resume ({first_line(error)})."
+                "the checkpoint to resume from belongs to other networks or optimizers than this run has: give the "
+                f"overlays of that run, or start a new run without --resume ({first_line(error)})."
             ) from error
         self.sampler.skip(state["iteration"] % iterations_per_epoch)
 
     def read(self, path: Path) -> State:
-        """Reads a file that `write_state` wrote and checks that it is of this run.
+        """Reads a file that `write_state` wrote and checks that it belongs to this run.
 
         Raises:
-            InputError: when it cannot be read, is of another kind, or of a run with other data or settings.
+            InputError: when it cannot be read, is no checkpoint, or belongs to a run with other data or settings.
         """
         state = read_state(path)
         place = _difference(state["identity"], self.identity)
         if place:
             raise InputError(
-                f"{path}: it is the state of another run ({place}): use the data and settings of that run, or start "
-                "anew without --resume."
+                f"{path}: this checkpoint belongs to another run ({place}): use the data and settings of that run, or "
+                "start a new run without --resume."
             )
         if len(state["processes"]) != world_size():
             raise InputError(
-                f"{path}: {len(state['processes'])} processes trained together when it was written, here "
-                f"{world_size()}: start as many."
+                f"{path}: {len(state['processes'])} processes wrote this checkpoint together and {world_size()} are "
+                "running now: start the same number."
             )
         return state
 
 
 def state_to_resume(resume: str | None, output_dir: str | Path) -> Path | None:
-    """Returns the file that training goes on from, after a look into it, or None for a new run.
+    """Returns the checkpoint that training resumes from, once it has been read without error, or None for a new run.
 
     Args:
-        resume: a file; `auto`: the last state in `output_dir` if there is one, else a new run; None: a new run.
+        resume: a file; `auto`: the last checkpoint in `output_dir` if there is one, else a new run; None: a new run.
         output_dir: the run's folder.
 
     Raises:
@@ -139,33 +141,33 @@ def state_to_resume(resume: str | None, output_dir: str | Path) -> Path | None:
 
 
 def read_state(path: Path) -> State:
-    """Reads the file of a state.
+    """Reads a checkpoint.
 
     Raises:
-        InputError: when it is missing, truncated or no state of a training.
+        InputError: when it is missing, truncated, no checkpoint, or one of another version of this bundle.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file to resume from: correct --resume, or leave it out.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a foreign file makes the unpickler stumble over
+    except Exception as error:  # a foreign file can make the unpickler raise anything
         raise InputError(
-            f"{path}: it is truncated or no training state: resume from another, or start anew."
+            f"{path}: this file is truncated or no checkpoint: resume from another one, or start a new run."
         ) from error
     if not isinstance(state, dict) or "update" not in state:
+        raise InputError(f"{path}: this is no checkpoint of this bundle: --resume takes a {NAME}, not a model.pt.")
+    version = state.get("format")
+    if version != FORMAT:
         raise InputError(
-            f"{path}: it is no training state that this bundle wrote: --resume takes a {NAME}, not a model.pt."
-        )
-    if state.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: its format is {state.get('format')}, this bundle goes on from {FORMAT}: finish that run with the "
-            "bundle that it began with, or start anew without --resume."
+            f"{path}: this checkpoint has format {version}, which version {VERSIONS.get(version, 'unknown')} of the bundle "
+            f"wrote; this version resumes from format {FORMAT}: finish that run with the version that it began with, or "
+            "start a new run without --resume."
         )
     return state
 
 
 def write_state(state: State, path: Path) -> None:
-    """Writes a state, whole or not at all: what was there before stays until the new one is complete.
+    """Writes a checkpoint, whole or not at all: an earlier file stays until the new one is complete.
 
     Raises:
         InputError: when the disk is full or cannot be written.
@@ -175,13 +177,13 @@ def write_state(state: State, path: Path) -> None:
             torch.save(state, stream)
     except (OSError, RuntimeError) as error:  # torch wraps what the system says
         raise InputError(
-            f"{path}: the training state cannot be written ({error}): make room or give another --output_dir; the last "
-            "good state, if there is one, is untouched, and --resume auto goes on from it."
+            f"{path}: the checkpoint cannot be written ({error}): make room or give another --output_dir; an earlier "
+            "checkpoint, if there is one, is untouched, and --resume auto resumes from it."
         ) from error
 
 
 def restore_random_numbers(state: Mapping[str, Any]) -> None:
-    """Puts the random numbers of Python, NumPy and torch back to where they were."""
+    """Restores the states of the random number generators of Python, NumPy and torch."""
     saved = state["processes"][rank()]["random"]
     version, internal, gauss = saved["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -208,14 +210,14 @@ def _random_state() -> State:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a setting without what may differ between two sessions of one run: the versions of the software."""
+    """Returns a setting in plain types, without software versions, which may differ between two sessions of a run."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items() if key != "versions"}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _difference(saved: Any, here: Any, name: str = "") -> str:
-    """Returns where two settings differ first and how, in words; nothing where they are equal."""
+    """Returns the first difference of two settings in words; an empty text where they are equal."""
     if isinstance(saved, Mapping) and isinstance(here, Mapping):
         for key in sorted(saved.keys() | here.keys()):
             difference = _difference(saved.get(key), here.get(key), f"{name} {key}".strip())
@@ -226,17 +228,17 @@ def _difference(saved: Any, here: Any, name: str = "") -> str:
 
 
 def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Takes up again what `optimizer.state_dict()` returned, on another device or in another memory format as well.
+    """Restores the state that `optimizer.state_dict()` returned, also on another device or in another memory format.
 
-    Fused Adam walks through parameters and moments side by side, so both have to be stored alike; torch leaves moments
-    as they were stored when the state was written: channels last on a GPU, channels first on a CPU.
+    Fused Adam needs parameters and moments in the same memory format, while torch keeps the moments in the format in
+    which the state was written: channels last on a GPU, channels first on a CPU.
 
     Args:
-        optimizer: of parameters in the order of those that the state is of.
-        state: of an optimizer of the same kind.
+        optimizer: an optimizer of the same kind, with its parameters in the same order.
+        state: what `state_dict` returned.
 
     Raises:
-        ValueError: when the parameters are not as many.
+        ValueError: when the numbers of parameters differ.
     """
     optimizer.load_state_dict(dict(state))
     for parameter, values in optimizer.state.items():

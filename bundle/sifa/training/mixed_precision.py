@@ -1,4 +1,4 @@
-"""The precision that training computes in, and the optimizer step that fits it."""
+"""The precision of training, and the optimizer step that goes with it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 class MixedPrecision:
-    """Runs networks under autocast and moves weights, which stay in float32, along their gradients.
+    """Runs networks under autocast and steps optimizers; weights stay in float32.
 
-    `float32` computes as the weights are (float64 in tests). `bfloat16` needs no more than autocast. `float16` has too
-    few exponents for small gradients, so losses are multiplied by a scale that a `GradScaler` finds; all optimizers of
-    a run share it, and one whose gradients overflow sits that iteration out.
+    `float32` computes in the type of the weights (float64 in tests). `bfloat16` needs nothing but autocast. `float16`
+    has too small a range for small gradients, so losses are multiplied by a scale that a `GradScaler` adapts; all
+    optimizers of a run share it, and an optimizer whose gradients overflow skips its step.
 
     Args:
         name: `float32`, `bfloat16` or `float16`.
@@ -41,8 +41,8 @@ class MixedPrecision:
     def forward(self, network: nn.Module) -> Callable[..., torch.Tensor]:
         """Returns `network` as a function that computes in this precision.
 
-        Autocast keeps no copies of cast weights: an iteration moves weights between its passes, and a copy would be the
-        weights of before.
+        The cache of cast weights is off: an iteration changes weights between its passes, and the cache would hold the
+        earlier ones.
         """
 
         def run(*inputs: torch.Tensor) -> torch.Tensor:
@@ -52,14 +52,14 @@ class MixedPrecision:
 
         return run
 
-    def descend(self, name: str, optimizer: Optimizer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Moves the parameters of `optimizer`, and nothing else, down the gradient of `loss`; returns the report."""
+    def step(self, name: str, optimizer: Optimizer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Computes the gradient of `loss` for the parameters of `optimizer` only, then `step_from_gradients`."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward(inputs=parameters_of(optimizer))
-        return self.move(name, optimizer, loss)
+        return self.step_from_gradients(name, optimizer, loss)
 
-    def move(self, name: str, optimizer: Optimizer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Moves the parameters of `optimizer` along the gradients that they hold, of `loss` times `scaler`'s scale.
+    def step_from_gradients(self, name: str, optimizer: Optimizer, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Steps with the gradients that the parameters of `optimizer` hold: of `loss` times the scale of `scaler`.
 
         Returns:
             `<name>_loss`, `<name>_gradient_norm` (before the optimizer's own terms, such as L2) and
@@ -77,23 +77,23 @@ class MixedPrecision:
         }
 
     def end_iteration(self) -> None:
-        """Lets the scale grow or shrink, once all optimizers have stepped."""
+        """Updates the scale after all optimizers have stepped."""
         self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scale; empty where there is none."""
+        """Returns the state of the scale; empty where there is none."""
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the scale up again."""
+        """Restores the scale."""
         self.scaler.load_state_dict(state)
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
-    """Returns all parameters that `optimizer` moves."""
+    """Returns all parameters of `optimizer`."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def in_full(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns a tensor of half the precision in float32, and any other as it is: means and squares need the digits."""
+    """Returns a half-precision tensor in float32, and any other unchanged: means and squares need the digits."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

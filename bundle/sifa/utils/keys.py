@@ -1,10 +1,10 @@
-"""The names that batches, engine outputs, losses and loss weights share (the glossary of the design)."""
+"""The names that batches, engine outputs, losses and loss weights share."""
 
 from __future__ import annotations
 
 from monai.utils import StrEnum
 
-UPDATES = (  # what moves in an iteration, in the order of the paper
+UPDATES = (  # the modules that SIFA updates in an iteration, in the order of the paper
     "target_generator",
     "target_discriminator",
     "segmenter",
@@ -15,7 +15,7 @@ UPDATES = (  # what moves in an iteration, in the order of the paper
 
 
 class SIFAKeys(StrEnum):
-    """Images and labels of one iteration; the paper's symbol stands behind each."""
+    """Images and labels of one iteration, each with the paper's symbol."""
 
     SOURCE_IMAGE = "source_image"  # x_s
     SOURCE_LABEL = "source_label"  # y_s
@@ -31,14 +31,14 @@ class SIFAKeys(StrEnum):
 
 
 class LossTerms(StrEnum):
-    """The terms of the loss; a column of the weight matrix names the ones that a module minimizes."""
+    """The terms of the loss; each column of the weight matrix names the terms that a module minimizes."""
 
     SOURCE_CYCLE = "source_cycle"  # Eq. 2, first half: |U(E(G_t(x_s))) - x_s|
     TARGET_CYCLE = "target_cycle"  # Eq. 2, second half: |G_t(U(E(x_t))) - x_t|
-    TARGET_ADVERSARIAL = "target_adversarial"  # Eq. 1: G_t(x_s) is to fool D_t
-    SOURCE_ADVERSARIAL = "source_adversarial"  # U(E(x_t)) is to fool D_s
-    AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) is to pass for a reconstructed source
-    PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) is to fool D_p
+    TARGET_ADVERSARIAL = "target_adversarial"  # Eq. 1: G_t(x_s) fools D_t
+    SOURCE_ADVERSARIAL = "source_adversarial"  # U(E(x_t)) fools D_s
+    AUXILIARY_ADVERSARIAL = "auxiliary_adversarial"  # Eq. 5 (FA-I): U(E(x_t)) passes for a reconstructed source
+    PREDICTION_ADVERSARIAL = "prediction_adversarial"  # Eq. 4 (FA-P): C(E(x_t)) fools D_p
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
-    APPEARANCE = "appearance"  # Eq. 3 for C(E(.)) of x_s's view against y_s
-    SELF_TRAINING = "self_training"  # Eq. 3 for C(E(.)) of x_t's view and the weight average's labels
+    RANDOM_APPEARANCE = "random_appearance"  # Eq. 3 for C(E(x_s with a random appearance)) against y_s
+    SELF_TRAINING = "self_training"  # Eq. 3 for C(E(x_t with a random appearance)) against the weight average's labels

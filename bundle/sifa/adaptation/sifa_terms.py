@@ -1,0 +1,120 @@
+"""The loss terms of SIFA: functions from images, logits and discriminator scores to scalars.
+
+`TERMS` lists what each module can minimize; `configs/train.yaml` gives the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+from sifa.adaptation import losses
+from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.self_training import SelfTraining
+from sifa.adaptation.sifa_networks import SIFAForward
+from sifa.training.iteration_update import Batch
+from sifa.utils.errors import InputError
+from sifa.utils.keys import LossTerms
+
+Terms = dict[LossTerms, torch.Tensor]
+T = TypeVar("T")
+
+TERMS: Mapping[str, tuple[LossTerms, ...]] = {  # by module: the terms that its gradient can reach and the method uses
+    "target_generator": (LossTerms.SOURCE_CYCLE, LossTerms.TARGET_CYCLE, LossTerms.TARGET_ADVERSARIAL),
+    "segmenter": tuple(term for term in LossTerms if term is not LossTerms.TARGET_ADVERSARIAL),
+    "source_decoder": (
+        LossTerms.SOURCE_CYCLE,
+        LossTerms.TARGET_CYCLE,
+        LossTerms.SOURCE_ADVERSARIAL,
+        LossTerms.AUXILIARY_ADVERSARIAL,
+    ),
+}
+
+
+def cycle_terms(batch: Batch, reconstructed_source: torch.Tensor, reconstructed_target: torch.Tensor) -> Terms:
+    """Returns both halves of Eq. 2.
+
+    Args:
+        batch: x_s and x_t.
+        reconstructed_source: U(E(G_t(x_s))), (B, C, H, W).
+        reconstructed_target: G_t(U(E(x_t))), (B, C, H, W).
+    """
+    return {
+        LossTerms.SOURCE_CYCLE: losses.cycle(reconstructed_source, batch.source_image),
+        LossTerms.TARGET_CYCLE: losses.cycle(reconstructed_target, batch.target_image),
+    }
+
+
+def source_adversarial_terms(scores: torch.Tensor) -> Terms:
+    """Returns the terms with which U(E(x_t)) fools D_s: realism and, where there is an auxiliary head, Eq. 5 (FA-I).
+
+    Args:
+        scores: D_s(U(E(x_t))), (B, 1 or 2, H', W').
+    """
+    terms = {LossTerms.SOURCE_ADVERSARIAL: losses.fool(scores[:, 0])}
+    if scores.shape[1] > 1:
+        terms[LossTerms.AUXILIARY_ADVERSARIAL] = losses.fool(scores[:, 1])
+    return terms
+
+
+def source_discriminator_loss(
+    discriminator: Callable[[torch.Tensor], torch.Tensor],
+    source_image: torch.Tensor,
+    fake_scores: torch.Tensor,
+    reconstructed_source: torch.Tensor,
+) -> torch.Tensor:
+    """Returns the loss of D_s: x_s is real and U(E(x_t)) fake; auxiliary head: U(E(G_t(x_s))) is 1, U(E(x_t)) is 0.
+
+    Args:
+        discriminator: D_s; its second channel, where there is one, is the auxiliary head (Eq. 5).
+        source_image: x_s, (B, C, H, W).
+        fake_scores: D_s(U(E(x_t))), (B, 1 or 2, H', W').
+        reconstructed_source: U(E(G_t(x_s))), (B, C, H, W), without a graph.
+    """
+    loss = losses.discriminate(discriminator(source_image)[:, 0], fake_scores[:, 0])
+    if fake_scores.shape[1] > 1:
+        loss = loss + losses.discriminate(discriminator(reconstructed_source)[:, 1], fake_scores[:, 1])
+    return loss
+
+
+def view_terms(
+    batch: Batch,
+    forward: SIFAForward,
+    loss_weights: LossWeights,
+    segmentation_loss: SegmentationLoss,
+    self_training: SelfTraining | None,
+    epoch: int,
+) -> Terms:
+    """Returns Eq. 3 for the views of random appearance: x_s's view with y_s, x_t's view with labels of the average.
+
+    A term whose weight is 0 in this epoch is left out and costs nothing.
+
+    Raises:
+        InputError: when a term has a weight and the batch or the method lacks what it is computed from.
+    """
+    terms: Terms = {}
+    if loss_weights.at("segmenter", LossTerms.RANDOM_APPEARANCE, epoch):
+        view = _required(batch.source_view, LossTerms.RANDOM_APPEARANCE)
+        terms[LossTerms.RANDOM_APPEARANCE] = segmentation_loss(forward.segment_view(view), batch.source_label)
+    if loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch):
+        view = _required(batch.target_view, LossTerms.SELF_TRAINING)
+        label = _required(self_training, LossTerms.SELF_TRAINING).label(batch.target_image)
+        terms[LossTerms.SELF_TRAINING] = segmentation_loss(forward.segment_view(view), label)
+    return terms
+
+
+def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns loss terms under the names that outputs, logs and tables use."""
+    return {str(term.value): loss for term, loss in terms.items()}
+
+
+def _required(part: T | None, term: LossTerms) -> T:
+    if part is None:
+        raise InputError(
+            f"loss_weights#segmenter#{term.value} is not 0, but this config does not prepare what the term needs: "
+            "add recommended.yaml, which does, or set the weight to 0."
+        )
+    return part

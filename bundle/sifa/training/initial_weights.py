@@ -1,0 +1,88 @@
+"""The weights of another run that a training starts from, or reads without changing them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
+from sifa.networks.weights import freeze, load_weights
+from sifa.utils.errors import InputError
+
+
+class InitialWeights:
+    """The networks of an earlier run, for a later stage of a method.
+
+    A run keeps its segmenter in `model.pt` and other networks in `generators/<name>.pt`. The stages of a method have to
+    see the same images: labels, slices, network width and intensity rules must be the same in both runs.
+
+    Args:
+        folder: the output folder of the earlier run; None: networks keep the weights that they have.
+        fingerprint: the fingerprint of this run.
+
+    Raises:
+        InputError: when the folder holds no run, or its fingerprint differs where it must not.
+    """
+
+    def __init__(self, folder: str | Path | None, fingerprint: Fingerprint) -> None:
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is None:
+            return
+        path = self.folder / "fingerprint.json"
+        here, there = _essentials(fingerprint), _essentials(read_fingerprint(path))
+        for name, value in here.items():
+            if there[name] != value:
+                raise InputError(
+                    f"{path}: initial_weights is a run with another {name} ({there[name]} there, {value} here): start "
+                    "from a run with the same data set and size, or train that stage again with these settings."
+                )
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of each file of weights in the folder, for a run's identity; empty without a folder."""
+        if self.folder is None:
+            return {}
+        files = [self.folder / "model.pt", *sorted((self.folder / "generators").glob("*.pt"))]
+        return {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+
+    def load(self, network: nn.Module, name: str = "segmenter") -> nn.Module:
+        """Returns `network` with the weights of the earlier run; unchanged without a folder.
+
+        Args:
+            network: the network, in the training mode in which it stays.
+            name: which network of the run it is: `segmenter`, or one of its `generators/`.
+
+        Raises:
+            InputError: when the run has no such network, or its weights do not fit.
+        """
+        if self.folder is None:
+            return network
+        file = "model.pt" if name == "segmenter" else f"generators/{name}.pt"
+        training = network.training
+        return load_weights(network, self.folder / file).train(training)
+
+    def load_frozen(self, network: nn.Module, name: str = "segmenter") -> nn.Module:
+        """Returns `network` with the weights of the earlier run, in evaluation mode and without gradients.
+
+        Raises:
+            InputError: when there is no earlier run, or as in `load`.
+        """
+        if self.folder is None:
+            raise InputError(f"initial_weights is null, but '{name}' is read from an earlier run: give its folder.")
+        return freeze(self.load(network, name))
+
+
+def _essentials(fingerprint: Fingerprint) -> dict[str, Any]:
+    """Returns the entries in which two stages have to agree, by the words of the message."""
+    return {
+        "set of labels": dict(fingerprint.labels),
+        "slice plane": fingerprint.slice_plane,
+        "spacing": fingerprint.spacing,
+        "slice size": fingerprint.slice_size,
+        "network": fingerprint.network,
+        "intensity rule of the source": dict(fingerprint.source.intensity),
+        "intensity rule of the target": dict(fingerprint.target.intensity),
+    }
