@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import Trainer
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.loss_weights import LossWeights
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.sifa import AdversarialUpdate, Networks
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_only import SourceOnly
 from sifa.networks import PatchDiscriminator, Segmenter, SourceDecoder, TargetGenerator
+from sifa.training.iteration_update import IterationUpdate
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.training.weight_average import WeightAverage
 from torch import nn
@@ -34,8 +37,9 @@ ORDER = (
 )
 Columns = Mapping[str, Mapping[str, Any]]
 State = dict[str, torch.Tensor]
+Kind = type[SIFA] | type[SIFASimultaneous] | type[SourceOnly]
 
-SIFA: Columns = {  # the matrix of the design, w_p at its end
+PAPER: Columns = {  # the matrix of the design, w_p at its end
     "target_generator": {"source_cycle": 10, "target_cycle": 10, "target_adversarial": 1},
     "segmenter": {
         "segmentation": 1,
@@ -77,11 +81,13 @@ class OldImages(ImagePool):
 # --- A run at tiny size ----------------------------------------------------------------------------------------------
 
 
-def build_networks(seed: int = 0, auxiliary: bool = True, prediction: bool = True, guided: bool = False) -> Networks:
-    """Networks in float64 and evaluation mode; weights large enough that every path counts."""
+def build_networks(
+    seed: int = 0, auxiliary: bool = True, prediction: bool = True, guided: bool = False
+) -> SIFANetworks:
+    """SIFANetworks in float64 and evaluation mode; weights large enough that every path counts."""
     torch.manual_seed(seed)
     segmenter = Segmenter(1, CLASSES, WIDTH)
-    networks = Networks(
+    networks = SIFANetworks(
         segmenter,
         TargetGenerator(1, WIDTH, num_blocks=1, num_classes=CLASSES if guided else 0),
         SourceDecoder(segmenter.encoder.out_channels, 1, WIDTH, num_blocks=1),
@@ -99,7 +105,7 @@ def build_networks(seed: int = 0, auxiliary: bool = True, prediction: bool = Tru
     return networks
 
 
-def state_of(networks: Networks) -> State:
+def state_of(networks: SIFANetworks) -> State:
     """Copies of all parameters and buffers, `<network>.<name>`."""
     return {
         f"{part}.{name}": value.detach().clone()
@@ -108,7 +114,7 @@ def state_of(networks: Networks) -> State:
     }
 
 
-def optimizers_of(networks: Networks, weight_decay: float) -> dict[str, Adam]:
+def optimizers_of(networks: SIFANetworks, weight_decay: float) -> dict[str, Adam]:
     optimizers = {
         name: Adam(network.parameters(), lr=RATE, betas=(0.5, 0.999))
         for name, network in networks.by_name().items()
@@ -134,46 +140,51 @@ BATCHES = [draw_batch(0), draw_batch(1)]
 CASES = pytest.mark.parametrize(  # what both orders of updates are held to
     ("columns", "auxiliary", "prediction", "guided", "pool"),
     [
-        pytest.param(SIFA, True, True, False, ImagePool(0), id="SIFA"),
+        pytest.param(PAPER, True, True, False, ImagePool(0), id="SIFA"),
         pytest.param(EVERY_TERM, True, True, False, ImagePool(0), id="every term"),
         pytest.param(EVERY_TERM, True, True, False, OldImages(1), id="every fake is old"),
         pytest.param(EVERY_TERM, True, True, False, ImagePool(1, seed=3), id="pool of one"),
-        pytest.param(SIFA, False, True, False, ImagePool(0), id="image adaptation + FA-P"),
-        pytest.param(SIFA, False, False, False, ImagePool(0), id="image adaptation"),
+        pytest.param(PAPER, False, True, False, ImagePool(0), id="image adaptation + FA-P"),
+        pytest.param(PAPER, False, False, False, ImagePool(0), id="image adaptation"),
         pytest.param(EVERY_TERM, True, True, True, ImagePool(0), id="G_t told the classes"),
     ],
 )
 
 
 def update_of(
-    networks: Networks,
-    columns: Columns = SIFA,
+    networks: SIFANetworks,
+    columns: Columns = PAPER,
     target_pool: ImagePool | None = None,
     source_pool: ImagePool | None = None,
-    kind: type[AdversarialUpdate] = AdversarialUpdate,
-    precision: str = "float32",  # that is, as the weights are
+    kind: Kind = SIFA,
+    precision: str = "float32",  # that is, in the type of the weights
     average: WeightAverage | None = None,
     self_training: SelfTraining | None = None,
-) -> AdversarialUpdate:
-    return kind(
+) -> IterationUpdate:
+    mixed_precision, loss = MixedPrecision(precision), SegmentationLoss(LAMBDA_DICE)
+    optimizers = optimizers_of(networks, WEIGHT_DECAY)
+    if kind is SourceOnly:
+        source_only = SourceOnly(networks.segmenter, optimizers["segmenter"], loss, mixed_precision)
+        return IterationUpdate(source_only, mixed_precision, average)
+    method = cast(type[SIFA] | type[SIFASimultaneous], kind)(
         networks,
-        optimizers_of(networks, WEIGHT_DECAY),
-        LossWeights(columns),
-        SegmentationLoss(LAMBDA_DICE),
+        optimizers,
+        columns,
+        loss,
         target_pool or ImagePool(0),
         source_pool or ImagePool(0),
-        MixedPrecision(precision),
-        average,
+        mixed_precision,
         self_training,
     )
+    return IterationUpdate(method, mixed_precision, average)
 
 
-def trainer_of(update: AdversarialUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> Trainer:
+def trainer_of(update: IterationUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> Trainer:
     """MONAI's stock trainer."""
     return Trainer("cpu", max_epochs=epochs, data_loader=batches, iteration_update=update, decollate=False)
 
 
-def train(update: AdversarialUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> list[dict[str, Any]]:
+def train(update: IterationUpdate, batches: Sequence[Any] = BATCHES, epochs: int = 1) -> list[dict[str, Any]]:
     """Runs `update` and returns the outputs of its iterations."""
     outputs: list[dict[str, Any]] = []
     trainer = trainer_of(update, batches, epochs)
@@ -223,7 +234,7 @@ class Images:
     target_logits: torch.Tensor
 
 
-def images_of(networks: Networks, batch: Mapping[str, torch.Tensor]) -> Images:
+def images_of(networks: SIFANetworks, batch: Mapping[str, torch.Tensor]) -> Images:
     encoder, classifier = networks.segmenter.encoder, networks.segmenter.pixel_classifier
     source, target = batch["source_image"], batch["target_image"]
     guided = networks.target_generator.num_classes > 0
@@ -249,7 +260,9 @@ class NaiveIteration:
     written out. Running statistics change in one place only.
     """
 
-    def __init__(self, networks: Networks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool) -> None:
+    def __init__(
+        self, networks: SIFANetworks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool
+    ) -> None:
         self.networks = copy.deepcopy(networks)
         self.optimizers = optimizers_of(self.networks, weight_decay=0)
         self.columns = columns
@@ -285,7 +298,7 @@ class NaiveIteration:
         for buffer, new in zip(self.networks.segmenter.encoder.buffers(), scratch.buffers(), strict=True):
             buffer.copy_(new)
 
-    def terms_of(self, name: str, n: Networks, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def terms_of(self, name: str, n: SIFANetworks, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         images = images_of(n, batch)
         source_cycle = (images.reconstructed_source - batch["source_image"]).abs().mean()
         target_cycle = (images.reconstructed_target - batch["target_image"]).abs().mean()
@@ -331,7 +344,7 @@ class NaiveIteration:
 
 
 def naive_iteration(
-    networks: Networks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool
+    networks: SIFANetworks, columns: Columns, target_pool: ImagePool, source_pool: ImagePool
 ) -> NaiveIteration:
     discriminators: Columns = {name: {"all": 1} for name in ORDER if name.endswith("discriminator")}
     return NaiveIteration(networks, {**columns, **discriminators}, target_pool, source_pool)

@@ -12,7 +12,7 @@ import torch
 from engines import go
 from ignite.engine import Engine, Events
 from iterations import build_networks, draw_batch
-from sifa.adaptation.model_selection import LabelFreeScore
+from sifa.adaptation.model_selection import ModelSelectionScore
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
 from sifa.handlers import ModelSaver
@@ -54,7 +54,7 @@ def target_slices(count: int = 6) -> VolumeSlices:
 
 def score_of(segmenter: nn.Module, frequencies: tuple[float, ...] = (0.5, 0.25, 0.25)) -> dict[str, float]:
     statistics = TargetStatistics(target_slices(), batch_size=4)
-    return LabelFreeScore(statistics, torch.tensor(frequencies))(segmenter)
+    return ModelSelectionScore(statistics, torch.tensor(frequencies))(segmenter)
 
 
 def test_what_looks_the_same_under_any_appearance_and_has_the_expected_size_scores_one() -> None:
@@ -95,7 +95,7 @@ def test_a_class_that_neither_the_source_nor_the_network_knows_leaves_the_score_
         bias.add_(torch.tensor([0, 0, -100.0]))
     statistics = TargetStatistics(VolumeSlices([{"image": draw_batch(0)["target_image"]}]))
 
-    scores = LabelFreeScore(statistics, torch.tensor([0.8, 0.2, 0.0]))(segmenter)
+    scores = ModelSelectionScore(statistics, torch.tensor([0.8, 0.2, 0.0]))(segmenter)
 
     assert all(math.isfinite(value) for value in scores.values())
 
@@ -103,7 +103,7 @@ def test_a_class_that_neither_the_source_nor_the_network_knows_leaves_the_score_
 def test_scoring_repeats_itself_and_changes_nothing() -> None:
     segmenter = nn.Sequential(nn.Conv2d(1, CLASSES, 3, padding=1), nn.BatchNorm2d(CLASSES)).train()
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
-    score = LabelFreeScore(TargetStatistics(target_slices()), torch.tensor([0.4, 0.3, 0.3]))
+    score = ModelSelectionScore(TargetStatistics(target_slices()), torch.tensor([0.4, 0.3, 0.3]))
     state = torch.get_rng_state()
 
     assert score(segmenter) == score(segmenter)

@@ -13,8 +13,9 @@ from iterations import (
     BATCHES,
     CLASSES,
     LAMBDA_DICE,
-    SIFA,
+    PAPER,
     Columns,
+    Kind,
     build_networks,
     draw_batch,
     largest_difference,
@@ -25,19 +26,21 @@ from iterations import (
 )
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining, expected_frequencies
-from sifa.adaptation.sifa import AdversarialUpdate, Networks
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
 from sifa.postprocessing.pamr import refine
+from sifa.training.iteration_update import IterationUpdate
 from sifa.training.weight_average import WeightAverage
 
 FREQUENCIES = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
-KINDS = pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate])
+KINDS = pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous])
 IMAGE = BATCHES[0]["target_image"]
 WEIGHT = 2.5
 
 
 def with_weight(weight: Any) -> Columns:
-    return {**SIFA, "segmenter": {**SIFA["segmenter"], "self_training": weight}}
+    return {**PAPER, "segmenter": {**PAPER["segmenter"], "self_training": weight}}
 
 
 def as_they_are(probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -208,11 +211,11 @@ VIEWED = [draw_batch(0, view=True), draw_batch(1, view=True)]
 Gradients = dict[str, list[torch.Tensor]]
 
 
-def gradients_of(kind: type[AdversarialUpdate], weight: float) -> tuple[Gradients, dict[str, Any]]:
+def gradients_of(kind: Kind, weight: float) -> tuple[Gradients, dict[str, Any]]:
     """The gradients with which the networks step in one iteration in which E and C stay as they are, and its output."""
     networks = build_networks()
     update = update_of(networks, with_weight(weight), kind=kind, self_training=Told())
-    for group in update.optimizers["segmenter"].param_groups:
+    for group in update.method.optimizers["segmenter"].param_groups:
         group["lr"] = 0.0  # what comes after E and C sees the same weights, whatever their gradient
     found: Gradients = {}
     for name, network in networks.by_name().items():
@@ -220,11 +223,11 @@ def gradients_of(kind: type[AdversarialUpdate], weight: float) -> tuple[Gradient
         def keep(*_: Any, name: str = name, network: torch.nn.Module = network) -> None:
             found[name] = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
 
-        update.optimizers[name].register_step_pre_hook(keep)
+        update.method.optimizers[name].register_step_pre_hook(keep)
     return found, train(update, VIEWED[:1])[0]
 
 
-def separate_term(networks: Networks) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def separate_term(networks: SIFANetworks) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss of self-training, computed alone, and its gradient to E and C."""
     segmenter = copy.deepcopy(networks.segmenter).train()
     loss = SegmentationLoss(LAMBDA_DICE)(segmenter(VIEWED[0]["target_view"]), told_labels())
@@ -233,7 +236,7 @@ def separate_term(networks: Networks) -> tuple[torch.Tensor, list[torch.Tensor]]
 
 @KINDS
 def test_e_and_c_and_no_other_network_get_the_gradient_of_the_separately_computed_term(
-    kind: type[AdversarialUpdate],
+    kind: Kind,
 ) -> None:
     loss, expected = separate_term(build_networks())
     (without, _), (having, output) = gradients_of(kind, 0), gradients_of(kind, WEIGHT)
@@ -248,7 +251,7 @@ def test_e_and_c_and_no_other_network_get_the_gradient_of_the_separately_compute
 
 
 @KINDS
-def test_the_loss_of_e_and_c_holds_the_weighted_term(kind: type[AdversarialUpdate]) -> None:
+def test_the_loss_of_e_and_c_holds_the_weighted_term(kind: Kind) -> None:
     (_, without), (_, having) = gradients_of(kind, 0), gradients_of(kind, WEIGHT)
     expected = without["segmenter_loss"] + WEIGHT * having["self_training"]
     assert having["segmenter_loss"].item() == pytest.approx(expected.item(), rel=1e-9)
@@ -257,7 +260,7 @@ def test_the_loss_of_e_and_c_holds_the_weighted_term(kind: type[AdversarialUpdat
 
 
 @KINDS
-def test_in_an_epoch_of_weight_zero_nothing_is_labeled(kind: type[AdversarialUpdate]) -> None:
+def test_in_an_epoch_of_weight_zero_nothing_is_labeled(kind: Kind) -> None:
     told = Told()
     outputs = train(update_of(build_networks(), with_weight([0, 0.5]), kind=kind, self_training=told), VIEWED, epochs=2)
     assert ["self_training" in output for output in outputs] == [False, False, True, True]
@@ -266,7 +269,9 @@ def test_in_an_epoch_of_weight_zero_nothing_is_labeled(kind: type[AdversarialUpd
 
 
 @KINDS
-def test_without_weight_the_iteration_is_the_one_without_self_training(kind: type[AdversarialUpdate]) -> None:
+def test_without_weight_the_iteration_is_the_one_without_self_training(
+    kind: Kind,
+) -> None:
     networks, plain = build_networks(), build_networks()
     train(update_of(networks, with_weight(0), kind=kind, self_training=Told()), VIEWED)
     train(update_of(plain, kind=kind), BATCHES)
@@ -274,7 +279,9 @@ def test_without_weight_the_iteration_is_the_one_without_self_training(kind: typ
 
 
 @KINDS
-def test_running_statistics_still_come_from_one_forward_of_the_target_images(kind: type[AdversarialUpdate]) -> None:
+def test_running_statistics_still_come_from_one_forward_of_the_target_images(
+    kind: Kind,
+) -> None:
     networks = build_networks()
     average = WeightAverage(networks.segmenter, 0.5)
     self_training = SelfTraining(average, FREQUENCIES, refine)
@@ -291,7 +298,7 @@ def test_running_statistics_still_come_from_one_forward_of_the_target_images(kin
                 assert not name.endswith("num_batches_tracked") or buffer.item() == count
 
 
-def training_update(kind: type[AdversarialUpdate], seed: int) -> tuple[Networks, AdversarialUpdate]:
+def training_update(kind: Kind, seed: int) -> tuple[SIFANetworks, IterationUpdate]:
     networks = build_networks(seed)
     average = WeightAverage(networks.segmenter, 0.5)
     self_training = SelfTraining(average, FREQUENCIES, refine)
@@ -301,7 +308,7 @@ def training_update(kind: type[AdversarialUpdate], seed: int) -> tuple[Networks,
 
 @KINDS
 def test_an_update_that_trains_itself_goes_on_from_its_state_as_if_nothing_had_happened(
-    kind: type[AdversarialUpdate],
+    kind: Kind,
 ) -> None:
     (networks, update), (others, other) = training_update(kind, 0), training_update(kind, 1)
     train(update, VIEWED[:1])
@@ -309,15 +316,8 @@ def test_an_update_that_trains_itself_goes_on_from_its_state_as_if_nothing_had_h
     outputs = [train(one, VIEWED[1:])[0] for one in (update, other)]
     assert outputs[0]["self_training"] == outputs[1]["self_training"]
     assert moved(state_of(networks), state_of(others)) == set()
-    for one, two in ((update.average, other.average), (update.self_training, other.self_training)):
-        assert one is not None
-        assert two is not None
-        assert largest_difference(one.state_dict(), two.state_dict())[0] == 0
-
-
-@KINDS
-def test_a_batch_without_a_view_trains_without_it(kind: type[AdversarialUpdate]) -> None:
-    told = Told()
-    output = train(update_of(build_networks(), with_weight(1), kind=kind, self_training=told), BATCHES[:1])[0]
-    assert "self_training" not in output
-    assert told.asked == []
+    assert update.average is not None
+    assert other.average is not None
+    assert largest_difference(update.average.state_dict(), other.average.state_dict())[0] == 0
+    shares = [one.method.shared_state["self_training"].state_dict()["predicted"] for one in (update, other)]
+    assert torch.equal(shares[0], shares[1])

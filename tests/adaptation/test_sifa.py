@@ -1,4 +1,4 @@
-"""One iteration of SIFA, against a naive one that computes everything anew for each of the six updates."""
+"""One iteration of PAPER, against a naive one that computes everything anew for each of the six updates."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from iterations import (
     CASES,
     EVERY_TERM,
     ORDER,
-    SIFA,
+    PAPER,
     Columns,
+    Kind,
     State,
     build_networks,
     images_of,
@@ -34,8 +35,9 @@ from iterations import (
 from monai.engines import IterationEvents, Trainer
 from monai.handlers import StatsHandler, TensorBoardStatsHandler, from_engine
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.sifa import AdversarialUpdate, Networks
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -94,7 +96,7 @@ class Step:
     with_gradient: set[str]  # networks that any backward pass has reached by then
 
 
-def networks_with_gradient(networks: Networks) -> set[str]:
+def networks_with_gradient(networks: SIFANetworks) -> set[str]:
     return {
         name
         for name, network in networks.by_name().items()
@@ -108,7 +110,7 @@ def steps() -> list[Step]:
     networks = build_networks()
     update = update_of(networks, EVERY_TERM)
     recorded = [Step("start", {}, state_of(networks), set())]
-    for name, optimizer in update.optimizers.items():
+    for name, optimizer in update.method.optimizers.items():
 
         def enter(*_: Any, name: str = name) -> None:
             recorded.append(Step(name, state_of(networks), {}, networks_with_gradient(networks)))
@@ -255,20 +257,20 @@ def test_from_engine_and_the_stock_handlers_read_the_loss(
 
 def test_image_adaptation_alone_reports_no_term_of_the_features() -> None:
     networks = build_networks(auxiliary=False, prediction=False)
-    update = update_of(networks, SIFA)
-    assert "prediction_discriminator" not in update.optimizers
+    update = update_of(networks, PAPER)
+    assert "prediction_discriminator" not in update.method.optimizers
     output = train(update, BATCHES[:1])[0]
     assert not [key for key in output if "auxiliary" in key or "prediction" in key]
     assert {"source_adversarial", "source_discriminator_loss", "segmenter_loss"} <= output.keys()
 
 
-@pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate])
-def test_the_output_tells_gradient_norms_learning_rates_and_w_p(kind: type[AdversarialUpdate]) -> None:
-    ramp = {**SIFA, "segmenter": {**SIFA["segmenter"], "prediction_adversarial": [0, 0.25]}}
+@pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous])
+def test_the_output_tells_gradient_norms_learning_rates_and_w_p(kind: Kind) -> None:
+    ramp = {**PAPER, "segmenter": {**PAPER["segmenter"], "prediction_adversarial": [0, 0.25]}}
     networks = build_networks()
     update = update_of(networks, ramp, kind=kind)
     norms: dict[str, float] = {}
-    for name, optimizer in update.optimizers.items():
+    for name, optimizer in update.method.optimizers.items():
         own = networks.by_name()[name]
 
         def keep(*_: Any, name: str = name, own: nn.Module = own) -> None:
@@ -279,13 +281,13 @@ def test_the_output_tells_gradient_norms_learning_rates_and_w_p(kind: type[Adver
     outputs = train(update, BATCHES[:1], epochs=2)
     assert [output["prediction_adversarial_weight"].item() for output in outputs] == [0, 0.25]
     for name in ORDER:
-        rate = update.optimizers[name].param_groups[0]["lr"]
+        rate = update.method.optimizers[name].param_groups[0]["lr"]
         assert outputs[-1][f"{name}_learning_rate"].item() == pytest.approx(rate)
         assert outputs[-1][f"{name}_gradient_norm"].item() == pytest.approx(norms[name], rel=1e-9)
 
 
 def test_without_weight_of_eq_4_the_segmenter_is_the_same_whatever_judges_its_predictions() -> None:
-    ramp = {**SIFA, "segmenter": {**SIFA["segmenter"], "prediction_adversarial": [0, 0.5]}}
+    ramp = {**PAPER, "segmenter": {**PAPER["segmenter"], "prediction_adversarial": [0, 0.5]}}
 
     def segmenters(seed_of_judge: int) -> tuple[State, State]:
         """The segmenter after the first epoch, without weight, and after the second, with it."""
@@ -307,7 +309,7 @@ def test_without_weight_of_eq_4_the_segmenter_is_the_same_whatever_judges_its_pr
 def test_without_weight_of_eq_4_its_discriminator_learns_all_the_same() -> None:
     networks = build_networks()
     before = state_of(networks)
-    columns = {**SIFA, "segmenter": {**SIFA["segmenter"], "prediction_adversarial": 0}}
+    columns = {**PAPER, "segmenter": {**PAPER["segmenter"], "prediction_adversarial": 0}}
     output = train(update_of(networks, columns), BATCHES[:1])[0]
     assert "prediction_adversarial" in output
     assert any(key.startswith("prediction_discriminator.") for key in moved(before, state_of(networks)))
@@ -315,7 +317,7 @@ def test_without_weight_of_eq_4_its_discriminator_learns_all_the_same() -> None:
 
 def run_from_seed(seed: int) -> tuple[State, list[dict[str, Any]]]:
     networks = build_networks(seed)
-    outputs = train(update_of(networks, SIFA, ImagePool(2, seed), ImagePool(2, seed + 1)), epochs=2)
+    outputs = train(update_of(networks, PAPER, ImagePool(2, seed), ImagePool(2, seed + 1)), epochs=2)
     return state_of(networks), outputs
 
 

@@ -12,7 +12,7 @@ from iterations import (
     CASES,
     EVERY_TERM,
     ORDER,
-    SIFA,
+    PAPER,
     Columns,
     State,
     build_networks,
@@ -25,16 +25,16 @@ from iterations import (
     update_of,
 )
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.sifa import Networks
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
 from torch import nn
 
 Gradients = dict[str, list[torch.Tensor]]
 
 
-def gradients_of(networks: Networks, columns: Columns, pool: ImagePool) -> tuple[Gradients, dict[str, Any]]:
+def gradients_of(networks: SIFANetworks, columns: Columns, pool: ImagePool) -> tuple[Gradients, dict[str, Any]]:
     """The gradients with which one simultaneous iteration steps, by network, and its output."""
-    update = update_of(networks, columns, pool, copy.deepcopy(pool), kind=SimultaneousUpdate)
+    update = update_of(networks, columns, pool, copy.deepcopy(pool), kind=SIFASimultaneous)
     found: Gradients = {}
     for name in networks.by_name():
 
@@ -42,11 +42,11 @@ def gradients_of(networks: Networks, columns: Columns, pool: ImagePool) -> tuple
             own = networks.by_name()[name].parameters()
             found[name] = [parameter.grad.clone() for parameter in own if parameter.grad is not None]
 
-        update.optimizers[name].register_step_pre_hook(keep)
+        update.method.optimizers[name].register_step_pre_hook(keep)
     return found, train(update, BATCHES[:1])[0]
 
 
-def separate_gradients(networks: Networks, columns: Columns, pool: ImagePool) -> tuple[Gradients, dict[str, float]]:
+def separate_gradients(networks: SIFANetworks, columns: Columns, pool: ImagePool) -> tuple[Gradients, dict[str, float]]:
     """The gradients of each network's loss, each from a computation of its own, and these losses."""
     naive = naive_iteration(networks, columns, pool, copy.deepcopy(pool))
     for network in naive.networks.by_name().values():
@@ -79,18 +79,18 @@ def test_gradients_and_losses_are_those_of_separately_computed_losses(
 
 def test_each_network_moves_as_its_optimizer_says_and_running_statistics_come_from_one_pass_of_target_images() -> None:
     networks = build_networks()
-    gradients, _ = separate_gradients(networks, SIFA, ImagePool(0))
+    gradients, _ = separate_gradients(networks, PAPER, ImagePool(0))
     expected = copy.deepcopy(networks)
     for name, network in expected.by_name().items():
         for parameter, gradient in zip(network.parameters(), gradients[name], strict=True):
             parameter.grad = gradient
-        update_of(expected).optimizers[name].step()
+        update_of(expected).method.optimizers[name].step()
     expected.segmenter.train()
     before = {name: value.clone() for name, value in networks.segmenter.encoder.named_buffers()}
     alone = copy.deepcopy(networks.segmenter.encoder).train()
     alone(BATCHES[0]["target_image"])
     expected.segmenter.encoder.load_state_dict(dict(alone.named_buffers()), strict=False)
-    train(update_of(networks, kind=SimultaneousUpdate), BATCHES[:1])
+    train(update_of(networks, kind=SIFASimultaneous), BATCHES[:1])
     difference, where = largest_difference(state_of(networks), state_of(expected))
     assert difference < 1e-9, where
     after = dict(networks.segmenter.encoder.named_buffers())
@@ -99,10 +99,10 @@ def test_each_network_moves_as_its_optimizer_says_and_running_statistics_come_fr
 
 def test_all_networks_step_in_the_order_of_the_paper_and_move_nothing_but_themselves() -> None:
     networks = build_networks()
-    update = update_of(networks, EVERY_TERM, kind=SimultaneousUpdate)
+    update = update_of(networks, EVERY_TERM, kind=SIFASimultaneous)
     seen: list[tuple[str, set[str]]] = []
     states: list[State] = []
-    for name, optimizer in update.optimizers.items():
+    for name, optimizer in update.method.optimizers.items():
         optimizer.register_step_pre_hook(lambda *_: states.append(state_of(networks)))
 
         def after(*_: Any, name: str = name) -> None:
@@ -117,7 +117,7 @@ def test_all_networks_step_in_the_order_of_the_paper_and_move_nothing_but_themse
 def test_the_output_holds_the_images_of_the_weights_that_the_iteration_began_with() -> None:
     networks = build_networks()
     began = copy.deepcopy(networks)
-    output = train(update_of(networks, kind=SimultaneousUpdate), BATCHES[:1])[0]
+    output = train(update_of(networks, kind=SIFASimultaneous), BATCHES[:1])[0]
     for network in began.by_name().values():
         network.train()
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_every_network_is_run_once_on_each_image_that_it_judges_or_makes() -> No
     for name, network in networks.by_name().items():
         count(name, network)
     count("encoder", networks.segmenter.encoder)
-    train(update_of(networks, kind=SimultaneousUpdate), BATCHES[:1])
+    train(update_of(networks, kind=SIFASimultaneous), BATCHES[:1])
     assert counts == {
         "segmenter": 0,  # E and C are called apart
         "encoder": 2,

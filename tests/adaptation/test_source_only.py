@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
-from monai.engines import IterationEvents, Trainer
+from monai.engines import Trainer
 from sifa.adaptation.losses import SegmentationLoss
-from sifa.adaptation.source_only import SourceUpdate
+from sifa.adaptation.source_only import SourceOnly
 from sifa.networks import Segmenter
+from sifa.training.iteration_update import EVENTS, IterationUpdate
 
 CLASSES = 3
 RATE = 0.1
@@ -37,7 +38,9 @@ def draw_batch(seed: int = 0, target: bool = False) -> dict[str, torch.Tensor]:
 
 def train(segmenter: Segmenter, batches: list[dict[str, torch.Tensor]]) -> tuple[Trainer, list[dict[str, Any]]]:
     """Runs one epoch of a stock trainer with SGD; returns it and the outputs of its iterations."""
-    update = SourceUpdate(segmenter, torch.optim.SGD(segmenter.parameters(), lr=RATE), SegmentationLoss(0.5))
+    update = IterationUpdate(
+        SourceOnly(segmenter, torch.optim.SGD(segmenter.parameters(), lr=RATE), SegmentationLoss(0.5))
+    )
     trainer = Trainer("cpu", max_epochs=1, data_loader=batches, iteration_update=update, decollate=False)
     outputs: list[dict[str, Any]] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
@@ -88,14 +91,17 @@ def test_the_output_is_plain_tensors_without_gradient() -> None:
         assert not value.requires_grad
 
 
-def test_model_completed_fires_once_an_iteration() -> None:
+def test_the_four_events_fire_once_an_iteration() -> None:
     segmenter = build_segmenter()
-    update = SourceUpdate(segmenter, torch.optim.SGD(segmenter.parameters(), lr=RATE), SegmentationLoss(1))
+    update = IterationUpdate(
+        SourceOnly(segmenter, torch.optim.SGD(segmenter.parameters(), lr=RATE), SegmentationLoss(1))
+    )
     trainer = Trainer("cpu", max_epochs=2, data_loader=[draw_batch()] * 2, iteration_update=update, decollate=False)
-    iterations: list[int] = []
-    trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, lambda engine: iterations.append(engine.state.iteration))
+    fired: list[tuple[str, int]] = []
+    for event in EVENTS:
+        trainer.add_event_handler(event, lambda e, name: fired.append((name, e.state.iteration)), event.value)
     trainer.run()
-    assert iterations == [1, 2, 3, 4]
+    assert fired == [(event.value, iteration) for iteration in (1, 2, 3, 4) for event in EVENTS]
 
 
 def test_target_images_in_the_batch_are_not_looked_at() -> None:

@@ -22,8 +22,8 @@ from builders import read_json, refusal
 from conftest import BUNDLE, TINY, as_flags
 from iterations import (
     EVERY_TERM,
-    LAMBDA_DICE,
     WIDTH,
+    Kind,
     State,
     build_networks,
     draw_batch,
@@ -34,10 +34,9 @@ from iterations import (
 )
 from monai.bundle import ConfigWorkflow
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.losses import SegmentationLoss
-from sifa.adaptation.sifa import AdversarialUpdate
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
-from sifa.adaptation.source_only import SourceUpdate
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_only import SourceOnly
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
 from sifa.data.unpaired_slices import UnpairedSampler
@@ -45,6 +44,7 @@ from sifa.networks import with_synchronized_batch_norm
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.networks.synchronized_batch_norm import SynchronizedBatchNorm2d
 from sifa.training.checkpoint import NAME, TrainingState, read_state, write_state
+from sifa.training.iteration_update import IterationUpdate
 from sifa.utils.distributed import (
     any_process,
     average_gradients,
@@ -64,9 +64,8 @@ from torch import distributed, multiprocessing, nn
 GLOO = distributed.is_available() and distributed.is_gloo_available()
 gloo = pytest.mark.skipif(not GLOO, reason="this torch is built without gloo, by which processes on CPUs talk")
 SECONDS = 300  # to wait for a process
-KINDS = [AdversarialUpdate, SimultaneousUpdate, SourceUpdate]
+KINDS = [SIFA, SIFASimultaneous, SourceOnly]
 Batch = dict[str, torch.Tensor]
-Update = AdversarialUpdate | SourceUpdate
 
 
 def loopback() -> dict[str, str]:
@@ -89,15 +88,12 @@ def share_of(batch: Batch) -> Batch:
     return {key: value.chunk(world_size())[rank()] for key, value in batch.items()}
 
 
-def iterate(kind: type[Update]) -> tuple[State, list[dict[str, float]]]:
+def iterate(kind: Kind) -> tuple[State, list[dict[str, float]]]:
     """Runs two iterations; returns all weights and statistics, and the scalars that were reported."""
     networks = build_networks()
     networks.segmenter = with_synchronized_batch_norm(networks.segmenter, "cpu")
     batches = [share_of(batch) for batch in whole_batches()]
-    update: Any = update_of(networks, EVERY_TERM, kind=cast(Any, AdversarialUpdate if kind is SourceUpdate else kind))
-    if kind is SourceUpdate:
-        update = SourceUpdate(networks.segmenter, update.optimizers["segmenter"], SegmentationLoss(LAMBDA_DICE))
-    outputs = train(update, batches)
+    outputs = train(update_of(networks, EVERY_TERM, kind=kind), batches)
     scalars = [{name: value.item() for name, value in one.items() if value.ndim == 0} for one in outputs]
     return state_of(networks), scalars
 
@@ -178,14 +174,17 @@ def collect_and_restore() -> tuple[dict[str, Any], bool]:
 
     def state_of_run(seed: int) -> TrainingState:
         update = update_of(build_networks(), EVERY_TERM, ImagePool(2, seed), ImagePool(2, seed + 1))
-        schedule = torch.optim.lr_scheduler.StepLR(cast(Any, update.optimizers["segmenter"]), 1)
+        schedule = torch.optim.lr_scheduler.StepLR(cast(Any, update.method.optimizers["segmenter"]), 1)
         return TrainingState(update, schedule, UnpairedSampler(cast(Any, Slices()), 1, 1), {})
 
+    def pool_of(state: TrainingState) -> ImagePool:
+        return cast(SIFA, cast(IterationUpdate, state.update).method).target_pool
+
     written, other = state_of_run(2 * rank()), state_of_run(50)
-    cast(AdversarialUpdate, written.update).target_pool(torch.full((1, 1, 2, 2), float(rank())))
+    pool_of(written)(torch.full((1, 1, 2, 2), float(rank())))
     state = written.collect(3)
     other.restore(state, 4)
-    pool = cast(AdversarialUpdate, other.update).target_pool
+    pool = pool_of(other)
     own = torch.equal(pool.generator.get_state(), torch.Generator().manual_seed(2 * rank()).get_state())
     return state, own and pool.images[0].unique().tolist() == [rank()]
 
@@ -334,7 +333,7 @@ def test_alone_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_iterate_as_one_with_twice_the_batch(kind: type[Update], found: list[dict[str, Any]]) -> None:
+def test_two_processes_iterate_as_one_with_twice_the_batch(kind: Kind, found: list[dict[str, Any]]) -> None:
     expected, scalars = iterate(kind)
     for part in found:
         state, reported = part[kind.__name__]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from iterations import (
     CLASSES,
     LAMBDA_DICE,
     ORDER,
+    PAPER,
     build_networks,
     images_of,
     largest_difference,
@@ -22,19 +23,22 @@ from iterations import (
     train,
     update_of,
 )
+from sifa.adaptation.image_pool import ImagePool
 from sifa.adaptation.losses import SegmentationLoss
-from sifa.adaptation.sifa import AdversarialUpdate, Networks
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
-from sifa.adaptation.source_only import SourceUpdate
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_only import SourceOnly
+from sifa.training.iteration_update import IterationUpdate
 from sifa.training.mixed_precision import MixedPrecision
 from torch import nn
 from torch.optim import SGD, Optimizer
 
 RATE = 1e-5  # so small that a rounded update does not change what the next one sees
 SCALE = 64.0  # of float16's losses at this size, where gradients neither overflow nor vanish
-KINDS = pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate, SourceUpdate])
+KINDS = pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous, SourceOnly])
 HALVES = pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-Update = AdversarialUpdate | SourceUpdate
+Kind = type[SIFA] | type[SIFASimultaneous] | type[SourceOnly]
 
 
 def draw_batch(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -51,14 +55,14 @@ def draw_batch(seed: int = 0) -> dict[str, torch.Tensor]:
 BATCH = draw_batch()
 
 
-def networks_in_float32() -> Networks:
+def networks_in_float32() -> SIFANetworks:
     networks = build_networks()
     for network in networks.by_name().values():
         network.float()
     return networks
 
 
-def descending_update(kind: type[Update], networks: Networks, precision: str, rate: float = RATE) -> Update:
+def descending_update(kind: Kind, networks: SIFANetworks, precision: str, rate: float = RATE) -> IterationUpdate:
     """An update by gradient descent: Adam's first step has one size, however wrong the gradient.
 
     float16 begins with a scale that fits.
@@ -69,27 +73,19 @@ def descending_update(kind: type[Update], networks: Networks, precision: str, ra
     mixed = MixedPrecision(precision)
     if precision == "float16":
         rescale(mixed, SCALE)
-    if kind is SourceUpdate:
-        return SourceUpdate(networks.segmenter, optimizers["segmenter"], SegmentationLoss(LAMBDA_DICE), mixed)
-    assert issubclass(kind, AdversarialUpdate)
-    update = update_of(networks, kind=kind)
-    return kind(
-        networks,
-        optimizers,
-        update.loss_weights,
-        update.segmentation_loss,
-        update.target_pool,
-        update.source_pool,
-        mixed,
-    )
+    loss, no_pool = SegmentationLoss(LAMBDA_DICE), ImagePool(0)
+    if kind is SourceOnly:
+        return IterationUpdate(SourceOnly(networks.segmenter, optimizers["segmenter"], loss, mixed), mixed)
+    adapting = cast(type[SIFA] | type[SIFASimultaneous], kind)
+    return IterationUpdate(adapting(networks, optimizers, PAPER, loss, no_pool, no_pool, mixed), mixed)
 
 
 def rescale(precision: MixedPrecision, scale: float) -> None:
     precision.load_state_dict({**precision.state_dict(), "scale": scale})
 
 
-def optimizers_of(update: Update) -> list[Optimizer]:
-    return [update.optimizer] if isinstance(update, SourceUpdate) else list(update.optimizers.values())
+def optimizers_of(update: IterationUpdate) -> list[Optimizer]:
+    return list(update.method.optimizers.values())
 
 
 def step(update: Any) -> dict[str, Any]:
@@ -101,7 +97,7 @@ def scalars_of(output: dict[str, Any], ending: str = "") -> dict[str, float]:
     return {name: value.item() for name, value in output.items() if value.ndim == 0 and name.endswith(ending)}
 
 
-def gradients_of(update: Update, networks: Networks) -> dict[str, torch.Tensor]:
+def gradients_of(update: IterationUpdate, networks: SIFANetworks) -> dict[str, torch.Tensor]:
     """The gradients of one iteration, as one vector a network that it moves."""
     step(update)
     found: dict[str, list[torch.Tensor]] = {}
@@ -116,7 +112,7 @@ def gradients_of(update: Update, networks: Networks) -> dict[str, torch.Tensor]:
 
 @KINDS
 @HALVES
-def test_weights_gradients_optimizers_and_losses_stay_in_float32(kind: type[Update], precision: str) -> None:
+def test_weights_gradients_optimizers_and_losses_stay_in_float32(kind: Kind, precision: str) -> None:
     networks = networks_in_float32()
     update = descending_update(kind, networks, precision)
     output = step(update)
@@ -140,7 +136,7 @@ def test_networks_compute_in_the_half_precision_that_was_asked_for(precision: st
 
 @KINDS
 @HALVES
-def test_losses_are_those_of_float32_but_for_rounding(kind: type[Update], precision: str) -> None:
+def test_losses_are_those_of_float32_but_for_rounding(kind: Kind, precision: str) -> None:
     expected = step(descending_update(kind, networks_in_float32(), "float32"))
     actual = step(descending_update(kind, networks_in_float32(), precision))
     assert actual.keys() == expected.keys()
@@ -151,13 +147,11 @@ def test_losses_are_those_of_float32_but_for_rounding(kind: type[Update], precis
 
 @KINDS
 @pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.6), ("float16", 0.9)])
-def test_gradients_are_as_large_and_point_where_those_of_float32_do(
-    kind: type[Update], precision: str, least: float
-) -> None:
+def test_gradients_are_as_large_and_point_where_those_of_float32_do(kind: Kind, precision: str, least: float) -> None:
     one, other = networks_in_float32(), networks_in_float32()
     expected = gradients_of(descending_update(kind, one, "float32"), one)
     actual = gradients_of(descending_update(kind, other, precision), other)
-    assert actual.keys() == expected.keys() == ({"segmenter"} if kind is SourceUpdate else set(ORDER))
+    assert actual.keys() == expected.keys() == ({"segmenter"} if kind is SourceOnly else set(ORDER))
     for name, gradient in expected.items():
         # Rounding turns around the sign of some differences (L1) and opens or closes some ReLUs, most of all in E.
         assert nn.functional.cosine_similarity(actual[name], gradient, dim=0) > least, name
@@ -165,7 +159,7 @@ def test_gradients_are_as_large_and_point_where_those_of_float32_do(
 
 
 @KINDS
-def test_a_step_of_float16_goes_along_the_gradients_without_their_scale(kind: type[Update]) -> None:
+def test_a_step_of_float16_goes_along_the_gradients_without_their_scale(kind: Kind) -> None:
     networks = networks_in_float32()
     update = descending_update(kind, networks, "float16", rate=0.1)
     before = {name: parameter.detach().clone() for name, parameter in networks.segmenter.named_parameters()}
@@ -179,7 +173,7 @@ def test_a_step_of_float16_goes_along_the_gradients_without_their_scale(kind: ty
 @HALVES
 def test_every_pass_sees_the_weights_that_the_steps_before_it_left(precision: str, around: bool) -> None:
     networks = networks_in_float32()
-    update = descending_update(AdversarialUpdate, networks, precision, rate=1e-3)
+    update = descending_update(SIFA, networks, precision, rate=1e-3)
     dtype = getattr(torch, precision)
     with torch.autocast("cpu", dtype) if around else nullcontext():
         output = step(update)
@@ -209,7 +203,7 @@ def test_an_unknown_precision_is_refused_with_the_choices() -> None:
 
 
 @KINDS
-def test_an_iteration_whose_gradients_overflow_moves_no_weight_and_halves_the_scale(kind: type[Update]) -> None:
+def test_an_iteration_whose_gradients_overflow_moves_no_weight_and_halves_the_scale(kind: Kind) -> None:
     networks = networks_in_float32()
     update = descending_update(kind, networks, "float16")
     rescale(update.precision, 2.0**100)
@@ -224,7 +218,7 @@ def test_an_iteration_whose_gradients_overflow_moves_no_weight_and_halves_the_sc
 
 def test_the_scale_is_found_again_after_an_overflow() -> None:
     networks = networks_in_float32()
-    update = descending_update(AdversarialUpdate, networks, "float16")
+    update = descending_update(SIFA, networks, "float16")
     rescale(update.precision, 2.0**16)  # which is what a new scaler begins with
     before = state_of(networks)
     for _ in range(16):
@@ -236,7 +230,7 @@ def test_the_scale_is_found_again_after_an_overflow() -> None:
 
 
 @KINDS
-def test_the_scale_is_in_the_state_and_comes_back_from_it(kind: type[Update]) -> None:
+def test_the_scale_is_in_the_state_and_comes_back_from_it(kind: Kind) -> None:
     update = descending_update(kind, networks_in_float32(), "float16")
     rescale(update.precision, 2.0**100)
     step(update)
@@ -257,8 +251,8 @@ def test_without_float16_there_is_no_scale(precision: str) -> None:
 # --- The order of weights in memory ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate])
-def test_channels_last_gives_the_same_iteration_within_rounding(kind: type[AdversarialUpdate]) -> None:
+@pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous])
+def test_channels_last_gives_the_same_iteration_within_rounding(kind: type[SIFA] | type[SIFASimultaneous]) -> None:
     usual, last = build_networks(), build_networks()
     for network in last.by_name().values():
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {  # with which every part of the state matters
     "loss_weights#segmenter#self_training": "[0.5,1]",
     "average_decay": 0.7,
 }
-IN_THE_PAPERS_ORDER = {"train#iteration_update#_target_": "sifa.adaptation.sifa.AdversarialUpdate"}
+IN_THE_PAPERS_ORDER = {"train#iteration_update#_target_": "sifa.adaptation.sifa.SIFA"}
 CONFIGS = ["train.yaml", "compact.yaml"]
 SECONDS = 300  # to wait for a process
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")
@@ -278,7 +278,7 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, {"slice_size": [32, 40]}, "fingerprint slice_size was [32, 32] and is [32, 40] here"),
         (None, {"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16' here"),
         ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
-        (None, IN_THE_PAPERS_ORDER, "update was 'SimultaneousUpdate' and is 'AdversarialUpdate' here"),
+        (None, IN_THE_PAPERS_ORDER, "update was 'SIFASimultaneous' and is 'SIFA' here"),
         (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
         (None, {"refinement_iterations": 3}, "fingerprint refinement_iterations was 10 and is 3 here"),

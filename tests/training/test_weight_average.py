@@ -9,16 +9,15 @@ import pytest
 import torch
 from builders import refusal
 from ignite.engine import Events
-from iterations import BATCHES, LAMBDA_DICE, build_networks, optimizers_of, trainer_of, update_of
-from sifa.adaptation.losses import SegmentationLoss
-from sifa.adaptation.sifa import AdversarialUpdate
-from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
-from sifa.adaptation.source_only import SourceUpdate
+from iterations import BATCHES, build_networks, trainer_of, update_of
+from sifa.adaptation.sifa import SIFA
+from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_only import SourceOnly
 from sifa.networks import Segmenter
 from sifa.training.weight_average import WeightAverage
 
 State = dict[str, torch.Tensor]
-KINDS = pytest.mark.parametrize("kind", [AdversarialUpdate, SimultaneousUpdate, SourceUpdate])
+KINDS = pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous, SourceOnly])
 
 
 def parameters_of(segmenter: Segmenter) -> State:
@@ -107,7 +106,7 @@ def test_the_average_goes_on_from_its_state_as_if_nothing_had_happened() -> None
 @pytest.mark.parametrize("decay", [-0.1, 1, 1.5])
 def test_a_decay_out_of_range_is_refused(decay: float) -> None:
     message = refusal(lambda: WeightAverage(build_networks().segmenter, decay))
-    for part in (f"average_decay is {decay!r}", "from 0", "below 1"):
+    for part in (f"ema_decay is {decay!r}", "from 0", "below 1"):
         assert part in message
 
 
@@ -117,9 +116,6 @@ def test_a_decay_out_of_range_is_refused(decay: float) -> None:
 def update_with_average(kind: Any, seed: int = 0) -> tuple[Any, WeightAverage]:
     networks = build_networks(seed)
     average = WeightAverage(networks.segmenter, 0.5)
-    if kind is SourceUpdate:
-        optimizer = optimizers_of(networks, 0)["segmenter"]
-        return SourceUpdate(networks.segmenter, optimizer, SegmentationLoss(LAMBDA_DICE), average=average), average
     return update_of(networks, kind=kind, average=average), average
 
 

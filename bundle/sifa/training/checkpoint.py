@@ -19,7 +19,7 @@ from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import temporary_beside
 
 FORMAT = 3
-VERSIONS = {1: "0.1.0", 2: "0.1.0"}  # of the bundle, by the formats that it wrote
+FORMATS_0_1_0 = (1, 2)  # which version 0.1.0 wrote
 NAME = "checkpoints/last.pt"  # below the run's folder; beside model.pt MONAI Label would offer it as weights
 
 State = dict[str, Any]
@@ -156,12 +156,11 @@ def read_state(path: Path) -> State:
         ) from error
     if not isinstance(state, dict) or "update" not in state:
         raise InputError(f"{path}: this is no checkpoint of this bundle: --resume takes a {NAME}, not a model.pt.")
-    version = state.get("format")
-    if version != FORMAT:
+    if state.get("format") != FORMAT:
+        writer = "version 0.1.0" if state.get("format") in FORMATS_0_1_0 else "another version"
         raise InputError(
-            f"{path}: this checkpoint has format {version}, which version {VERSIONS.get(version, 'unknown')} of the bundle "
-            f"wrote; this version resumes from format {FORMAT}: finish that run with the version that it began with, or "
-            "start a new run without --resume."
+            f"{path}: {writer} of the bundle wrote this checkpoint (format {state.get('format')}; this version reads "
+            f"{FORMAT}): finish that run with the version that it began with, or start a new run without --resume."
         )
     return state
 

@@ -59,12 +59,23 @@ class Method(Protocol):
         process_state: further state of the method that each process has for itself, such as image pools.
     """
 
-    name: str
-    networks: Mapping[str, nn.Module]
-    frozen: Mapping[str, nn.Module]
-    optimizers: Mapping[str, Optimizer]
-    shared_state: Mapping[str, Stateful]
-    process_state: Mapping[str, Stateful]
+    @property
+    def name(self) -> str: ...  # noqa: D102  the class documents it
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...  # noqa: D102  the class documents it
+
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]: ...  # noqa: D102  the class documents it
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]: ...  # noqa: D102  the class documents it
+
+    @property
+    def shared_state(self) -> Mapping[str, Stateful]: ...  # noqa: D102  the class documents it
+
+    @property
+    def process_state(self) -> Mapping[str, Stateful]: ...  # noqa: D102  the class documents it
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates the networks on one batch.

@@ -29,7 +29,7 @@ class WeightAverage:
 
     def __init__(self, segmenter: Segmenter, decay: float) -> None:
         if not 0 <= decay < 1:
-            raise InputError(f"average_decay is {decay!r}: give a number from 0 (no average) to below 1, such as 0.99.")
+            raise InputError(f"ema_decay is {decay!r}: give a number from 0 (no average) to below 1, such as 0.99.")
         self.segmenter = segmenter
         self.model = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
 
