@@ -18,6 +18,7 @@ from ignite.engine import Engine
 from torch import nn
 from tqdm import tqdm
 
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
 from sifa.inference.input_checks import check_file, check_scan
 from sifa.inference.manifest import Manifest, count_statuses
@@ -52,7 +53,7 @@ class SegmentScan:
     def __init__(
         self,
         network: nn.Module,
-        fingerprint: Mapping[str, Any],
+        fingerprint: Fingerprint,
         preprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
         inferer: SliceSegmenter,
         postprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
@@ -120,7 +121,7 @@ class SegmentScan:
             self.manifest.record({**case, "status": "failed", "message": reason, "seconds": _since(start)})
             return
         status = "warning" if found["message"] else "ok"
-        made_by = {"model": self.fingerprint["name"], "signature": signature, "extras": extras}
+        made_by = {"model": self.fingerprint.name, "signature": signature, "extras": extras}
         self.manifest.record({**case, **found, "output": output, "status": status, "seconds": _since(start), **made_by})
         message = f": {found['message']}" if found["message"] else ""
         logger.info("%s: %s in %.1f s%s", printable(name), status, time.monotonic() - start, printable(message))
@@ -215,7 +216,7 @@ class SegmentScan:
         if self.root.is_dir():
             self.manifest.keep_only(self.seen)
         if self.index and not self.manifest.is_shard:
-            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint["name"]})
+            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen]
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())

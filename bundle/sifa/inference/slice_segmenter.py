@@ -20,6 +20,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from scipy import ndimage
 from torch import nn
 
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
 from sifa.networks.batch_norm import for_inference
@@ -96,7 +97,7 @@ class SliceSegmenter(Inferer):
         region_margin: float = 20.0,
         region_island: float = 0.05,
         uncertainty: bool = False,
-        fingerprint: Mapping[str, Any] | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise InputError(f"--precision {precision}: choose {', '.join(PRECISIONS)}.")
