@@ -82,7 +82,7 @@ def share_weights(modules: Iterable[nn.Module]) -> None:
                 distributed.broadcast(tensor, src=0)
 
 
-def of_main_process(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Returns the main process's `value`, which can be pickled, on every process."""
     values = [value]
     if world_size() > 1:
