@@ -9,7 +9,7 @@ from torch import nn
 
 from sifa.adaptation.field_of_view import FieldOfView
 from sifa.data.unpaired_slices import UnpairedSampler
-from sifa.utils.distributed import is_main_process, broadcast_object
+from sifa.utils.distributed import broadcast_object, is_main_process
 
 logger = logging.getLogger(__name__)
 
