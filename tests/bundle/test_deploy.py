@@ -120,14 +120,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tmp_path_factory.mktemp("exported"))
 
 
+def run_operator(model: Path, scan: Path, package: Path, labels: Path) -> subprocess.CompletedProcess[str]:
+    """Runs this module as a script, in a process that finds `sifa` in the folder `package` only."""
+    paths = os.pathsep.join([str(package), str(ROOT / "tests")])  # the second for `builders` and `conftest`
+    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run(
+        command, cwd=labels.parent, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+
+
 def deploy(model: Path, scan: Path, installed: Path, folder: Path) -> np.ndarray:
     """Runs the operator in a process that has the installed package, and no bundle; returns labels (W, H, D)."""
     labels = folder / "labels.npy"
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
-    )
+    result = run_operator(model, scan, installed, labels)
     assert result.returncode == 0, result.stderr
     return np.load(labels).swapaxes(0, 2)
 
