@@ -200,5 +200,29 @@ def test_a_small_oblique_scan_is_deployed_like_it_is_segmented(exported: Path, i
     assert np.array_equal(deploy(exported, scan, installed, tmp_path), segmented(scan, tmp_path))
 
 
+def test_a_file_that_version_0_1_0_exported_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    model = tmp_path / "model.ts"
+    config = {  # the part of its inference.yaml that names classes of the package
+        "device": "cpu",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image", "reader": {"_target_": "sifa.series_reader.SeriesReader"}}
+            ],
+        },
+        "inferer": {"_target_": "sifa.inferer.SliceSegmenter", "orientation": "PLS"},
+    }
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.write(BUNDLE / "configs" / "metadata.json", "model/extra/metadata.json")
+        archive.writestr("model/extra/inference.json", json.dumps(config))
+
+    result = run_operator(model, tmp_path / "scan.nii.gz", BUNDLE, tmp_path / "labels.npy")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: sifa.")
+    assert "version 0.1.0" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 if __name__ == "__main__":
     np.save(sys.argv[3], operate(Path(sys.argv[1]), Path(sys.argv[2])))
