@@ -17,7 +17,7 @@ from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
 from sifa.networks.weights import load_weights
 from sifa.reports.scalar_table import read_columns
-from sifa.transforms.random_appearance import RandAppearanced
+from sifa.transforms.random_appearance import RandomAppearanced
 from torch import nn
 
 CLASSES = 3
@@ -77,7 +77,7 @@ def test_a_structure_that_is_not_found_counts_as_zero() -> None:
 def test_what_hangs_on_contrast_agrees_less_with_itself_by_its_dice() -> None:
     scores = score_of(Threshold(), (0.5, 0.5, 1e-6))
 
-    appearance: Any = RandAppearanced("image").set_random_state(seed=0)
+    appearance: Any = RandomAppearanced("image").set_random_state(seed=0)
     images = [target_slices()[index]["image"] for index in range(6)]
     views = [appearance({"image": image})["image"] for image in images]
     one, other = (np.stack([(image > 0).numpy() for image in group]) for group in (images, views))

@@ -120,14 +120,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tmp_path_factory.mktemp("exported"))
 
 
+def run_operator(model: Path, scan: Path, package: Path, labels: Path) -> subprocess.CompletedProcess[str]:
+    """Runs this module as a script, in a process that finds `sifa` in the folder `package` only."""
+    paths = os.pathsep.join([str(package), str(ROOT / "tests")])  # the second for `builders` and `conftest`
+    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run(
+        command, cwd=labels.parent, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+
+
 def deploy(model: Path, scan: Path, installed: Path, folder: Path) -> np.ndarray:
     """Runs the operator in a process that has the installed package, and no bundle; returns labels (W, H, D)."""
     labels = folder / "labels.npy"
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
-    )
+    result = run_operator(model, scan, installed, labels)
     assert result.returncode == 0, result.stderr
     return np.load(labels).swapaxes(0, 2)
 
@@ -192,6 +198,30 @@ def test_a_small_oblique_scan_is_deployed_like_it_is_segmented(exported: Path, i
     volume = np.random.default_rng(0).normal(100, 200, size=(40, 36, 12)).astype(np.float32)
     scan = write_nifti(tmp_path / "scan.nii.gz", volume, affine)
     assert np.array_equal(deploy(exported, scan, installed, tmp_path), segmented(scan, tmp_path))
+
+
+def test_a_file_that_version_0_1_0_exported_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    model = tmp_path / "model.ts"
+    config = {  # the part of its inference.yaml that names classes of the package
+        "device": "cpu",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image", "reader": {"_target_": "sifa.series_reader.SeriesReader"}}
+            ],
+        },
+        "inferer": {"_target_": "sifa.inferer.SliceSegmenter", "orientation": "PLS"},
+    }
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.write(BUNDLE / "configs" / "metadata.json", "model/extra/metadata.json")
+        archive.writestr("model/extra/inference.json", json.dumps(config))
+
+    result = run_operator(model, tmp_path / "scan.nii.gz", BUNDLE, tmp_path / "labels.npy")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: sifa.")
+    assert "version 0.1.0" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 if __name__ == "__main__":

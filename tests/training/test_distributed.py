@@ -46,9 +46,9 @@ from sifa.networks.synchronized_batch_norm import SynchronizedBatchNorm2d
 from sifa.training.checkpoint import NAME, TrainingState, read_state, write_state
 from sifa.training.iteration_update import IterationUpdate
 from sifa.utils.distributed import (
+    all_reduce_max,
     any_process,
     average_gradients,
-    highest,
     is_main_process,
     join_processes,
     mean_over_processes,
@@ -155,7 +155,7 @@ def talk() -> dict[str, Any]:
         "network": network.state_dict(),
         "means": {name: (value.item(), value.dtype) for name, value in means.items()},
         "any": [any_process(flag, "cpu") for flag in (False, rank() == 1, True)],
-        "highest": highest(5 - rank(), "cpu"),
+        "highest": all_reduce_max(5 - rank(), "cpu"),
         "main": is_main_process(),
     }
 

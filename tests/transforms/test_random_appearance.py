@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
-from sifa.transforms.random_appearance import RandAppearanced
+from sifa.transforms.random_appearance import RandomAppearanced
 
 SEEDS = range(20)
 
@@ -24,8 +24,8 @@ def changed(image: Any, seed: int = 0, **options: Any) -> torch.Tensor:
     return seeded("image", seed, **options)({"image": image})["image"]
 
 
-def seeded(keys: Any, seed: int = 0, **options: Any) -> RandAppearanced:
-    transform = RandAppearanced(keys, **options)
+def seeded(keys: Any, seed: int = 0, **options: Any) -> RandomAppearanced:
+    transform = RandomAppearanced(keys, **options)
     transform.set_random_state(seed=seed)
     return transform
 
@@ -41,7 +41,7 @@ def test_the_seed_of_a_composition_reaches_it_and_the_global_generators_do_not_m
     def run(global_seed: int) -> Any:
         np.random.seed(global_seed)
         torch.manual_seed(global_seed)
-        composition = Compose([RandAppearanced("image")]).set_random_state(seed=3)
+        composition = Compose([RandomAppearanced("image")]).set_random_state(seed=3)
         return composition({"image": draw_image()})
 
     assert torch.equal(run(0)["image"], run(1)["image"])
@@ -136,6 +136,6 @@ def test_other_kinds_of_arrays_become_plain_tensors_of_the_same_values(kind: str
 
 def test_an_entry_that_is_missing_is_refused_unless_it_may_be() -> None:
     with pytest.raises(KeyError, match="image"):
-        RandAppearanced("image")({"label": draw_image()})
+        RandomAppearanced("image")({"label": draw_image()})
     data: Mapping[Hashable, Any] = {"label": draw_image()}
-    assert RandAppearanced("image", allow_missing_keys=True)(data) == data
+    assert RandomAppearanced("image", allow_missing_keys=True)(data) == data

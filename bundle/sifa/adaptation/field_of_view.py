@@ -9,7 +9,7 @@ from torch import nn
 
 from sifa.data.slice_cache import POSITION, Volume, VolumeSlices
 from sifa.training.mixed_precision import in_full
-from sifa.transforms.intensity import SEEN
+from sifa.transforms.intensity import AIR_THRESHOLD
 
 TOLERANCE = 0.1  # share by which a scan that is taken whole may be longer than the source's
 
@@ -75,7 +75,7 @@ class FieldOfView:
             batch = torch.stack([images[int(index)] for index in seen[start : start + self.batch_size]])
             probabilities = in_full(segmenter(batch.to(self.device))).softmax(dim=1)
             found = 1 - probabilities[:, 0].mean(dim=(1, 2)).numpy(force=True)
-            foreground.append(found * (batch > SEEN).flatten(1).any(dim=1).numpy())
+            foreground.append(found * (batch > AIR_THRESHOLD).flatten(1).any(dim=1).numpy())
         return best_stretch(np.interp(np.arange(len(images)), seen, np.concatenate(foreground)), slices)
 
 

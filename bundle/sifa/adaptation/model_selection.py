@@ -11,7 +11,7 @@ from torch import nn
 
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.training.mixed_precision import in_full
-from sifa.transforms.random_appearance import RandAppearanced
+from sifa.transforms.random_appearance import RandomAppearanced
 
 
 class ModelSelectionScore:
@@ -41,7 +41,7 @@ class ModelSelectionScore:
 
         The segmenter is used in evaluation mode, without refinement behind it, and is left in the mode that it was in.
         """
-        appearance = RandAppearanced("image").set_random_state(seed=self.seed)
+        appearance = RandomAppearanced("image").set_random_state(seed=self.seed)
         counts = np.zeros((4, len(self.frequencies)))  # prediction, prediction of the view, both; pixels
         with eval_mode(segmenter):
             for batch in self.statistics.batches():

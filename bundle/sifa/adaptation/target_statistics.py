@@ -9,7 +9,7 @@ from torch.optim.swa_utils import update_bn
 
 from sifa.data.slice_cache import VolumeSlices
 from sifa.networks import Segmenter
-from sifa.transforms.intensity import SEEN
+from sifa.transforms.intensity import AIR_THRESHOLD
 from sifa.utils.errors import InputError
 
 
@@ -60,6 +60,6 @@ class TargetStatistics:
         """Yields the slices in batches (B, C, H, W), the last one the smallest."""
         places = torch.linspace(0, len(self.slices) - 1, min(self.count, len(self.slices))).round().long().tolist()
         images = (self.slices[place]["image"] for place in places)
-        seen = [image for image in images if bool((image > SEEN).any())]
+        seen = [image for image in images if bool((image > AIR_THRESHOLD).any())]
         for start in range(0, len(seen), self.batch_size):
             yield torch.stack(seen[start : start + self.batch_size])

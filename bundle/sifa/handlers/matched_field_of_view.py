@@ -9,7 +9,7 @@ from torch import nn
 
 from sifa.adaptation.field_of_view import FieldOfView
 from sifa.data.unpaired_slices import UnpairedSampler
-from sifa.utils.distributed import is_main_process, of_main_process
+from sifa.utils.distributed import broadcast_object, is_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class MatchedFieldOfView:
     def match(self) -> None:
         """Tells the sampler."""
         found = self.field_of_view.find(self.segmenter) if is_main_process() else None
-        self.sampler.target_slices = of_main_process(found)
+        self.sampler.target_slices = broadcast_object(found)
         if is_main_process():
             number, total = len(self.sampler.target_slices), len(self.field_of_view.target)
             logger.info("%d of %d target slices lie within the source's field of view", number, total)

@@ -10,7 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from sifa.training.checkpoint import NAME, TrainingState, restore_random_numbers
-from sifa.utils.distributed import highest, is_main_process
+from sifa.utils.distributed import all_reduce_max, is_main_process
 from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class StateLoader:
         state: Any = engine.state
         saved = None if self.path is None else self.state.read(self.path)
         iteration = 0 if saved is None else saved["iteration"]
-        latest, earliest = highest(iteration, state.device), -highest(-iteration, state.device)
+        latest, earliest = all_reduce_max(iteration, state.device), -all_reduce_max(-iteration, state.device)
         if latest != earliest:
             raise InputError(
                 f"--resume: one process found a state after iteration {earliest}, another after {latest}: put "

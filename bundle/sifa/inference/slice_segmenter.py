@@ -26,7 +26,7 @@ from sifa.inference.precision import faster_precision
 from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
 from sifa.postprocessing.spatial_prior import Places, keep_arrangement
-from sifa.transforms.intensity import AIR, SEEN, intensity_window
+from sifa.transforms.intensity import AIR, AIR_THRESHOLD, intensity_window
 from sifa.transforms.resampling import sample_positions
 from sifa.transforms.slices import Region, ScanSlices, as_slices, slice_steps
 from sifa.utils.errors import InputError
@@ -216,11 +216,11 @@ class SliceSegmenter(Inferer):
             for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
         ]
         slab = scan.sample(Region(region.slices, *windows), device)
-        if not bool((slab > SEEN).any()):
+        if not bool((slab > AIR_THRESHOLD).any()):
             return None
 
         def predict(windows: torch.Tensor) -> torch.Tensor:
-            seen = (windows > SEEN).flatten(1).any(dim=1)
+            seen = (windows > AIR_THRESHOLD).flatten(1).any(dim=1)
             result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
             result[:, 0] = 1  # windows of nothing but air are background
             if bool(seen.any()):

@@ -1,11 +1,11 @@
 """Transforms of volumes and slices: arrays in, arrays out."""
 
 from sifa.transforms.dictionary import AlignGridd, NormalizeIntensityd, Spacingd
-from sifa.transforms.random_appearance import RandAppearanced
+from sifa.transforms.random_appearance import RandomAppearanced
 
 __all__ = [
     "AlignGridd",
     "NormalizeIntensityd",
-    "RandAppearanced",
+    "RandomAppearanced",
     "Spacingd",
 ]

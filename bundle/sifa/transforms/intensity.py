@@ -11,7 +11,7 @@ import torch
 from sifa.utils.errors import InputError
 
 AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
-SEEN = -0.999  # ... which resampling rounds: above this there is something to see
+AIR_THRESHOLD = -0.999  # ... which resampling rounds: above this there is something to see
 
 
 def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, Randomizable
 from torch.nn import functional
 
 
-class RandAppearanced(Randomizable, MapTransform):
+class RandomAppearanced(Randomizable, MapTransform):
     """Passes an image through a small convolutional network of random weights and blends the result with the image.
 
     Global intensity non-linear augmentation (GIN) of Ouyang et al., "Causality-inspired single-source domain

@@ -82,7 +82,7 @@ def share_weights(modules: Iterable[nn.Module]) -> None:
                 distributed.broadcast(tensor, src=0)
 
 
-def of_main_process(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Returns the main process's `value`, which can be pickled, on every process."""
     values = [value]
     if world_size() > 1:
@@ -126,8 +126,8 @@ def mean_over_processes(scalars: Mapping[str, torch.Tensor], device: torch.devic
     return {name: mean.to(value.dtype) for (name, value), mean in zip(scalars.items(), means, strict=True)}
 
 
-def highest(value: int, device: torch.device | str) -> int:
-    """Returns the highest `value` of all processes, which talk by `device`."""
+def all_reduce_max(value: int, device: torch.device | str) -> int:
+    """Returns the largest `value` of all processes, which communicate through `device`."""
     if world_size() == 1:
         return value
     shared = torch.tensor(value, device=device)
@@ -137,7 +137,7 @@ def highest(value: int, device: torch.device | str) -> int:
 
 def any_process(flag: bool, device: torch.device | str) -> bool:
     """Tells whether `flag` is set on at least one process; they talk by `device`."""
-    return bool(highest(int(flag), device))
+    return bool(all_reduce_max(int(flag), device))
 
 
 class _Sum(torch.autograd.Function):
