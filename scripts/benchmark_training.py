@@ -15,7 +15,6 @@ from __future__ import annotations
 import platform
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,17 +31,15 @@ from monai.bundle import ConfigParser
 from monai.engines import Trainer
 from rich.console import Console
 from rich.table import Table
+from sifa.adaptation.sifa import AdversarialUpdate, Batch
+from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
+from sifa.utils.errors import InputError
+from sifa.utils.files import write_json, write_text
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from sifa.adaptation.sifa import AdversarialUpdate, Batch  # noqa: E402
-from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
-from sifa.utils.files import write_json, write_text  # noqa: E402
 
 SCHEDULES = ("naive", "sequential", "simultaneous")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
