@@ -24,16 +24,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell
+from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
+from benchmark_plan import plan_cells, plan_data
+from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table
 from rich.console import Console
+from sifa.utils.files import write_json, write_text
 
 SCRIPTS = Path(__file__).resolve().parent
-sys.path.insert(0, str(SCRIPTS.parent / "bundle"))
-
-from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell  # noqa: E402
-from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable  # noqa: E402
-from benchmark_plan import plan_cells, plan_data  # noqa: E402
-from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table  # noqa: E402
-from sifa.utils.files import write_json, write_text  # noqa: E402
 
 console = Console(width=max(Console().width, 160), soft_wrap=True)  # the tables need so much
 

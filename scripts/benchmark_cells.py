@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,12 +13,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from bundle_command import CONFIGS, bundle, environment
+from sifa.utils.files import write_json
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle" / "sifa"
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from bundle_command import CONFIGS, bundle, environment  # noqa: E402
-from sifa.utils.files import write_json  # noqa: E402
 
 TICK = 5  # seconds between two notes of how long a training has run: what an interrupted one keeps
 

@@ -9,7 +9,6 @@ OUTPUT is the folder of scripts/benchmark.py, which calls this. Writes OUTPUT/fi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -23,9 +22,6 @@ from command_line import run_command_line
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from panels import draw, load_row, middle_slice, read_config, translate
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from sifa.utils.files import temporary_beside
 
 WIDTH = 20  # characters of a line of a column's title

@@ -29,17 +29,15 @@ from monai.inferers import SliceInferer
 from monai.transforms import AsDiscreted, Compose, Invertd, LoadImage, Orientation, Orientationd
 from rich.console import Console
 from rich.table import Table
+from sifa.fingerprint.fingerprint import Fingerprint
+from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.postprocessing.pamr import refine
+from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
+from sifa.utils.files import write_json
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from sifa.fingerprint.fingerprint import Fingerprint  # noqa: E402
-from sifa.inference.slice_segmenter import SliceSegmenter  # noqa: E402
-from sifa.postprocessing.pamr import refine  # noqa: E402
-from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd  # noqa: E402
-from sifa.utils.files import write_json  # noqa: E402
 
 REGION_STEP = 12.0  # mm
 

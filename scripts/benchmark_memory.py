@@ -23,11 +23,9 @@ import numpy as np
 from command_line import run_command_line
 from rich.console import Console
 from rich.table import Table
+from sifa.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from sifa.utils.files import write_json  # noqa: E402
 
 PIXELS = 512
 SPACING = (0.8, 0.8, 0.7)  # mm

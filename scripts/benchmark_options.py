@@ -10,9 +10,6 @@ from typing import Any
 
 import yaml
 from command_line import run_command_line
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from sifa.utils.errors import INTERRUPTED, InputError
 
 DECLARATION = str(Path(__file__).resolve().parent / "benchmark.yaml")

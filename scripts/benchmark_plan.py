@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
+from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text, read_json
+from bundle_command import as_flags
+from sifa.utils.errors import InputError
 
-from benchmark_cells import CONFIGS, Cell, Data, hash_file, hash_folder, hash_text, read_json  # noqa: E402
-from bundle_command import as_flags  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def plan_data(

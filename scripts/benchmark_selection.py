@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from scipy.stats import spearmanr
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from benchmark import run_cells
 from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
 from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
 from benchmark_plan import plan_cells, plan_data
 from benchmark_report import as_text, replace_table, show, split_at_table, spread
+from rich.console import Console
+from scipy.stats import spearmanr
 from sifa.training.checkpoint import NAME, read_state
 from sifa.utils.files import temporary_beside, write_json
 

@@ -6,7 +6,7 @@ Schedules: `naive`, as the authors run it: each of the six updates computes its 
 the fakes that the calls for G_t and U have made; `sequential`: the same updates in the same order with exact reuse;
 `simultaneous`: all updates from one graph. Each row is a process of its own, so that its peak is its own; the rounds
 take turns, so that what else the machine does meets all rows alike. Networks, losses, optimizers and augmentation are
-those of `train.yaml` with `paper.yaml`, the slices are generated. `--document` replaces the table of this setting in a
+those of `train.yaml`, the slices are generated. `--document` replaces the table of this setting in a
 document.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import platform
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,18 +32,17 @@ from monai.bundle import ConfigParser
 from monai.engines import Trainer
 from rich.console import Console
 from rich.table import Table
+from sifa.adaptation.sifa import SIFA
+from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
+from sifa.fingerprint.fingerprint import NetworkSize
+from sifa.training.iteration_update import Batch, IterationUpdate
+from sifa.utils.errors import InputError
+from sifa.utils.files import write_json, write_text
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from sifa.adaptation.sifa import AdversarialUpdate, Batch  # noqa: E402
-from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices  # noqa: E402
-from sifa.fingerprint.fingerprint import NetworkSize  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
-from sifa.utils.files import write_json, write_text  # noqa: E402
 
 SCHEDULES = ("naive", "sequential", "simultaneous")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -53,47 +51,62 @@ SLICES = 16  # of each domain
 GIB = 2**30
 
 
-class NaiveUpdate(AdversarialUpdate):
-    """The six updates, each from images of its own; the call for G_t (U) also gives D_t (D_s) its fakes."""
+class NaiveSIFA:
+    """SIFA's six updates, each of which computes its own images; those of G_t and U also give D_t and D_s their fakes.
 
-    def _update_all(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        source, target = batch.source_image, batch.target_image
+    Args:
+        sifa: the method whose updates, networks and optimizers are used.
+    """
+
+    name = "sifa_naive"
+
+    def __init__(self, sifa: SIFA) -> None:
+        self.sifa = sifa
+        self.networks = sifa.networks
+        self.frozen = sifa.frozen
+        self.optimizers = sifa.optimizers
+        self.shared_state = sifa.shared_state
+        self.process_state = sifa.process_state
+
+    def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        """Runs the six updates; see `sifa.training.iteration_update.Method`."""
+        sifa, forward, target = self.sifa, self.sifa.forward, batch.target_image
         with torch.no_grad():
-            target_latent = self.encoder(target)  # the pass that updates the running statistics
-            fake_source, target_logits = self.decoder(target_latent, target), self.classifier(target_latent)
-        with _first_output(self.networks.target_generator) as fakes:
-            output = self._update_target_generator(batch, target_logits, fake_source, epoch)
-        output |= self._update_target_discriminator(batch, fakes[0])
+            target_latent = forward.encoder(target)  # the pass that updates the running statistics
+            fake_source, target_logits = forward.decoder(target_latent, target), forward.classifier(target_latent)
+        with _first_output(self.networks["target_generator"]) as fakes:
+            output = sifa.update_target_generator(batch, target_logits, fake_source, epoch)
+        output |= sifa.update_target_discriminator(batch, fakes[0])
         with torch.no_grad():
-            fake_target = self.generator(source)
-        with self._running_statistics_held():
-            target_latent = self.encoder(target)
-            fake_source, target_logits = self.decoder(target_latent, target), self.classifier(target_latent)
-        output |= self._update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
+            fake_target = forward.translate_source(batch)
+        with forward.running_statistics_held():
+            target_latent = forward.encoder(target)
+            fake_source, target_logits = forward.decoder(target_latent, target), forward.classifier(target_latent)
+        output |= sifa.update_segmenter(batch, fake_target, target_logits, fake_source, epoch)
         fake_target, fake_latent = self._translate(batch)
         target_latent = self._latent(target)
         with torch.no_grad():
-            target_logits = self.classifier(target_latent)
-        with _first_output(self.networks.source_decoder) as fakes:
-            output |= self._update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
+            target_logits = forward.classifier(target_latent)
+        with _first_output(self.networks["source_decoder"]) as fakes:
+            output |= sifa.update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
         fake_target, fake_latent = self._translate(batch)
         with torch.no_grad():
-            reconstructed_source = self.decoder(fake_latent, fake_target)
-        output |= self._update_source_discriminator(batch, reconstructed_source, fakes[0])
+            reconstructed_source = forward.decoder(fake_latent, fake_target)
+        output |= sifa.update_source_discriminator(batch, reconstructed_source, fakes[0])
         with torch.no_grad():
-            logits = self.classifier(self._translate(batch)[1]), self.classifier(self._latent(target))
-        return output | self._update_prediction_discriminator(*logits)
+            logits = forward.classifier(self._translate(batch)[1]), forward.classifier(self._latent(target))
+        return output | sifa.update_prediction_discriminator(*logits)
 
     @torch.no_grad()
     def _translate(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns G_t(x_s) and E of it."""
-        fake_target = self.generator(batch.source_image)
+        fake_target = self.sifa.forward.translate_source(batch)
         return fake_target, self._latent(fake_target)
 
     @torch.no_grad()
     def _latent(self, image: torch.Tensor) -> torch.Tensor:
-        with self._running_statistics_held():
-            return self.encoder(image)
+        with self.sifa.forward.running_statistics_held():
+            return self.sifa.forward.encoder(image)
 
 
 @contextmanager
@@ -107,13 +120,14 @@ def _first_output(network: nn.Module) -> Iterator[list[torch.Tensor]]:
         hook.remove()
 
 
-def build_update(parser: ConfigParser, schedule: str) -> AdversarialUpdate:
-    """Returns the iteration of a schedule with the networks, optimizers and losses of the paper."""
+def build_update(parser: ConfigParser, schedule: str) -> IterationUpdate:
+    """Returns the iteration update of a schedule with the networks, optimizers and losses of the configs."""
     update = parser.get_parsed_content("train#iteration_update")
+    assert isinstance(update, IterationUpdate)
     if schedule != "naive":
         return update
-    parts = (update.loss_weights, update.segmentation_loss, update.target_pool, update.source_pool, update.precision)
-    return NaiveUpdate(update.networks, update.optimizers, *parts)
+    assert isinstance(update.method, SIFA)
+    return IterationUpdate(NaiveSIFA(update.method), update.precision)
 
 
 def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -> DataLoader:
@@ -132,12 +146,11 @@ def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -
 def measure(schedule: str, precision: str, width: float, size: int, batch: int, iterations: int) -> dict[str, Any]:
     """Runs one row in this process: an iteration that counts and warms up, then those that are timed."""
     torch.manual_seed(0)
-    overlays = ["paper.yaml", *(["simultaneous.yaml"] if schedule == "simultaneous" else [])]
+    overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
     parser = ConfigParser()
     parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
-    parser.update({"average": None, "self_training": None})  # what needs a data set, and is not in the paper
     fingerprint = SimpleNamespace(network=NetworkSize(in_channels=1, out_channels=CLASSES, width=width))
-    parser.update({"fingerprint": fingerprint, "slice_size": [size, size], "precision": precision})
+    parser.update({"fingerprint": fingerprint, "width": width, "slice_size": [size, size], "precision": precision})
     parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on
     update, device = build_update(parser, schedule), parser.get_parsed_content("device")
 

@@ -7,14 +7,10 @@ import io
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
-from pathlib import Path
 from typing import Any
 
 import fire
 from fire.core import FireExit
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from sifa.utils.errors import InputError, find_input_error
 
 

@@ -40,19 +40,17 @@ from command_line import run_command_line
 from monai.bundle import ConfigParser, ckpt_export
 from rich.console import Console
 from rich.table import Table
+from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
+from sifa.networks import Segmenter
+from sifa.networks.batch_norm import for_inference
+from sifa.networks.weights import load_weights
+from sifa.utils.errors import InputError
+from sifa.utils.files import write_text
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
-sys.path.insert(0, str(BUNDLE))
-
-from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint  # noqa: E402
-from sifa.networks import Segmenter  # noqa: E402
-from sifa.networks.batch_norm import for_inference  # noqa: E402
-from sifa.networks.weights import load_weights  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
-from sifa.utils.files import write_text  # noqa: E402
 
 SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # beside the checkout, where it is
 LEAST_AGREEMENT = 0.9999  # share of pixels that have the same class

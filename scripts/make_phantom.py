@@ -17,7 +17,6 @@ inside), masks, tissues and images have shape (X, Y, Z), the axes pointing to th
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -32,14 +31,11 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from command_line import run_command_line
-from scipy.ndimage import gaussian_filter, zoom
-from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from dataset_folder import open_output_dir, write_nifti
+from scipy.ndimage import gaussian_filter, zoom
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json
+from tqdm import tqdm
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

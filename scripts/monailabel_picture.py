@@ -6,7 +6,6 @@ python scripts/monailabel_picture.py --image NAME --output PICTURE.png [--addres
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -18,15 +17,13 @@ import nibabel as nib
 import numpy as np
 import torch
 from command_line import run_command_line
+from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.io.nifti_reader import load_nifti
+from sifa.reports.previews import write_preview
+from sifa.transforms.intensity import intensity_window
+from sifa.utils.errors import InputError
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
-sys.path.insert(0, str(BUNDLE))
-
-from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
-from sifa.io.nifti_reader import load_nifti  # noqa: E402
-from sifa.reports.previews import write_preview  # noqa: E402
-from sifa.transforms.intensity import intensity_window  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
 
 TIMEOUT = 600  # seconds
 

@@ -108,10 +108,12 @@ def images_in(folder: Path) -> list[Path]:
 def make_environment() -> Path:
     """Makes MONAI Label's environment, on top of this one, and returns its Python.
 
-    It sees the packages of this one, torch above all, and has what MONAI Label needs beside them.
+    It sees the packages of this one, torch above all, and has what MONAI Label needs beside them. The bundle's package
+    is not among them: the server imports it from its copy of the bundle.
     """
-    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-    wanted = hashlib.sha256(f"{packages} {sys.version} {REQUIREMENTS.read_text(encoding='utf-8')}".encode()).hexdigest()
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    link = f"{packages}\n"  # .pth files in that folder, such as that of the editable install, are not read
+    wanted = hashlib.sha256(f"{link}{sys.version} {REQUIREMENTS.read_text(encoding='utf-8')}".encode()).hexdigest()
     stamp, python = ENVIRONMENT / "installed.txt", ENVIRONMENT / "bin" / "python"
     ENVIRONMENT.mkdir(exist_ok=True)
     (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -122,7 +124,6 @@ def make_environment() -> Path:
         print(f"Making {ENVIRONMENT} (about half a minute the first time)", flush=True)
         stamp.unlink(missing_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        link = f"import site; site.addsitedir({str(packages)!r})\n"
         folder = ENVIRONMENT / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
         (folder / "project.pth").write_text(link, encoding="utf-8")
         install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
@@ -152,7 +153,6 @@ def make_model(app: Path, model_dir: str | None) -> Path:
     Raises:
         sifa.utils.errors.InputError: when the weights do not fit their fingerprint.
     """
-    sys.path.insert(0, str(BUNDLE))
     from monai.bundle import ConfigParser  # not there when the input is checked on a fresh machine
     from sifa.fingerprint.fingerprint import read_fingerprint
     from sifa.networks import Segmenter

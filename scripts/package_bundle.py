@@ -18,11 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from command_line import run_command_line
+from sifa.utils.files import temporary_beside
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bundle"))
-
-from sifa.utils.files import temporary_beside  # noqa: E402
 
 FOLDERS = ("configs", "docs", "models", "sifa")
 TIME = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold

@@ -22,15 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
 from monai.networks import one_hot
+from sifa.networks.weights import load_weights
+from sifa.postprocessing.pamr import refine
+from sifa.reports.colors import COLORS
+from sifa.utils.errors import InputError
+from sifa.utils.files import temporary_beside
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
-sys.path.insert(0, str(BUNDLE))
-
-from sifa.networks.weights import load_weights  # noqa: E402
-from sifa.postprocessing.pamr import refine  # noqa: E402
-from sifa.reports.colors import COLORS  # noqa: E402
-from sifa.utils.errors import InputError  # noqa: E402
-from sifa.utils.files import temporary_beside  # noqa: E402
 
 
 def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:

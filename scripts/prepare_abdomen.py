@@ -5,7 +5,6 @@ Example: python scripts/prepare_abdomen.py --chaos CHAOS_Train_Sets --btcv RawDa
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from command_line import run_command_line
-from PIL import Image
-from pydicom.errors import InvalidDicomError
-from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from dataset_folder import (
     CT_IMAGES,
     CT_TEST_LABELS,
@@ -37,7 +30,10 @@ from dataset_folder import (
     write_nifti,
     write_volume,
 )
+from PIL import Image
+from pydicom.errors import InvalidDicomError
 from sifa.utils.errors import InputError
+from tqdm import tqdm
 
 LABELS = ("background", "liver", "right kidney", "left kidney", "spleen")
 HELD_OUT_FRACTION = 0.2

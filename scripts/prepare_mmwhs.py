@@ -9,10 +9,6 @@ import sys
 from pathlib import Path
 
 from command_line import run_command_line
-from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
 from dataset_folder import (
     CT_IMAGES,
     CT_TEST_LABELS,
@@ -28,6 +24,7 @@ from dataset_folder import (
     write_volume,
 )
 from sifa.utils.errors import InputError
+from tqdm import tqdm
 
 LABELS = (
     "background",

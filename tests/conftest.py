@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sifa
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,8 @@ TINY: dict[str, Any] = {
     "iterations_per_epoch": 2,
 }
 
-RunBundle = Callable[..., "subprocess.CompletedProcess[str]"]
+if not Path(sifa.__file__).is_relative_to(BUNDLE):
+    raise RuntimeError(f"sifa is imported from {sifa.__file__}, not from this checkout: run bash scripts/test.sh.")
 
 
 def as_flags(options: dict[str, Any]) -> list[str]:

@@ -95,13 +95,17 @@ def test_it_runs_from_the_repository_and_from_the_bundle_with_relative_paths(
 
 def test_a_copy_of_the_bundle_under_another_name_works_alone(phantom: Path, tmp_path: Path) -> None:
     copy = tmp_path / "another name"
-    shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("__pycache__", "output", "eval"))
+    shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "output", "eval"))
+    version = "0.0.0+copy"  # differs from the checkout's, which is installed
+    (copy / "sifa" / "__init__.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
     training: dict[str, Any] = {"dataset_dir": phantom, **SINGLE}
     run_bundle("training", ["train.yaml", "compact.yaml"], bundle=copy, cwd=tmp_path, **training)
     assert (copy / "output" / "model.pt").is_file()
+    assert read_json(copy / "output" / "fingerprint.json")["versions"]["sifa"] == version
     scan = phantom / "ct_images" / "ct_test_000.nii.gz"
     run_bundle("inference", ["inference.yaml"], bundle=copy, cwd="/", model_dir=copy / "output", dataset_dir=scan)
     assert (copy / "eval" / "ct_test_000_seg.nii.gz").is_file()
+    assert read_json(copy / "eval" / "manifest.json")["bundle_version"] == version
 
 
 def test_the_shipped_weights_run_right_after_install(phantom: Path, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def test_the_zip_is_named_for_model_and_version_and_holds_one_folder(tmp_path: P
 
 def test_what_runs_and_systems_leave_behind_is_not_packed(copy: Path, tmp_path: Path) -> None:
     clean = package(tmp_path / "clean", copy)
-    for stray in ("sifa/__pycache__/keys.pyc", "eval/scan_seg.nii.gz", "output/model.pt", "docs/.hidden", "notes.txt"):
+    strays = ("sifa/__pycache__/keys.pyc", "eval/scan_seg.nii.gz", "output/model.pt", "docs/.hidden", "notes.txt")
+    for stray in (*strays, "sifa_ct_segmentation.egg-info/PKG-INFO"):
         (copy / stray).parent.mkdir(exist_ok=True)
         (copy / stray).write_text("stray", encoding="utf-8")
     assert zipfile.ZipFile(package(tmp_path / "dirty", copy)).namelist() == zipfile.ZipFile(clean).namelist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from sifa.data.unpaired_slices import Draw, UnpairedSampler, UnpairedSlices
 from sifa.fingerprint.fingerprint import read_fingerprint
 from torch.utils.data import DataLoader
 
+TESTS = Path(__file__).parents[1]
 DEPTHS = {"mr_1": 3, "mr_2": 5, "mr_3": 2, "mr_4": 4, "ct_1": 4, "ct_2": 6}  # slices of each volume
 KEY = {"spacing": [1.0, 1.0, 0]}
 
@@ -212,25 +212,24 @@ def test_a_damaged_file_of_the_cache_is_prepared_anew(folder: Path, damage: str)
     assert_same(all_samples(slices_of(folder, cache_rate=0)), expected)
 
 
+HALF = 200  # bytes: a header and a few voxels
+
 KILLED = """
-import os, signal, sys
-import numpy as np
-sys.path[:0] = [*sys.argv[1:3], sys.argv[2] + '/data']
-from test_slice_cache import Path, slices_of
-save = np.save
-def save_half(path, array):
-    save(path, array[: len(array) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-np.save = save_half
-slices_of(Path(sys.argv[3]))
+import signal, sys
+from resource import RLIMIT_CORE, RLIMIT_FSIZE, setrlimit
+sys.path[:0] = [sys.argv[1], sys.argv[1] + '/data']
+from test_slice_cache import HALF, Path, slices_of
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system kills the process in the middle of a file
+setrlimit(RLIMIT_CORE, (0, 0))
+setrlimit(RLIMIT_FSIZE, (HALF, HALF))
+slices_of(Path(sys.argv[2]))
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGXFSZ")
 def test_what_a_killed_run_left_does_no_harm_and_is_removed(folder: Path) -> None:
-    tests = str(Path(__file__).parents[1])
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(BUNDLE), tests, str(folder)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(TESTS), str(folder)], check=False)
+    assert killed.returncode == -signal.SIGXFSZ
     assert [file.name[0] for file in cached_files(folder)] == ["."]
 
     assert prepared_by(folder) == list(DEPTHS)
@@ -293,10 +292,10 @@ def test_a_function_in_a_key_is_refused_since_what_it_depends_on_cannot_be_told(
 
 TOGETHER = """
 import sys
-sys.path[:0] = [*sys.argv[1:3], sys.argv[2] + '/data']
+sys.path[:0] = [sys.argv[1], sys.argv[1] + '/data']
 import torch
 from test_slice_cache import Path, prepared_by
-folder, rank = Path(sys.argv[3]), int(sys.argv[4])
+folder, rank = Path(sys.argv[2]), int(sys.argv[3])
 torch.distributed.init_process_group("gloo", f"file://{folder.parent}/meeting", rank=rank, world_size=2)
 shared, own = folder.parent / "cache", folder.parent / f"cache_{rank}"
 print([len(prepared_by(folder, cache_dir=cache)) for cache in (shared, own)])
@@ -305,7 +304,7 @@ torch.distributed.destroy_process_group()
 
 
 def test_of_processes_that_train_together_the_main_one_prepares_for_all_on_its_disk(folder: Path) -> None:
-    arguments = [sys.executable, "-c", TOGETHER, str(BUNDLE), str(Path(__file__).parents[1]), str(folder)]
+    arguments = [sys.executable, "-c", TOGETHER, str(TESTS), str(folder)]
     processes = [
         subprocess.Popen([*arguments, rank], stdout=subprocess.PIPE, text=True, encoding="utf-8") for rank in "01"
     ]
@@ -318,7 +317,6 @@ def test_of_processes_that_train_together_the_main_one_prepares_for_all_on_its_d
 MEMORY = """
 import json, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import torch
 from sifa.data.unpaired_slices import Draw, UnpairedSlices
 
@@ -339,7 +337,7 @@ def growth(**settings):
     assert total == slices.target_size // 8
     return max([*seen, held()]) - before, slices.target.nbytes
 
-folder, seen = Path(sys.argv[2]), []
+folder, seen = Path(sys.argv[1]), []
 items = [{"image": str(folder / f"{number}.raw"), "label": str(folder / f"{number}.raw")} for number in range(20)]
 for item in items:
     Path(item["image"]).write_text(item["image"], encoding="utf-8")
@@ -352,7 +350,7 @@ print(json.dumps([growth(**cached, cache_rate=0), growth(**cached, cache_rate=0.
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="tells of memory as only Linux does")
 def test_memory_holds_the_share_that_is_asked_for_also_while_volumes_are_prepared(tmp_path: Path) -> None:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes: what is freed goes back at once
-    command = [sys.executable, "-c", MEMORY, str(BUNDLE), str(tmp_path)]
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
     shares = [grown / size for grown, size in json.loads(result.stdout)]
 
@@ -386,14 +384,20 @@ def test_a_cache_that_cannot_be_written_is_refused(folder: Path) -> None:
     assert "choose another cache_dir" in message
 
 
-def test_a_full_disk_is_refused_and_leaves_nothing_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(path: Path, array: Array) -> None:
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of files")
+def test_a_full_disk_is_refused_and_leaves_nothing_half(folder: Path) -> None:
+    import resource
 
-    monkeypatch.setattr(np, "save", fill)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, hard))  # writing ends there, as on a full disk
+    try:
+        message = refusal(lambda: slices_of(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert os.strerror(errno.ENOSPC) in refusal(lambda: slices_of(folder))
+    assert message.startswith(str(folder.parent / "cache"))
+    assert "cannot be written" in message
+    assert "make room or choose another cache_dir" in message
     assert cached_files(folder) == []
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT, run_script
 from iterations import (
     BATCHES,
     ORDER,
-    SIFA,
+    PAPER,
     build_networks,
     largest_difference,
     naive_iteration,
@@ -22,12 +22,12 @@ from iterations import (
     update_of,
 )
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.sifa import AdversarialUpdate
+from sifa.training.iteration_update import IterationUpdate
 
 TINY = ("--width", "0.0625", "--size", "32", "--iterations", "1")
 
 
-def naive_update() -> type[AdversarialUpdate]:
+def naive_method() -> Any:
     """The script's own class."""
     spec = importlib.util.spec_from_file_location("benchmark_training", ROOT / "scripts" / "benchmark_training.py")
     assert spec is not None
@@ -35,7 +35,7 @@ def naive_update() -> type[AdversarialUpdate]:
     module: Any = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return module.NaiveUpdate
+    return module.NaiveSIFA
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,15 @@ def test_the_work_shrinks_from_naive_to_reuse_to_all_at_once(rows: list[dict[str
     assert simultaneous < 0.58 * naive
 
 
-def test_the_naive_schedule_differs_in_nothing_but_the_moment_at_which_fakes_for_the_discriminators_are_made() -> None:
-    networks = build_networks()
-    naive = naive_iteration(networks, SIFA, ImagePool(0), ImagePool(0))
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_naive_schedule_differs_in_nothing_but_the_moment_at_which_fakes_for_the_discriminators_are_made(
+    guided: bool,
+) -> None:
+    networks = build_networks(guided=guided)
+    naive = naive_iteration(networks, PAPER, ImagePool(0), ImagePool(0))
     naive.run(BATCHES[0])
-    train(update_of(networks, kind=naive_update()), BATCHES[:1])
+    update = update_of(networks)
+    train(IterationUpdate(naive_method()(update.method), update.precision), BATCHES[:1])
     mine, expected = state_of(networks), state_of(naive.networks)
     for name in ORDER:
         own = [key for key in mine if key.startswith(f"{name}.")]

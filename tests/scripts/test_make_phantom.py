@@ -13,9 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from builders import read_json
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bundle"))
-
 from sifa.data.dataset_json import read_dataset
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_phantom.py"

@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BUNDLE
 from sifa.utils.files import temporary_beside, write_text
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from sifa.utils.files import temporary_beside
-with temporary_beside(Path(sys.argv[2])) as temporary:
+with temporary_beside(Path(sys.argv[1])) as temporary:
     temporary.write_text("half", encoding="utf-8")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -43,7 +41,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path: Path) -> None:
     target = tmp_path / "a_seg.nii.gz"
-    subprocess.run([sys.executable, "-c", KILLED, str(BUNDLE), str(target)], check=False)
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
     assert len(names(tmp_path)) == 1
     assert names(tmp_path)[0].startswith(".")
     write_text(tmp_path / "b_seg.nii.gz", "another file")
@@ -56,7 +54,7 @@ def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tm
 def test_what_a_running_process_writes_is_left_to_it(tmp_path: Path) -> None:
     with temporary_beside(tmp_path / "a.json") as mine:
         mine.write_text("mine", encoding="utf-8")
-        write = f"import sys; sys.path.insert(0, {str(BUNDLE)!r}); from sifa.utils.files import write_text; "
+        write = "from sifa.utils.files import write_text; "
         write += f"from pathlib import Path; write_text(Path({str(tmp_path / 'a.json')!r}), 'theirs')"
         subprocess.run([sys.executable, "-c", write], check=True)
         assert mine.is_file()
@@ -67,7 +65,7 @@ def test_what_a_running_process_writes_is_left_to_it(tmp_path: Path) -> None:
 def test_what_another_machine_writes_is_left_to_it(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     elsewhere = KILLED.replace("import os", "import platform; platform.node = lambda: 'elsewhere'; import os")
-    subprocess.run([sys.executable, "-c", elsewhere, str(BUNDLE), str(target)], check=False)
+    subprocess.run([sys.executable, "-c", elsewhere, str(target)], check=False)
     (theirs,) = names(tmp_path)
     write_text(target, "mine")
     assert names(tmp_path) == sorted([theirs, "a.json"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from numpy.lib.format import open_memmap
+from numpy.lib.format import header_data_from_array_1_0, open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
 from sifa.utils.distributed import is_main_process, wait_for_all
@@ -205,8 +205,10 @@ def _write(files: Mapping[str, Path], slices: Mapping[str, torch.Tensor]) -> Non
     """Writes the slices of a volume, a file for each entry, each whole or not at all."""
     for name, file in files.items():
         try:
-            with temporary_beside(file) as temporary:
-                np.save(temporary, slices[name].numpy())
+            with temporary_beside(file) as temporary, open(temporary, "wb") as stream:
+                array = np.ascontiguousarray(slices[name].numpy())
+                write_array_header_1_0(stream, header_data_from_array_1_0(array))
+                stream.write(array.data)  # np.save loses the end of a file without an error where the disk is full
         except OSError as error:
             raise InputError(
                 f"{file}: it cannot be written ({first_line(error)}): make room or choose another cache_dir."
