@@ -49,6 +49,7 @@ class Cell:
         method: its name.
         parent: folder of all cells.
         configs: overlays after those of the data set.
+        base: overlays before those of the data set.
         options: further options of what is run.
         run: what makes the model, which is measured then; `evaluating`: nothing, that of `after` is measured.
         after: the cell whose model it starts from.
@@ -58,6 +59,7 @@ class Cell:
     method: str
     parent: Path
     configs: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     run: str = "training"
     after: Cell | None = None
@@ -95,12 +97,17 @@ class Cell:
         """The file with the seconds of the training so far, and whether it is finished."""
         return self.folder / "training_seconds.json"
 
+    @property
+    def training_configs(self) -> tuple[str, ...]:
+        """The config files of the training, in order."""
+        return ("train.yaml", *self.base, *self.data.configs, *self.configs)
+
     def training_command(self) -> list[str]:
         """Returns the command that makes the model in the cell's folder."""
         start = {"model_dir": self.after.folder} if self.after else {"resume": "auto"}
         folders = {"dataset_dir": self.data.folder, "output_dir": self.folder}
         options = {**start, **folders, "seed": self.data.seed, "num_workers": 0, **self.options}  # others run beside it
-        return bundle(self.run, ["train.yaml", *self.data.configs, *self.configs], **options)
+        return bundle(self.run, self.training_configs, **options)
 
     def evaluating_command(self) -> list[str]:
         """Returns the command that measures the model."""
@@ -110,7 +117,7 @@ class Cell:
 
     def _key(self) -> str:
         """Returns 12 digits of the hash of all that the result depends on."""
-        names = ("train.yaml", *self.data.configs, *self.configs, "evaluate.yaml")
+        names = (*self.training_configs, "evaluate.yaml")
         content = {
             "configs": [hash_file(CONFIGS / name) for name in names],
             "options": self.options,

@@ -91,8 +91,8 @@ def plan_cells(
         place = (one.name, method, one.seed)
         if place not in cells:
             entry = declaration["methods"][method] or {}
-            configs = tuple(entry.get("configs", ()))
-            for file in (*one.configs, *configs):
+            configs, base = tuple(entry.get("configs", ())), tuple(entry.get("base", ()))
+            for file in (*base, *one.configs, *configs):
                 if not (CONFIGS / file).is_file():
                     raise InputError(
                         f"{CONFIGS / file}: method {method} needs this config: write it or leave that out."
@@ -100,7 +100,7 @@ def plan_cells(
             after = add(entry["after"], one) if "after" in entry else None
             options = {**declaration.get("options", {}), **entry.get("options", {})}
             run = entry.get("run", "training")
-            cells[place] = Cell(one, method, output / "cells", configs, options, run, after)
+            cells[place] = Cell(one, method, output / "cells", configs, base, options, run, after)
         return cells[place]
 
     for method in methods:

@@ -59,7 +59,7 @@ def train(output: Path, data: Path, options: Mapping[str, Any]) -> dict[str, flo
     for method, overlays in METHODS.items():
         command = bundle(
             "training",
-            ["train.yaml", "compact.yaml", *overlays],
+            ["train.yaml", "recommended.yaml", "compact.yaml", *overlays],
             dataset_dir=data,
             output_dir=output / "models" / method,
             **options,

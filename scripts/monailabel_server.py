@@ -165,7 +165,7 @@ def make_model(app: Path, model_dir: str | None) -> Path:
             shutil.rmtree(model / part)
         shutil.copytree(BUNDLE / part, model / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(BUNDLE / "LICENSE", model)
-    configs = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "monailabel.yaml")]
+    configs = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "recommended.yaml", "monailabel.yaml")]
     merged: Any = ConfigParser.load_config_files(configs)
     ConfigParser.export_config_file(merged, str(model / "configs" / "train.yaml"), fmt="yaml", sort_keys=False)
 

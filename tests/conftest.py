@@ -20,6 +20,8 @@ SHARED = ROOT.parent / "shared"
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 settings.load_profile("no deadline")
 
+RECOMMENDED = ["train.yaml", "recommended.yaml", "compact.yaml"]  # configs of what the documents recommend
+
 TINY: dict[str, Any] = {
     "width": 0.0625,
     "slice_size": "[32,32]",
@@ -89,7 +91,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a tiny SIFA training: model.pt, fingerprint.json, generators, logs."""
     output = tmp_path_factory.mktemp("trained") / "run"
-    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=output, **TINY)
+    run_bundle("training", RECOMMENDED, dataset_dir=phantom, output_dir=output, **TINY)
     return output
 
 

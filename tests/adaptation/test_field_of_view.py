@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from builders import Array, read_json, write_nifti
-from conftest import TINY, run_bundle
+from conftest import RECOMMENDED, TINY, run_bundle
 from engines import go
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +123,7 @@ def test_training_draws_from_part_of_target_scans_that_are_longer(phantom: Path,
         write_nifti(data / item["image"], np.concatenate([values, values], axis=axis), image.affine)
 
     options = {**TINY, "loss_weights__segmenter__appearance": 1}
-    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=data, output_dir=tmp_path / "run", **options)
+    run_bundle("training", RECOMMENDED, dataset_dir=data, output_dir=tmp_path / "run", **options)
 
     drawn = read_state(tmp_path / "run" / NAME)["target_slices"]
     fingerprint = read_json(tmp_path / "run" / "fingerprint.json")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from builders import refusal
 from conftest import BUNDLE
 from engines import go, saver
 from iterations import build_networks
+from monai.bundle import ConfigParser
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
 from sifa.handlers import BatchNormStatistics
@@ -170,10 +170,16 @@ def test_statistics_are_measured_once_an_epoch() -> None:
     assert seen == [segmenter] * 3
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "monailabel.yaml"])
-def test_the_configs_measure_before_anything_uses_or_writes_the_exported_network(name: str) -> None:
-    content = yaml.safe_load((BUNDLE / "configs" / name).read_text(encoding="utf-8"))
-    handlers = content["train#handlers"] if name == "monailabel.yaml" else content["train"]["handlers"]
+@pytest.mark.parametrize("last", ["compact.yaml", "monailabel.yaml"])
+def test_the_configs_measure_before_anything_uses_or_writes_the_exported_network(last: str) -> None:
+    names = ("train.yaml", "recommended.yaml", last)
+    content: Any = ConfigParser.load_config_files([str(BUNDLE / "configs" / name) for name in names])
+    train = content["train"]
+    handlers = train["handlers"]
+    if isinstance(handlers, str):
+        assert handlers == "$@train#network_handlers + @train#run_handlers"
+        run_handlers = [content["model_saver"] if each == "@model_saver" else each for each in train["run_handlers"]]
+        handlers = [*train["network_handlers"], *run_handlers]
     kinds = [handler["_target_"].rsplit(".", 1)[-1] for handler in handlers]
     place = kinds.index("BatchNormStatistics")
     later = {"ModelSaver", "WeightsInstaller", "ValidationHandler", "StateSaver"} & set(kinds)

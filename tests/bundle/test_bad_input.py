@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from builders import read_json
-from conftest import TINY, run_bundle
+from conftest import RECOMMENDED, TINY, run_bundle
 
 
 def sentence(stderr: str) -> str:
@@ -67,9 +67,7 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
     data = read_json(folder / "dataset.json")
     spoil(data)
     (folder / "dataset.json").write_text(json.dumps(data), encoding="utf-8")
-    result = run_bundle(
-        "training", ["train.yaml", "compact.yaml"], check=False, dataset_dir=folder, output_dir=tmp_path / "o", **TINY
-    )
+    result = run_bundle("training", RECOMMENDED, check=False, dataset_dir=folder, output_dir=tmp_path / "o", **TINY)
     assert result.returncode == 1
     assert words in sentence(result.stderr)
     assert not (tmp_path / "o" / "model.pt").exists()
@@ -78,8 +76,8 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
 @pytest.mark.parametrize(
     ("run_id", "configs", "option", "value"),
     [
-        ("training", ["train.yaml"], "guided_translation", "false"),
-        ("training", ["train.yaml", "multi_gpu_train.yaml"], "arrangement", "no"),
+        ("training", ["train.yaml", "recommended.yaml"], "guided_translation", "false"),
+        ("training", ["train.yaml", "multi_gpu_train.yaml"], "spatial_prior", "no"),
         ("inference", ["inference.yaml"], "overwrite", "false"),
         ("inference", ["inference.yaml"], "precision", "bf16"),
         ("inference", ["inference.yaml"], "largest_component", "[2, 5]"),

@@ -13,7 +13,7 @@ import sifa
 import sifa.networks
 import torch
 from builders import read_json
-from conftest import BUNDLE, ROOT
+from conftest import BUNDLE, RECOMMENDED, ROOT
 from monai.bundle import ConfigWorkflow
 from sifa.fingerprint.fingerprint import read_fingerprint
 
@@ -32,9 +32,9 @@ def monai_bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("kind", "configs"),
     [
         ("train", ["train.yaml"]),
-        ("train", ["train.yaml", "compact.yaml", "source_only.yaml"]),
-        ("train", ["train.yaml", "compact.yaml", "paper.yaml", "authors.yaml"]),
-        ("train", ["train.yaml", "compact.yaml", "source_only.yaml", "appearance.yaml"]),
+        ("train", [*RECOMMENDED, "source_only.yaml"]),
+        ("train", ["train.yaml", "compact.yaml", "authors.yaml"]),
+        ("train", [*RECOMMENDED, "source_only.yaml", "appearance.yaml"]),
         ("train", ["train.yaml", "evaluate.yaml"]),
         ("train", ["train.yaml", "adapt_batch_norm.yaml"]),
         ("infer", ["inference.yaml"]),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders import read_json
-from conftest import BUNDLE, ROOT, TINY, run_bundle, run_script
+from conftest import BUNDLE, RECOMMENDED, ROOT, TINY, run_bundle, run_script
 from sifa.io.nifti_reader import load_nifti
 from sifa.training.checkpoint import NAME, read_state
 
@@ -79,7 +79,7 @@ def test_evaluation_equals_dice_of_the_masks_that_inference_wrote(phantom: Path,
 
 @pytest.mark.parametrize("run_id", ["training", None])
 def test_training_runs_once_under_its_name_and_as_plain_run(run_id: str | None, phantom: Path, tmp_path: Path) -> None:
-    result = run_bundle(run_id, ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    result = run_bundle(run_id, RECOMMENDED, dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
     assert result.stdout.count("epoch 1 of 1") == 1
 
 
@@ -99,7 +99,7 @@ def test_a_copy_of_the_bundle_under_another_name_works_alone(phantom: Path, tmp_
     version = "0.0.0+copy"  # differs from the checkout's, which is installed
     (copy / "sifa" / "__init__.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
     training: dict[str, Any] = {"dataset_dir": phantom, **SINGLE}
-    run_bundle("training", ["train.yaml", "compact.yaml"], bundle=copy, cwd=tmp_path, **training)
+    run_bundle("training", RECOMMENDED, bundle=copy, cwd=tmp_path, **training)
     assert (copy / "output" / "model.pt").is_file()
     assert read_json(copy / "output" / "fingerprint.json")["versions"]["sifa"] == version
     scan = phantom / "ct_images" / "ct_test_000.nii.gz"
@@ -117,18 +117,18 @@ def test_the_shipped_weights_run_right_after_install(phantom: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("overlay", "absent"),
+    ("overlays", "absent"),
     [
-        ("source_only.yaml", {"target_generator_loss", "prediction_adversarial"}),
-        ("supervised.yaml", {"target_generator_loss", "prediction_adversarial"}),
-        ("image_adaptation.yaml", {"auxiliary_adversarial", "prediction_adversarial"}),
-        ("prediction_adaptation.yaml", {"auxiliary_adversarial"}),
+        (["source_only.yaml"], {"target_generator_loss", "prediction_adversarial"}),
+        (["source_only.yaml", "supervised.yaml"], {"target_generator_loss", "prediction_adversarial"}),
+        (["image_adaptation.yaml"], {"auxiliary_adversarial", "prediction_adversarial"}),
+        (["prediction_adaptation.yaml"], {"auxiliary_adversarial"}),
     ],
 )
 def test_each_ablation_is_an_overlay_of_the_one_trainer(
-    overlay: str, absent: set[str], phantom: Path, tmp_path: Path
+    overlays: list[str], absent: set[str], phantom: Path, tmp_path: Path
 ) -> None:
-    run_bundle("training", ["train.yaml", "compact.yaml", overlay], dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
+    run_bundle("training", [*RECOMMENDED, *overlays], dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
     columns = set((tmp_path / "scalars.csv").read_text(encoding="utf-8").splitlines()[0].split(","))
     assert "segmentation" in columns
     assert not absent & columns
@@ -151,7 +151,7 @@ def test_the_roles_can_be_swapped_ct_gives_the_labels_and_mr_is_adapted_to(phant
     }
     (data / "dataset.json").write_text(json.dumps(swapped), encoding="utf-8")
 
-    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=data, output_dir=tmp_path / "run", **SINGLE)
+    run_bundle("training", RECOMMENDED, dataset_dir=data, output_dir=tmp_path / "run", **SINGLE)
     measured: dict[str, Any] = {"model_dir": tmp_path / "run", "dataset_dir": data, "output_dir": tmp_path / "measured"}
     run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], **measured)
 
@@ -188,8 +188,8 @@ def test_the_weight_average_is_exported_with_statistics_of_its_own(trained: Path
 @pytest.fixture(scope="module")
 def papers(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("papers")
-    configs = ["train.yaml", "compact.yaml", "paper.yaml"]
-    run_bundle("training", configs, dataset_dir=phantom, output_dir=output, **SINGLE)
+    configs = ["train.yaml", "compact.yaml"]
+    run_bundle("training", configs, dataset_dir=phantom, output_dir=output, adversarial_lr=0.0002, **SINGLE)
     return output
 
 
@@ -220,7 +220,7 @@ def test_translations_are_drawn_whether_or_not_the_target_generator_sees_classes
 def test_the_authors_setting_leaves_out_the_norm_of_the_discriminators_first_layer(
     phantom: Path, trained: Path, tmp_path: Path
 ) -> None:
-    configs = ["train.yaml", "compact.yaml", "paper.yaml", "authors.yaml"]
+    configs = ["train.yaml", "compact.yaml", "authors.yaml"]
     run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **SINGLE)
     networks, usual = (read_state(folder / NAME)["update"]["networks"] for folder in (tmp_path, trained))
     for name in ("target_discriminator", "source_discriminator", "prediction_discriminator"):
@@ -232,7 +232,7 @@ def test_random_appearance_of_source_images_changes_what_training_sees(phantom: 
     rows = []
     for number, overlays in enumerate([["source_only.yaml"], ["source_only.yaml", "appearance.yaml"]]):
         output = tmp_path / str(number)
-        configs = ["train.yaml", "compact.yaml", *overlays]
+        configs = [*RECOMMENDED, *overlays]
         run_bundle("training", configs, dataset_dir=phantom, output_dir=output, **SINGLE)
         assert (output / "model.pt").is_file()
         rows.append((output / "scalars.csv").read_text(encoding="utf-8").splitlines())
@@ -240,15 +240,23 @@ def test_random_appearance_of_source_images_changes_what_training_sees(phantom: 
     assert rows[0][1] != rows[1][1]
 
 
-@pytest.mark.parametrize("overlays", [[], ["paper.yaml"]])
-def test_self_training_is_a_weight_away(overlays: list[str], phantom: Path, tmp_path: Path) -> None:
-    configs = ["train.yaml", "compact.yaml", *overlays]
+def test_self_training_is_a_weight_away(phantom: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {**SINGLE, "loss_weights__segmenter__self_training": 1}
-    run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path, **options)
+    run_bundle("training", RECOMMENDED, dataset_dir=phantom, output_dir=tmp_path, **options)
     row = next(iter(csv.DictReader((tmp_path / "scalars.csv").open(encoding="utf-8"))))
     assert float(row["self_training"]) > 0
-    state = read_state(tmp_path / NAME)["update"]["self_training"]
+    state = read_state(tmp_path / NAME)["update"]["method"]["self_training"]
     assert state["predicted"].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_weight_whose_term_the_config_does_not_prepare_is_refused(phantom: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**SINGLE, "loss_weights__segmenter": "{'segmentation': 1, 'self_training': 1}"}
+    places = {"dataset_dir": phantom, "output_dir": tmp_path}
+    result = run_bundle("training", ["train.yaml", "compact.yaml"], check=False, **places, **options)
+    assert result.returncode == 1
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "loss_weights#segmenter#self_training" in error
+    assert "recommended.yaml" in error
 
 
 def test_adapting_measures_the_statistics_on_target_images_and_changes_nothing_else(
@@ -272,27 +280,27 @@ def test_adapting_measures_the_statistics_on_target_images_and_changes_nothing_e
 
 
 def test_two_runs_from_one_seed_give_the_same_losses_and_weights(phantom: Path, trained: Path, tmp_path: Path) -> None:
-    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, **TINY)
+    run_bundle("training", RECOMMENDED, dataset_dir=phantom, output_dir=tmp_path, **TINY)
     assert (tmp_path / "scalars.csv").read_bytes() == (trained / "scalars.csv").read_bytes()
     first, second = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_losses(phantom: Path, trained: Path, tmp_path: Path) -> None:
-    run_bundle("training", ["train.yaml", "compact.yaml"], dataset_dir=phantom, output_dir=tmp_path, seed=1, **SINGLE)
+    run_bundle("training", RECOMMENDED, dataset_dir=phantom, output_dir=tmp_path, seed=1, **SINGLE)
     first, other = ((folder / "scalars.csv").read_bytes().splitlines()[1] for folder in (trained, tmp_path))
     assert first != other
 
 
 def test_validation_lists_are_measured_during_training(phantom: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path, "val_interval": 1, **SINGLE}
-    run_bundle("training", ["train.yaml", "compact.yaml"], **options)
+    run_bundle("training", RECOMMENDED, **options)
     assert read_json(tmp_path / "validation.json")["volumes"] == ["ct_validation_000.nii.gz"]
 
 
 def test_with_an_interval_of_zero_nothing_is_validated(phantom: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path, "val_interval": 0, **SINGLE}
-    run_bundle("training", ["train.yaml", "compact.yaml"], **options)
+    run_bundle("training", RECOMMENDED, **options)
     assert (tmp_path / "model.pt").is_file()
     assert not (tmp_path / "validation.json").exists()
 

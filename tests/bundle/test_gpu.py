@@ -9,11 +9,11 @@ from typing import Any
 import nibabel as nib
 import pytest
 import torch
-from conftest import TINY, run_bundle
+from conftest import RECOMMENDED, TINY, run_bundle
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 
-CONFIGS = ["train.yaml", "compact.yaml"]
+CONFIGS = RECOMMENDED
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

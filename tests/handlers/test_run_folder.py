@@ -298,7 +298,7 @@ def test_a_training_leaves_a_folder_that_explains_itself(trained: Path) -> None:
     assert (session["first_iteration"], session["last_iteration"]) == (1, 4)
     config = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
     assert (config["width"], config["epochs"], config["batch_size"]) == (0.0625, 2, 2)  # of the command line
-    assert config["segmenter_decay"] == 0.8  # of the overlay
+    assert config["lr_gamma"] == 0.8  # of the overlay
     page = (trained / "report.html").read_text(encoding="utf-8")
     with open(trained / "scalars.csv", newline="", encoding="utf-8") as stream:
         columns = next(csv.reader(stream))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, run_bundle
+from conftest import RECOMMENDED, TINY, run_bundle
 from sifa.utils.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -48,7 +48,7 @@ def tracked(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a tiny training with `--tracking mlflow`, run in an empty folder beside it."""
     output, cwd = tmp_path_factory.mktemp("tracked") / "run", tmp_path_factory.mktemp("cwd")
     options = {**TINY, "val_interval": 1, "tracking": "mlflow"}
-    configs = ["train.yaml", "compact.yaml"]
+    configs = RECOMMENDED
     run_bundle("training", configs, cwd=cwd, dataset_dir=phantom, output_dir=output, **options)
     assert not list(cwd.iterdir())
     return output
@@ -90,7 +90,7 @@ def test_mlflow_gets_the_segmenters_loss_of_each_iteration_and_the_dice(tracked:
 
 @needs_mlflow
 def test_mlflow_gets_the_losses_of_a_training_without_adaptation(phantom: Path, tmp_path: Path) -> None:
-    configs = ["train.yaml", "compact.yaml", "source_only.yaml"]
+    configs = [*RECOMMENDED, "source_only.yaml"]
     options = {**TINY, "epochs": 1, "tracking": "mlflow"}
     run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path / "run", **options)
     _, (run,) = read_runs(tmp_path / "run")

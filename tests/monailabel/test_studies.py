@@ -141,7 +141,7 @@ def test_the_servers_training_config_lacks_no_property_and_takes_a_device_by_nam
         "displayable_configs": {"target_dir": str(target), "install_weights": False},
         "train#dataset#data": [study(tmp_path, "mr_1", mr())],
     }
-    files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "monailabel.yaml")]
+    files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "recommended.yaml", "monailabel.yaml")]
     workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
     workflow.initialize()
     assert workflow.check_properties() == []

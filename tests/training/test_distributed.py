@@ -359,7 +359,7 @@ def test_the_state_holds_what_each_process_has_of_its_own_and_gives_it_back(
 # --- The real command ------------------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {**TINY, "width": WIDTH, "batch_size": 1, "iterations_per_epoch": 3, "val_interval": 1}
-CONFIGS = ("train.yaml", "compact.yaml", "multi_gpu_train.yaml")
+CONFIGS = ("train.yaml", "recommended.yaml", "compact.yaml", "multi_gpu_train.yaml")
 
 
 def start_two(phantom: Path, output: Path) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 from builders import read_json, refusal
-from conftest import BUNDLE, TINY, as_flags
+from conftest import BUNDLE, RECOMMENDED, TINY, as_flags
 from engines import go
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
@@ -50,14 +50,14 @@ SETTINGS: dict[str, Any] = {  # with which every part of the state matters
     "iterations_per_epoch": LENGTH,
     "val_interval": 2,
     "pool_size": 3,
-    "segmenter_decay": 0.5,
-    "segmenter_decay_epochs": 1,
+    "lr_gamma": 0.5,
+    "lr_step_epochs": 1,
     "loss_weights#segmenter#prediction_adversarial": "[0,0.05,0.1]",
     "loss_weights#segmenter#self_training": "[0.5,1]",
-    "average_decay": 0.7,
+    "ema_decay": 0.7,
 }
-IN_THE_PAPERS_ORDER = {"train#iteration_update#_target_": "sifa.adaptation.sifa.SIFA"}
-CONFIGS = ["train.yaml", "compact.yaml"]
+IN_THE_PAPERS_ORDER = {"method#_target_": "sifa.adaptation.sifa.SIFA"}
+CONFIGS = RECOMMENDED
 SECONDS = 300  # to wait for a process
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")
 
@@ -279,7 +279,7 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, {"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16' here"),
         ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
         (None, IN_THE_PAPERS_ORDER, "update was 'SIFASimultaneous' and is 'SIFA' here"),
-        (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
+        (None, {"ema_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
         (None, {"refinement_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),
     ],
