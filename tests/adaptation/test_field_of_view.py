@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.data import MetaTensor
-from sifa.adaptation.field_of_view import FieldOfView, best_stretch
+from sifa.adaptation.field_of_view import FieldOfView, best_range
 from sifa.data.slice_cache import VolumeSlices, prepare_volumes
 from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
 from sifa.handlers import MatchedFieldOfView
@@ -47,8 +47,8 @@ def scan(bright: range, slices: int, step: float) -> dict[str, Any]:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 40))
-def test_no_other_stretch_of_that_length_shows_more(foreground: list[float], slices: int) -> None:
-    found = best_stretch(np.array(foreground), slices)
+def test_no_other_range_of_that_length_shows_more(foreground: list[float], slices: int) -> None:
+    found = best_range(np.array(foreground), slices)
 
     assert found.stop - found.start == min(slices, len(foreground))
     others = [sum(foreground[first : first + slices]) for first in range(max(1, len(foreground) - slices + 1))]
@@ -56,7 +56,7 @@ def test_no_other_stretch_of_that_length_shows_more(foreground: list[float], sli
 
 
 @pytest.mark.parametrize("distance", [1.0, 4.0, 10.0])
-def test_the_stretch_is_as_long_as_source_scans_in_millimeters_and_holds_the_structures(distance: float) -> None:
+def test_the_range_is_as_long_as_source_scans_in_millimeters_and_holds_the_structures(distance: float) -> None:
     target = VolumeSlices([scan(range(30, 60), 100, 1.0), scan(range(2, 12), 40, 3.0)])
 
     found = FieldOfView(target, length=30.0, distance=distance, batch_size=3).find(Bright())
@@ -97,7 +97,7 @@ class Slices:
         return 100
 
 
-def test_from_the_second_epoch_on_training_draws_within_the_stretches_alone() -> None:
+def test_from_the_second_epoch_on_training_draws_within_the_ranges_alone() -> None:
     drawn: list[Array] = []
     sampler = UnpairedSampler(cast(UnpairedSlices, Slices()), batch_size=10, iterations=10)
     target = VolumeSlices([scan(range(30, 60), 100, 1.0)])

@@ -1,4 +1,4 @@
-"""The part of a target scan that shows what the source's scans show."""
+"""The part of a target scan that covers the field of view of the source scans."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from sifa.data.slice_cache import POSITION, Volume, VolumeSlices
 from sifa.training.mixed_precision import in_full
 from sifa.transforms.intensity import AIR_THRESHOLD
 
-TOLERANCE = 0.1  # share by which a scan that is taken whole may be longer than the source's
+TOLERANCE = 0.1  # a scan that is at most this share longer than the source scans is used whole
 
 
 def is_taken_whole(length: float, source_length: float) -> bool:
-    """Tells whether a target scan is hardly longer than the source's scans; both in mm, across the slices."""
+    """Returns whether a target scan is about as long as the source scans; both lengths in mm, across the slices."""
     return length <= (1 + TOLERANCE) * source_length
 
 
 class FieldOfView:
-    """Finds the stretch of each target volume that shows what the source's volumes show.
+    """Finds the range of slices of each target volume that covers the field of view of the source volumes.
 
-    A CT scan of chest, abdomen and pelvis is twice as long as an MR scan of the upper abdomen. Slices that have no
+    A CT scan of chest, abdomen and pelvis is twice as long as an MR scan of the upper abdomen. Slices without a
     counterpart in the source mislead the adversarial terms, which make target slices look and be labeled like source
-    slices. The segmenter therefore looks at some slices of each volume; the stretch as long as the source's volumes
-    that shows most of all structures together is taken. A segmenter that has just begun to learn is good enough.
-    Slices of nothing but air count nothing.
+    slices. The segmenter therefore predicts some slices of each volume, and the range with the most foreground is used,
+    as long as the source volumes. A segmenter at the beginning of its training is good enough for this. Slices that
+    show only air do not count.
 
     Args:
-        target: the target's training slices, with their positions.
-        length: of the source's volumes, across the slices, in mm.
-        distance: of the slices that are looked at, in mm.
+        target: the training slices of the target, with their positions.
+        length: length of the source volumes across the slices in mm.
+        distance: distance of the predicted slices in mm.
         batch_size: slices in a batch.
-        device: where the segmenter is.
+        device: the device of the segmenter.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class FieldOfView:
         self.device = torch.device(device)
 
     def find(self, segmenter: nn.Module) -> np.ndarray:
-        """Returns the running numbers, in order, of the target slices within the stretches.
+        """Returns the indices, in order, of the target slices within the ranges.
 
-        The segmenter is used in evaluation mode and left in the mode that it was in.
+        The segmenter runs in evaluation mode and then returns to the mode that it was in.
         """
         starts = self.target.starts[:-1]
         with eval_mode(segmenter):
             found = [
-                np.arange(start, start + len(volume["image"]))[self._stretch(volume, segmenter)]
+                np.arange(start, start + len(volume["image"]))[self._range(volume, segmenter)]
                 for start, volume in zip(starts, self.target.volumes, strict=True)
             ]
         return np.concatenate(found)
 
-    def _stretch(self, volume: Volume, segmenter: nn.Module) -> slice:
+    def _range(self, volume: Volume, segmenter: nn.Module) -> slice:
         images, positions = volume["image"], volume[POSITION]
         step = float(positions[1] - positions[0]) if len(positions) > 1 else self.length
         if is_taken_whole(len(images) * step, self.length):
@@ -76,15 +76,15 @@ class FieldOfView:
             probabilities = in_full(segmenter(batch.to(self.device))).softmax(dim=1)
             found = 1 - probabilities[:, 0].mean(dim=(1, 2)).numpy(force=True)
             foreground.append(found * (batch > AIR_THRESHOLD).flatten(1).any(dim=1).numpy())
-        return best_stretch(np.interp(np.arange(len(images)), seen, np.concatenate(foreground)), slices)
+        return best_range(np.interp(np.arange(len(images)), seen, np.concatenate(foreground)), slices)
 
 
-def best_stretch(foreground: np.ndarray, slices: int) -> slice:
-    """Returns the stretch of that many neighboring slices, or of all if there are fewer, with the greatest sum.
+def best_range(foreground: np.ndarray, slices: int) -> slice:
+    """Returns the range of neighboring slices with the greatest sum; all slices where there are no more.
 
     Args:
-        foreground: how much of the structures each slice shows, (N,).
-        slices: length of the stretch, 1 or more.
+        foreground: share of foreground in each slice, (N,).
+        slices: length of the range, 1 or more.
     """
     if slices >= len(foreground):
         return slice(0, len(foreground))

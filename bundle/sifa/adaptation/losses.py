@@ -1,8 +1,8 @@
-"""The losses of SIFA, each a function of tensors; which module minimizes which, and how strongly, is in the config.
+"""The losses of SIFA as functions of tensors; the config says which module minimizes which, with what weight.
 
-Half-precision scores and logits are taken to float32 first. Where several processes train together, what is not a mean
-over pixels (class frequencies, Dice) counts the batches of all of them, so that the averaged gradients are those of one
-process with all the data.
+Half-precision scores and logits are converted to float32 first. Where several processes train together, quantities that
+are not means over pixels (class frequencies, Dice) count the batches of all of them, so the averaged gradients equal
+those of one process with all the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cycle(reconstructed: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def fool(scores: torch.Tensor) -> torch.Tensor:
-    """What the maker of a fake minimizes: mean of (D - 1)^2 (least-squares GAN, authors' `lsgan_loss_generator`).
+    """The generator's loss: mean of (D - 1)^2 (least-squares GAN, authors' `lsgan_loss_generator`).
 
     Args:
         scores: the discriminator's scores of the fakes, any shape, without an activation.
@@ -29,11 +29,11 @@ def fool(scores: torch.Tensor) -> torch.Tensor:
 
 
 def discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
-    """What a discriminator minimizes: half of mean (D(real) - 1)^2 + mean D(fake)^2 (`lsgan_loss_discriminator`).
+    """The discriminator's loss: half of mean (D(real) - 1)^2 + mean D(fake)^2 (`lsgan_loss_discriminator`).
 
     Args:
-        real_scores: scores of what is to be called real, any shape, without an activation.
-        fake_scores: scores of what is to be called fake, likewise.
+        real_scores: scores of real inputs, any shape, without an activation.
+        fake_scores: scores of fake inputs, likewise.
     """
     return 0.5 * ((in_full(real_scores) - 1).square().mean() + in_full(fake_scores).square().mean())
 
@@ -52,7 +52,7 @@ def class_frequencies(label: torch.Tensor, num_classes: int) -> torch.Tensor:
 def weighted_cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """Cross-entropy with class weight 1 - frequency in the batch, mean over all pixels (`_softmax_weighted_loss`).
 
-    The authors clip probabilities at 0.005, which takes the gradient away where the prediction is worst; this one
+    The authors clip probabilities at 0.005, which removes the gradient where the prediction is worst; this function
     does not.
 
     Args:

@@ -1,4 +1,4 @@
-"""How good a segmenter is on the target, told without a target label."""
+"""Model selection: a score of a segmenter on the target that needs no target labels."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from sifa.transforms.random_appearance import RandomAppearanced
 
 
 class ModelSelectionScore:
-    """Agreement of the segmenter with itself under another appearance, times the plausibility of what it finds.
+    """Agreement of the segmenter's predictions under random appearance, times the plausibility of their volumes.
 
-    Two things go wrong without target labels: predictions hang on textures and contrasts that mean nothing, and whole
-    classes are found too much or not at all. For each structure k, on the same unlabeled target slices each time:
+    Two things go wrong without target labels: predictions depend on textures and contrasts that mean nothing, and whole
+    classes are over-segmented or missing. For each structure k, always on the same unlabeled target slices:
 
     - agreement: Dice of the predictions for the slices and for the slices with a random appearance, from 0 to 1;
-    - plausibility: min(q_k / p_k, p_k / q_k); q_k is the share of pixels predicted, p_k the one expected.
+    - plausibility: min(q_k / p_k, p_k / q_k); q_k is the predicted share of pixels, p_k the expected one.
 
-    The score is the mean over structures of their product: 0 for a structure that is not found, 1 at best.
+    The score is the mean of their product over structures: 0 for a missing structure, 1 at best.
 
     Args:
         statistics: the target slices.
         frequencies: p, background first; see `sifa.adaptation.self_training.expected_frequencies`.
-        seed: of the random appearances, the same each time.
+        seed: seed of the random appearances, which are the same in every epoch.
     """
 
     def __init__(self, statistics: TargetStatistics, frequencies: torch.Tensor, seed: int = 0) -> None:
         self.statistics = statistics
-        self.frequencies = frequencies.clamp(min=1e-6)  # a class that the source lacks: found or not, finite
+        self.frequencies = frequencies.clamp(min=1e-6)  # finite scores for a class that the source lacks
         self.seed = seed
 
     def __call__(self, segmenter: nn.Module) -> dict[str, float]:
         """Returns `score`, and the means over structures of `agreement` and `plausibility`, each from 0 to 1.
 
-        The segmenter is used in evaluation mode, without refinement behind it, and is left in the mode that it was in.
+        The segmenter runs in evaluation mode, without PAMR, and then returns to the mode that it was in.
         """
         appearance = RandomAppearanced("image").set_random_state(seed=self.seed)
         counts = np.zeros((4, len(self.frequencies)))  # prediction, prediction of the view, both; pixels
@@ -68,6 +68,6 @@ def _view(image: torch.Tensor, appearance: Any) -> torch.Tensor:
 
 
 def _predict(segmenter: nn.Module, images: torch.Tensor, device: torch.device) -> np.ndarray:
-    """Maps (B, C, H, W) to the class indices of all pixels, in a row."""
+    """Maps (B, C, H, W) to the class indices of all pixels, flattened."""
     labels: np.ndarray = in_full(segmenter(images.to(device))).argmax(dim=1).flatten().numpy(force=True)
     return labels

@@ -1,4 +1,4 @@
-"""Self-training on target images: the weight average labels them, and E and C learn from that."""
+"""Self-training: the weight average labels target images, and E and C learn from these labels."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from sifa.utils.distributed import sum_over_processes, world_size
 def expected_frequencies(
     source_frequencies: torch.Tensor, source_length: float, target_length: float, matched: bool = False
 ) -> torch.Tensor:
-    """Returns the share of each class among the pixels of target slices that the source's labels let expect.
+    """Returns the expected share of each class among the pixels of target slices, (num_classes,), from source labels.
 
-    A target scan that is longer than those of the source, across the slices, shows as much of each structure among more
-    of everything else: the shares of the structures shrink by the quotient of the lengths.
+    A target scan that is longer across the slices than the source scans shows the same structures and more background,
+    so the shares of the structures are scaled by the ratio of the lengths.
 
     Args:
-        source_frequencies: share of each class among the pixels of the source's labels, background first.
-        source_length: median field of view of the source's training volumes across the slices in mm.
-        target_length: the same of the target's.
-        matched: whether only those slices count that `sifa.adaptation.field_of_view` finds, which are all of a scan
-            that is hardly longer than the source's.
+        source_frequencies: share of each class among the pixels of the source labels, background first.
+        source_length: median field of view of the source training volumes across the slices in mm.
+        target_length: the same of the target.
+        matched: whether only the slices count that `sifa.adaptation.field_of_view` finds.
     """
     if matched and not is_taken_whole(target_length, source_length):
         target_length = source_length
@@ -35,22 +34,22 @@ def expected_frequencies(
 
 
 class SelfTraining:
-    """Labels target images.
+    """Labels target images with the weight average (mean teacher, Tarvainen and Valpola, NeurIPS 2017).
 
-    A network that has seen no target label over- and underestimates whole classes, and draws outlines that are those of
-    the source's anatomies and not of the image before it; learning from labels of its own makes that worse until a
-    class is gone. Two measures against it:
+    A network that has never seen a target label over- and underestimates whole classes, and its outlines follow the
+    anatomies of the source more than the image. Learning from its own labels makes both worse, until classes vanish.
+    Two steps prevent this:
 
-    - Refinement: outlines move to where the image has edges, see `sifa.postprocessing.pamr`.
-    - Alignment (Berthelot et al., ReMixMatch, ICLR 2020): the probabilities of class k are multiplied by p_k / q_k; p
-      are the frequencies that the source's labels let expect, q those of the predictions of late.
+    - PAMR moves outlines to the edges of the image, see `sifa.postprocessing.pamr`.
+    - Distribution alignment (Berthelot et al., ReMixMatch, ICLR 2020) multiplies the probabilities of class k by
+      p_k / q_k, where p are the frequencies expected from the source labels and q a running mean of the predicted ones.
 
     Args:
-        average: the network that labels (Tarvainen and Valpola, mean teacher, NeurIPS 2017).
+        average: the weight average of the segmenter.
         frequencies: p, background first, (num_classes,); see `expected_frequencies`.
-        refinement: maps probabilities (B, num_classes, H, W) and their images (B, C, H, W) to other probabilities.
-        precision: what the network computes in; None: float32.
-        memory: how much of q stays in an iteration: from 0 to below 1.
+        refinement: maps probabilities (B, num_classes, H, W) and their images (B, C, H, W) to refined probabilities.
+        precision: the precision that the network computes in; None: float32.
+        memory: weight of the earlier q in the running mean, from 0 to below 1.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class SelfTraining:
 
     @torch.no_grad()
     def label(self, target_image: torch.Tensor) -> torch.Tensor:
-        """Labels a batch, whose statistics normalize it.
+        """Labels a batch, which is normalized by its own statistics.
 
         Args:
             target_image: (B, C, H, W) in [-1, 1].
@@ -92,5 +91,5 @@ class SelfTraining:
         return {"predicted": self.predicted}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes up again what `state_dict` returned."""
+        """Restores the state that `state_dict` returned."""
         self.predicted = state["predicted"]

@@ -1,4 +1,4 @@
-"""Batch norm's running statistics, measured on unlabeled target slices as inference will see them."""
+"""The running batch-norm statistics of the exported network, measured on unlabeled target slices."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sifa.utils.errors import InputError
 
 
 class TargetStatistics:
-    """Measures the running statistics of E's batch norm on target slices, evenly taken, without augmentation.
+    """Measures the running batch-norm statistics of E on evenly spaced target slices, without augmentation.
 
-    They are the mean of the statistics of batches, as large as they are here and not as small as those of training
-    (AdaBN, Li et al., 2016). Slices of nothing but air are left out: inference does not show them to the network.
+    They are the mean of the statistics of batches, which may be larger than those of training (AdaBN, Li et al., 2016).
+    Slices that show only air are left out, since inference does not pass them to the network.
 
     Args:
-        slices: the target's training slices, `image` (C, H, W) in [-1, 1].
-        count: how many of them to take, at most.
+        slices: the training slices of the target, `image` (C, H, W) in [-1, 1].
+        count: number of slices, at most.
         batch_size: slices in a batch.
-        device: where the networks are.
+        device: the device of the networks.
 
     Raises:
-        InputError: when there are no target slices, or none is to be taken.
+        InputError: when there are no target slices, or `count` is 0.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class TargetStatistics:
     ) -> None:
         if len(slices) == 0 or count < 1:
             raise InputError(
-                f"batch norm's statistics cannot be measured on {min(count, len(slices))} target slices: list target "
-                "images and give statistics_slices 1 or more, or 0 to do without."
+                f"batch-norm statistics cannot be measured on {min(count, len(slices))} target slices: list target "
+                "images and set statistics_slices to 1 or more, or to 0 for no measurement."
             )
         self.slices = slices
         self.count = count
@@ -43,16 +43,16 @@ class TargetStatistics:
         self.device = torch.device(device)
 
     def measure(self, segmenter: Segmenter) -> None:
-        """Puts the statistics into `segmenter`; nothing else of it changes.
+        """Writes the statistics into `segmenter`; nothing else of it changes.
 
         Raises:
-            InputError: when all slices that were taken show nothing.
+            InputError: when all of these slices show only air.
         """
         batches = list(self.batches())
         if not batches:
             raise InputError(
-                "batch norm's statistics cannot be measured on target slices that all show nothing but air: give a "
-                "higher statistics_slices, or 0 to do without."
+                "batch-norm statistics cannot be measured on target slices that all show only air: set a higher "
+                "statistics_slices, or 0 for no measurement."
             )
         update_bn(batches, segmenter, self.device)
 

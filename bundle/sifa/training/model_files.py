@@ -1,4 +1,4 @@
-"""The segmenter's weights on disk: `model.pt`, a plain state dict, beside `fingerprint.json`."""
+"""Model files: `model.pt`, the plain state dict of the segmenter, and `fingerprint.json` beside it."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def save_state(network: nn.Module, path: Path) -> None:
     with temporary_beside(path) as temporary:
         try:
             torch.save(state, temporary)
-        except RuntimeError as error:  # which torch makes of a full disk
+        except RuntimeError as error:  # torch raises this on a full disk
             raise OSError(str(error)) from error

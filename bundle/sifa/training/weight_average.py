@@ -1,4 +1,4 @@
-"""The segmenter that is exported: an average of its weights over the last iterations."""
+"""The exported segmenter: an average of its weights over the last iterations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sifa.utils.errors import InputError
 
 
 class WeightAverage:
-    """Exponential moving average of C(E(.)): after each iteration `decay` of it stays, the rest is today's weights.
+    """Exponential moving average (EMA) of the weights of C(E(.)): decay * average + (1 - decay) * current weights.
 
-    Adversarial training swings; its average over some hundred iterations does not. Batch norm's running statistics fit
-    the weights that they were collected with and cannot be averaged: `sifa.adaptation.target_statistics` measures them
-    anew on the target. Where it does not (`statistics_slices: 0`, as without adaptation), they are the segmenter's of
-    that moment.
+    Adversarial training oscillates; an average over some hundred iterations does not. Running batch-norm statistics
+    belong to the weights that they were collected with and cannot be averaged: `sifa.adaptation.target_statistics`
+    measures them again on the target. Without that (`statistics_slices: 0`, as without adaptation) the average has the
+    current statistics of the segmenter.
 
     Args:
-        segmenter: the network that trains, where it trains.
-        decay: from 0 (no average: today's weights) to below 1.
+        segmenter: the network that trains, on its device.
+        decay: from 0 (no average: the current weights) to below 1.
 
     Raises:
         InputError: when `decay` is out of range.
@@ -35,13 +35,13 @@ class WeightAverage:
 
     @property
     def network(self) -> Segmenter:
-        """The averaged segmenter, a network of its own."""
+        """The averaged segmenter, a separate network."""
         network = self.model.module
         assert isinstance(network, Segmenter)
         return network
 
     def update(self) -> None:
-        """Takes up the segmenter's weights; the first time they are all of the average."""
+        """Updates the average with the current weights; the first update sets it to them."""
         self.model.update_parameters(self.segmenter)
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,5 +49,5 @@ class WeightAverage:
         return self.model.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up again what `state_dict` returned."""
+        """Restores the state that `state_dict` returned."""
         self.model.load_state_dict(state)
