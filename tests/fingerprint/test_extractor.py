@@ -234,6 +234,16 @@ def test_a_slice_size_that_is_no_multiple_of_8_is_refused(mr: Path, ct: Path, sl
     assert str(slice_size) in refusal(lambda: fingerprint_of(describe([mr], [ct]), slice_size=slice_size))
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("slice_spacing", -1.0), ("pamr_iterations", -1), ("pamr_iterations", 1.5), ("pamr_iterations", True)],
+)
+def test_a_setting_that_a_fingerprint_cannot_hold_is_refused(mr: Path, ct: Path, setting: str, value: Any) -> None:
+    message = refusal(lambda: fingerprint_of(describe([mr], [ct]), **{setting: value}))
+
+    assert message.startswith(f"{setting} is {value}:")
+
+
 # --- volumes that cannot be measured ---
 
 
