@@ -23,7 +23,8 @@ import torch
 from builders import diagonal_affine, read_json, refusal, write_dicom_series, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
-from sifa.inference.manifest import Manifest, count_statuses, merge_shards, read_cases, settings_hash, write_manifest
+from sifa.inference.manifest import Manifest, count_statuses, read_cases, settings_hash, write_manifest
+from sifa.inference.merge_shards import merge_shards
 from sifa.io.nifti_reader import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------

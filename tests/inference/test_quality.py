@@ -9,7 +9,7 @@ import pytest
 import torch
 from builders import Array
 from sifa.inference.quality import MISFITS, measure
-from sifa.inference.slice_segmenter import Segmentation
+from sifa.inference.results import Segmentation
 
 FINGERPRINT: dict[str, Any] = {"labels": {"0": "background", "1": "liver", "2": "spleen"}}
 VOXEL_ML = 0.5

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import Compose, Invertd, Orientationd
 from sifa.fingerprint.fingerprint import read_fingerprint
-from sifa.inference.slice_segmenter import SliceSegmenter, box_of_main_pieces
+from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
@@ -142,17 +142,6 @@ def test_confidence_and_entropy_are_those_of_the_averaged_probabilities(scan: Me
     assert found.pixels[[0, 2]].sum() == 0
     assert found.confidence[1] / found.pixels[1] == pytest.approx(probabilities[1], rel=1e-4)
     assert found.entropy[1] / found.pixels[1] == pytest.approx(-(probabilities * np.log(probabilities)).sum(), rel=1e-4)
-
-
-def test_islands_do_not_widen_the_region_and_the_pieces_of_a_structure_do() -> None:
-    labels = np.zeros((20, 30, 30), dtype=np.uint8)
-    labels[5:10, 5:10, 5:10] = 1
-    labels[5:7, 15:19, 15:19] = 1  # 32 of 125 voxels: a second piece
-    labels[12, 20, 20] = 2  # small, and yet the largest of its structure
-    labels[19, 29, 29] = 1  # an island
-    assert box_of_main_pieces(labels, 0.05) == (slice(5, 13), slice(5, 21), slice(5, 21))
-    assert box_of_main_pieces(labels, 0.0) == (slice(5, 20), slice(5, 30), slice(5, 30))
-    assert box_of_main_pieces(np.zeros_like(labels), 0.05) is None
 
 
 def test_uncertainty_is_the_entropy_as_a_share_of_the_greatest_in_the_scans_own_order(scan: MetaTensor) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import sifa
-from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import write_text
 
@@ -21,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 STATUSES = ("ok", "warning", "failed", "skipped")
 NAME = "manifest.json"
-SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see shard_name
 OUTDATED = ".outdated"  # ending of files whose scan can no longer be segmented
 FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
 OUTPUTS = ("output", "preview", "dicom_seg", "uncertainty")  # keys of a case that name a file
@@ -176,29 +173,3 @@ def write_manifest(path: Path, cases: Sequence[Mapping[str, Any]]) -> dict[str, 
             f"{path}: it cannot be written ({first_line(error)}): make room or choose another folder."
         ) from error
     return content
-
-
-def merge_shards(output_dir: str | Path) -> None:
-    """Writes `manifest.json` from the manifests of all shards; where there are pictures, `index.html` too.
-
-    Raises:
-        InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
-    """
-    folder = Path(output_dir)
-    shards = sorted(path for path in folder.glob("manifest.shard-*.json") if SHARD.fullmatch(path.name))
-    if not shards:
-        raise InputError(f"{folder}: it holds no manifest.shard-*.json: run inference with --num_shards first.")
-    number = max(int(SHARD.sub(r"\1", path.name)) for path in shards)
-    for path in (folder / shard_name(shard, number) for shard in range(number)):
-        if not path.is_file():
-            raise InputError(f"{path}: it is missing: run that shard to its end first.")
-    merged: dict[str, dict[str, Any]] = {}
-    for shard in shards:
-        for case in read_cases(shard):
-            if case["input"] in merged:
-                raise InputError(f"{shard}: {case['input']} stands in another shard too: remove shards of older runs.")
-            merged[case["input"]] = case
-    content = write_manifest(folder / NAME, list(merged.values()))
-    models = sorted({case["model"] for case in merged.values() if case.get("preview")})
-    if models:
-        write_index(folder, content | {"model": ", ".join(models)})

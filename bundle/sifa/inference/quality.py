@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sifa.inference.slice_segmenter import Segmentation
+from sifa.inference.results import Segmentation
 from sifa.postprocessing.connected_components import Structure, find_structures
 
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability

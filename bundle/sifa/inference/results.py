@@ -1,4 +1,4 @@
-"""A scan with its mask, for what is made beside it."""
+"""The results of inference on one scan: what the network predicts, and what is handed to the writers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+UNCERTAINTY_SCALE = 200  # steps of the uncertainty map, from 0 to the greatest possible entropy
+
+
+@dataclass
+class Segmentation:
+    """What the network says of a scan."""
+
+    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
+    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
+    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
+    window: tuple[float, float]  # intensities that the network sees as -1 and 1
+    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
+    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
 @dataclass
@@ -21,4 +37,4 @@ class SegmentedScan:
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`
     files: list[str] = field(default_factory=list)  # of a DICOM series
-    uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `sifa.inference.slice_segmenter.Segmentation`
+    uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `Segmentation`

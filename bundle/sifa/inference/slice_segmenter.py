@@ -10,18 +10,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
-from scipy import ndimage
 from torch import nn
 
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
+from sifa.inference.region_of_interest import find_region, windows_over
+from sifa.inference.results import UNCERTAINTY_SCALE, Segmentation
 from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
 from sifa.postprocessing.spatial_prior import Places, keep_arrangement
@@ -33,22 +33,8 @@ from sifa.utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "auto")
-HALF_PERCENTS = 200  # in which the map of uncertainty counts
 
 Network = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass
-class Segmentation:
-    """What the network says of a scan."""
-
-    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
-    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
-    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
-    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
-    window: tuple[float, float]  # intensities that the network sees as -1 and 1
-    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
-    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
 class SliceSegmenter(Inferer):
@@ -153,7 +139,16 @@ class SliceSegmenter(Inferer):
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
         sums = np.zeros((len(scan.slices), 3, self.classes))
-        region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
+        region = scan.whole
+        if self.region_step is not None:
+
+            def predict_slice(part: Region) -> np.ndarray | None:
+                probabilities = self._probabilities(scan, part, network, device)
+                return None if probabilities is None else probabilities.argmax(dim=1)[0].numpy(force=True)
+
+            region = find_region(
+                scan, self.pixel_spacing, predict_slice, self.region_step, self.region_margin, self.region_island
+            )
         for part in _slabs(region, self.slices_at_once):
             probabilities = self._probabilities(scan, part, network, device)
             if probabilities is None:
@@ -164,7 +159,7 @@ class SliceSegmenter(Inferer):
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
-                doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
+                doubt_slices[part.slices] = scan.restore((share * UNCERTAINTY_SCALE).round(), part)
         dropped = keep_arrangement(labels, affine, self.arrangement, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
@@ -184,34 +179,12 @@ class SliceSegmenter(Inferer):
         window = intensity_window(torch.as_tensor(array), self.intensity)
         return ScanSlices(slices, (rows, columns), float(steps[2]), window)
 
-    def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
-        """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""
-        every = max(1, round(step / scan.step))
-        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
-        coarse = np.zeros((len(range(0, sizes[0], every)), *sizes[1:]), dtype=np.uint8)
-        for number, index in enumerate(range(0, sizes[0], every)):
-            one = scan.whole._replace(slices=slice(index, index + 1))
-            probabilities = self._probabilities(scan, one, network, device)
-            if probabilities is not None:
-                coarse[number] = probabilities.argmax(dim=1)[0].cpu().numpy()
-        found = box_of_main_pieces(coarse, self.region_island)
-        if found is None:
-            return scan.whole._replace(slices=slice(0, 0))
-        low = [found[0].start * every, found[1].start, found[2].start]
-        high = [(found[0].stop - 1) * every + 1, found[1].stop, found[2].stop]
-        margins = [self.region_margin / length for length in (scan.step, *self.pixel_spacing)]
-        margins[0] += every  # a structure may end anywhere between two slices of the coarse pass
-        box = zip(low, high, margins, sizes, strict=True)
-        return Region(
-            *(slice(max(0, int(a - margin)), min(size, int(np.ceil(b + margin)))) for a, b, margin, size in box)
-        )
-
     def _probabilities(
         self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device
     ) -> torch.Tensor | None:
         """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
         windows = [
-            _windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
+            windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
             for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
         ]
         slab = scan.sample(Region(region.slices, *windows), device)
@@ -250,39 +223,6 @@ def _slabs(region: Region, count: int) -> Iterator[Region]:
     """Yields the region in slabs of at most `count` slices."""
     for start in range(region.slices.start, region.slices.stop, count):
         yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
-
-
-def _windows_over(part: slice, size: int, window: int, interval: int) -> slice:
-    """Returns the union of the sliding windows that touch `part` of an axis.
-
-    The windows of the union are windows of the whole axis, so that what they say inside `part` is what it would be.
-
-    Args:
-        part: a range of the axis.
-        size: length of the axis.
-        window: length of a window.
-        interval: distance of windows; the last one ends with the axis.
-    """
-    last = max(0, size - window)
-    first = max(0, (part.start - window) // interval + 1) * interval
-    stop = (max(0, part.stop - 1) // interval) * interval + window
-    return slice(min(first, last), size if last < part.stop else min(size, stop))
-
-
-def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
-    """Returns the box around the structures of a mask, without pieces too small to count; None for an empty mask.
-
-    Args:
-        labels: a mask, 0 for background.
-        least_share: a piece counts when it has at least this share of the voxels of its structure's largest piece.
-    """
-    counts = np.zeros(labels.shape, dtype=np.uint8)
-    for value in range(1, int(labels.max()) + 1):
-        pieces, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
-        voxels = np.bincount(pieces.ravel())
-        voxels[0] = 0  # what is not of this structure
-        counts |= (voxels >= max(1, least_share * voxels.max()))[pieces]
-    return ndimage.find_objects(counts)[0] if counts.any() else None
 
 
 def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import Any
 
 import sifa
 from sifa.inference.find_scans import MASK_SUFFIX, UNCERTAINTY_SUFFIX
-from sifa.inference.results import SegmentedScan
-from sifa.inference.slice_segmenter import HALF_PERCENTS
+from sifa.inference.results import UNCERTAINTY_SCALE, SegmentedScan
 from sifa.io.dicom_seg import require_highdicom, write_dicom_seg
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.previews import write_preview
@@ -87,7 +86,7 @@ class UncertaintyWriter:
         """Writes the map and returns `{"uncertainty": path below output_dir}`."""
         assert scan.uncertainty is not None  # the inferer was asked for it
         path = _beside(scan, UNCERTAINTY_SUFFIX)
-        write_mask(scan.uncertainty, scan.image, scan.affine, path, slope=1 / HALF_PERCENTS)
+        write_mask(scan.uncertainty, scan.image, scan.affine, path, slope=1 / UNCERTAINTY_SCALE)
         return {"uncertainty": os.path.relpath(path, self.output_dir)}
 
 
