@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-from sifa.inference.manifest import NAME, read_cases, shard_name, write_manifest
+from sifa.inference.case import Case
+from sifa.inference.manifest import NAME, manifest_content, read_cases, shard_name, write_manifest
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError
 
@@ -14,7 +14,7 @@ SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see `shard_name`
 
 
 def merge_shards(output_dir: str | Path) -> None:
-    """Writes `manifest.json` from the manifests of all shards; where there are pictures, `index.html` too.
+    """Writes `manifest.json` from the manifests of all shards; where there are previews, `index.html` too.
 
     Raises:
         InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
@@ -27,13 +27,14 @@ def merge_shards(output_dir: str | Path) -> None:
     for path in (folder / shard_name(shard, number) for shard in range(number)):
         if not path.is_file():
             raise InputError(f"{path}: it is missing: run that shard to its end first.")
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, Case] = {}
     for shard in shards:
         for case in read_cases(shard):
-            if case["input"] in merged:
-                raise InputError(f"{shard}: {case['input']} stands in another shard too: remove shards of older runs.")
-            merged[case["input"]] = case
-    content = write_manifest(folder / NAME, list(merged.values()))
-    models = sorted({case["model"] for case in merged.values() if case.get("preview")})
+            if case.input in merged:
+                raise InputError(f"{shard}: {case.input} stands in another shard too: remove shards of older runs.")
+            merged[case.input] = case
+    content = manifest_content(merged.values())
+    write_manifest(folder / NAME, content)
+    models = sorted({str(case.model) for case in merged.values() if case.preview})
     if models:
         write_index(folder, content | {"model": ", ".join(models)})

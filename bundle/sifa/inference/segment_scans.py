@@ -19,8 +19,9 @@ from torch import nn
 from tqdm import tqdm
 
 from sifa.inference import quality
+from sifa.inference.case import Case, count_statuses
 from sifa.inference.input_checks import check_file, check_scan
-from sifa.inference.manifest import Manifest, count_statuses
+from sifa.inference.manifest import Manifest
 from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
@@ -96,11 +97,9 @@ class SegmentScan:
 
     def _one(self, item: Mapping[str, Any], device: torch.device) -> None:
         name = self._name(item)
-        output = os.path.relpath(item["mask"], self.manifest.output_dir)
-        case: dict[str, Any] = {"input": name, "output": None, "message": "", "seconds": 0.0}
         if "skipped" in item:
             self.manifest.set_aside(name)
-            self.manifest.record({**case, "status": "skipped", "message": item["skipped"]})
+            self.manifest.record(Case(name, "skipped", message=item["skipped"]))
             logger.info("%s: skipped: %s", printable(name), item["skipped"])
             return
         extras = [type(make).__name__ for make in self.extras]
@@ -117,13 +116,21 @@ class SegmentScan:
             logger.error("%s: failed: %s", printable(name), printable(reason))
             logger.debug("details", exc_info=error)
             self.manifest.set_aside(name)
-            self.manifest.record({**case, "status": "failed", "message": reason, "seconds": _since(start)})
+            self.manifest.record(Case(name, "failed", message=reason, seconds=_since(start)))
             return
-        status = "warning" if found["message"] else "ok"
-        made_by = {"model": self.fingerprint["name"], "signature": signature, "extras": extras}
-        self.manifest.record({**case, **found, "output": output, "status": status, "seconds": _since(start), **made_by})
-        message = f": {found['message']}" if found["message"] else ""
-        logger.info("%s: %s in %.1f s%s", printable(name), status, time.monotonic() - start, printable(message))
+        case = Case(
+            name,
+            "warning" if found["message"] else "ok",
+            os.path.relpath(item["mask"], self.manifest.output_dir),
+            seconds=_since(start),
+            model=self.fingerprint["name"],
+            signature=signature,
+            extras=extras,
+            **found,
+        )
+        self.manifest.record(case)
+        message = f": {case.message}" if case.message else ""
+        logger.info("%s: %s in %.1f s%s", printable(name), case.status, case.seconds, printable(message))
 
     def _name(self, item: Mapping[str, Any]) -> str:
         """Returns what the manifest calls a scan: its path below the folder, and of which mask when DICOM shares it."""
@@ -133,7 +140,7 @@ class SegmentScan:
         return name if not path.is_dir() or series == path.name else f"{name} ({series})"
 
     def segment(self, item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        """Reads, checks, segments, measures and writes one scan; returns the rest of its case."""
+        """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`."""
         data, files, warnings = self._read(item)
         image = data["image"]
         affine = np.asarray(image.affine, dtype=float)
@@ -206,9 +213,12 @@ class SegmentScan:
             ) from error
 
     def finish(self) -> None:
-        """Prints how many scans ended how, and ends the process with status 1 when any failed.
+        """Logs how many scans have each status, and writes `index.html` where it is wanted.
 
         Of a folder, the manifest then forgets scans that are gone; of a single file, it keeps those of earlier runs.
+
+        Raises:
+            InputError: when any scan failed; each is named on stderr before.
         """
         if self.bar is not None:
             self.bar.close()
@@ -220,12 +230,11 @@ class SegmentScan:
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())
         logger.info("%d scans: %s; see %s", len(cases), summary, self.manifest.path)
+        for case in cases:
+            if case.status == "failed":
+                sys.stderr.write(printable(f"failed: {case.input}: {case.message}") + "\n")
         if counts["failed"]:
-            for case in cases:
-                if case["status"] == "failed":
-                    sys.stderr.write(printable(f"failed: {case['input']}: {case['message']}") + "\n")
-            sys.stderr.write(f"error: {counts['failed']} of {len(cases)} scans failed.\n")
-            sys.exit(1)
+            raise InputError(f"{counts['failed']} of {len(cases)} scans failed.")
 
 
 def input_signature(item: Mapping[str, Any]) -> str:
