@@ -106,10 +106,10 @@ def _slice_of(volume: torch.Tensor, index: int) -> np.ndarray:
 
 def save(rows: Sequence[dict[str, Any]], parser: ConfigParser, headings: Mapping[str, str], path: Path) -> None:
     """Writes the picture."""
-    labels = parser.get_parsed_content("fingerprint")["labels"]
+    structures = parser.get_parsed_content("fingerprint").structure_names
     wrapped = {key: fill(heading, WIDTH) for key, heading in headings.items()}
     with temporary_beside(path) as temporary:
-        draw(rows, labels, wrapped).savefig(temporary, dpi=110, bbox_inches="tight")  # titles of several lines
+        draw(rows, structures, wrapped).savefig(temporary, dpi=110, bbox_inches="tight")  # titles of several lines
 
 
 def of_one_seed(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
+from sifa.fingerprint.fingerprint import Fingerprint  # noqa: E402
 from sifa.inference.slice_segmenter import SliceSegmenter  # noqa: E402
 from sifa.postprocessing.pamr import refine  # noqa: E402
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd  # noqa: E402
@@ -73,17 +74,17 @@ def make_scans(orientation: str) -> dict[str, MetaTensor]:
     return {"body-filling": heart, "organ a quarter": MetaTensor(longer, affine=heart.affine)}
 
 
-def plain_loop(fingerprint: dict[str, Any], network: nn.Module) -> Segment:
+def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
     """Returns the loop that the bundle is compared with."""
     preprocessing = Compose(
         [
-            NormalizeIntensityd("image", fingerprint["target"]["intensity"]),
-            Orientationd("image", fingerprint["orientation"], labels=(("L", "R"), ("P", "A"), ("I", "S"))),
-            Spacingd("image", fingerprint["spacing"], mode="bilinear"),
+            NormalizeIntensityd("image", fingerprint.target.intensity),
+            Orientationd("image", fingerprint.orientation, labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+            Spacingd("image", fingerprint.spacing, mode="bilinear"),
         ]
     )
-    inferer = SliceInferer(2, fingerprint["slice_size"], 1, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
-    steps = fingerprint["refinement_iterations"]
+    inferer = SliceInferer(2, fingerprint.slice_size, 1, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
+    steps = fingerprint.pamr_iterations
     back = Compose([AsDiscreted("pred", argmax=True), Invertd("pred", preprocessing, "image", nearest_interp=True)])
 
     def segment(scan: MetaTensor) -> np.ndarray:
@@ -182,7 +183,7 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
         "bundle, region first": bundle(with_region, network),
         "bundle, region first, precision auto": bundle(in_either_precision, network),
     }
-    scans = make_scans(fingerprint["orientation"])
+    scans = make_scans(fingerprint.orientation)
     with torch.inference_mode():
         peak = convolution_peak()
         rows = [row for name, scan in scans.items() for row in measure(name, ways, scan, repeats, peak)]

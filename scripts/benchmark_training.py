@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 from sifa.adaptation.sifa import AdversarialUpdate, Batch  # noqa: E402
 from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices  # noqa: E402
+from sifa.fingerprint.fingerprint import NetworkSize  # noqa: E402
 from sifa.utils.errors import InputError  # noqa: E402
 from sifa.utils.files import write_json, write_text  # noqa: E402
 
@@ -134,8 +136,8 @@ def measure(schedule: str, precision: str, width: float, size: int, batch: int, 
     parser = ConfigParser()
     parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
     parser.update({"average": None, "self_training": None})  # what needs a data set, and is not in the paper
-    network = {"in_channels": 1, "out_channels": CLASSES, "width": width}
-    parser.update({"fingerprint": {"network": network}, "slice_size": [size, size], "precision": precision})
+    fingerprint = SimpleNamespace(network=NetworkSize(in_channels=1, out_channels=CLASSES, width=width))
+    parser.update({"fingerprint": fingerprint, "slice_size": [size, size], "precision": precision})
     parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on
     update, device = build_update(parser, schedule), parser.get_parsed_content("device")
 

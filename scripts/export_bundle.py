@@ -30,6 +30,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
 sys.path.insert(0, str(BUNDLE))
 
-from sifa.fingerprint.fingerprint import read_fingerprint  # noqa: E402
+from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint  # noqa: E402
 from sifa.networks import Segmenter  # noqa: E402
 from sifa.networks.batch_norm import for_inference  # noqa: E402
 from sifa.networks.weights import load_weights  # noqa: E402
@@ -65,33 +66,33 @@ Runtime = Callable[[torch.Tensor], torch.Tensor]
 console = Console(width=None if sys.stdout.isatty() else 150)
 
 
-def inference_config(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def inference_config(fingerprint: Fingerprint) -> dict[str, Any]:
     """Returns the inference config with the fingerprint inside, so that it needs no file beside it.
 
     The fingerprint goes in as JSON text: MONAI's parser takes some strings for references or code. "#" is written as
     its escape, since the parser replaces it.
     """
     config = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
-    text = json.dumps(fingerprint).replace("#", "\\u0023")
-    return {**config, "fingerprint": {"_target_": "json.loads", "s": text}}
+    text = json.dumps(fingerprint.to_json()).replace("#", "\\u0023")
+    return {**config, "fingerprint": {"_target_": "sifa.fingerprint.parse_fingerprint", "text": text}}
 
 
-def metadata(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def metadata(fingerprint: Fingerprint) -> dict[str, Any]:
     """Returns the bundle's metadata, saying of this model what its fingerprint says."""
     content = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
-    structures = [name for value, name in fingerprint["labels"].items() if value != "0"]
-    modality, channels = fingerprint["target"]["modality"], fingerprint["network"]["out_channels"]
-    content["description"] = f"Segments {modality}: {', '.join(structures)}. Trained on: {fingerprint['name']}."
-    content["data_source"] = f"Trained on: {fingerprint['name']}"
-    content["label_classes"] = ", ".join(f"{value}: {name}" for value, name in fingerprint["labels"].items())
+    structures = ", ".join(fingerprint.structure_names.values())
+    modality, channels = fingerprint.target.modality, fingerprint.network.out_channels
+    content["description"] = f"Segments {modality}: {structures}. Trained on: {fingerprint.name}."
+    content["data_source"] = f"Trained on: {fingerprint.name}"
+    content["label_classes"] = ", ".join(f"{value}: {name}" for value, name in fingerprint.labels.items())
     content["pred_classes"] = f"{channels} channels of logits, one a class"
     formats = content["network_data_format"]
-    formats["inputs"]["image"] |= {"num_channels": fingerprint["network"]["in_channels"], "modality": modality}
-    formats["outputs"]["pred"] |= {"num_channels": channels, "channel_def": fingerprint["labels"]}
+    formats["inputs"]["image"] |= {"num_channels": fingerprint.network.in_channels, "modality": modality}
+    formats["outputs"]["pred"] |= {"num_channels": channels, "channel_def": fingerprint.to_json()["labels"]}
     return content
 
 
-def export_torchscript(model_dir: Path, fingerprint: Mapping[str, Any], path: Path) -> None:
+def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) -> None:
     """Writes TorchScript by MONAI's `ckpt_export`.
 
     MONAI Deploy looks for `<name of the file>/extra/metadata.json` in it, so it is written under its own name, in a
@@ -112,7 +113,7 @@ def export_torchscript(model_dir: Path, fingerprint: Mapping[str, Any], path: Pa
         os.replace(Path(folder) / path.name, path)
 
 
-def export_onnx(network: nn.Module, fingerprint: Mapping[str, Any], path: Path) -> None:
+def export_onnx(network: nn.Module, fingerprint: Fingerprint, path: Path) -> None:
     """Writes ONNX for any batch, height and width.
 
     `torch.export` follows the network's padding to multiples of 8 symbolically, so the file pads for itself; the sizes
@@ -121,7 +122,7 @@ def export_onnx(network: nn.Module, fingerprint: Mapping[str, Any], path: Path) 
     import onnx
 
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    example = torch.zeros(2, fingerprint["network"]["in_channels"], 50, 70)
+    example = torch.zeros(2, fingerprint.network.in_channels, 50, 70)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,9 +140,8 @@ def export_onnx(network: nn.Module, fingerprint: Mapping[str, Any], path: Path) 
     for place in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
             place.type.tensor_type.shape.dim[axis].dim_param = name
-    onnx.helper.set_model_props(
-        model, {"fingerprint": json.dumps(fingerprint), "labels": json.dumps(fingerprint["labels"])}
-    )
+    content = fingerprint.to_json()
+    onnx.helper.set_model_props(model, {"fingerprint": json.dumps(content), "labels": json.dumps(content["labels"])})
     onnx.checker.check_model(model, full_check=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         onnx.save(model, Path(folder) / path.name)
@@ -206,7 +206,7 @@ def read_windows(model_dir: Path, scan: Path | None) -> torch.Tensor:
             subprocess.run([*command, *counts], check=True, capture_output=True)
             scan = Path(folder) / "data" / "ct_images" / "ct_test_000.nii.gz"
         volume = parser.get_parsed_content("preprocessing")({"image": str(scan)})["image"]
-    classes = parser.get_parsed_content("fingerprint")["network"]["out_channels"]
+    classes = parser.get_parsed_content("fingerprint").network.out_channels
     seen: list[torch.Tensor] = []
 
     def spy(windows: torch.Tensor) -> torch.Tensor:
@@ -348,7 +348,7 @@ def main(
         sys.exit(f"error: {found} does not exist: give a CT as --scan FILE.")
     try:
         fingerprint = read_fingerprint(model / "fingerprint.json")
-        eager = load_weights(Segmenter(**fingerprint["network"]), model / "model.pt")
+        eager = load_weights(Segmenter(**asdict(fingerprint.network)), model / "model.pt")
     except InputError as error:
         sys.exit(f"error: {error}")
     output.mkdir(parents=True, exist_ok=True)
@@ -366,8 +366,8 @@ def main(
     with torch.inference_mode():
         rows = summarize(runtimes, variants, measure(runtimes, batch, repeats))
     result = {
-        "model": fingerprint["name"],
-        "width": fingerprint["network"]["width"],
+        "model": fingerprint.name,
+        "width": fingerprint.network.width,
         "scan": found.name if found else "a generated scan",
         "slices": len(windows),
         "sizes": list(variants),

@@ -71,7 +71,7 @@ def draw(image: str, output: str, address: str = "http://127.0.0.1:8000") -> Non
     labels = {value: structure for structure, value in model["labels"].items()}
     voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine))) / 1000
     volumes = {structure: float((mask == value).sum()) * voxel_ml for value, structure in labels.items()}
-    rule = read_fingerprint(BUNDLE / "models" / "fingerprint.json")["target"]["intensity"]
+    rule = read_fingerprint(BUNDLE / "models" / "fingerprint.json").target.intensity
     window = intensity_window(torch.as_tensor(scan.astype(np.float32)), rule)
     write_preview(Path(output), scan, mask, affine, labels, volumes, {}, window)
     print(f"Wrote {output}: {', '.join(f'{structure} {volume:.0f} ml' for structure, volume in volumes.items())}")

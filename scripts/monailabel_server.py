@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -170,7 +171,7 @@ def make_model(app: Path, model_dir: str | None) -> Path:
 
     def check_pair(weights: Path) -> None:
         fingerprint = read_fingerprint(weights / "fingerprint.json")
-        load_weights(Segmenter(**fingerprint["network"]), weights / "model.pt")
+        load_weights(Segmenter(**asdict(fingerprint.network)), weights / "model.pt")
 
     check_pair(Path(model_dir or BUNDLE / "models"))
     put_weights(model, model_dir)

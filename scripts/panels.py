@@ -41,7 +41,7 @@ def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:
     labeled = deepcopy(parser["train#preprocessing"])  # of the target: the same with the target's intensities
     for transform in labeled["transforms"]:
         if "intensity" in transform:
-            transform["intensity"] = "$@fingerprint['target']['intensity']"
+            transform["intensity"] = "$@fingerprint.target.intensity"
     parser["labeled_target_preprocessing"] = labeled
     return parser
 
@@ -67,7 +67,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     """
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
-    steps = parser.get_parsed_content("fingerprint")["refinement_iterations"]
+    steps = parser.get_parsed_content("fingerprint").pamr_iterations
     result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
@@ -92,7 +92,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
 def _is_guided(parser: ConfigParser, weights: Path) -> bool:
     """Tells whether G_t's first convolution takes more than the image."""
     first = next(iter(torch.load(weights, map_location="cpu", weights_only=True).values()))
-    return bool(first.shape[1] > parser.get_parsed_content("fingerprint")["network"]["in_channels"])
+    return bool(first.shape[1] > parser.get_parsed_content("fingerprint").network.in_channels)
 
 
 def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:
@@ -108,13 +108,15 @@ def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[st
     }
 
 
-def draw(rows: Sequence[Mapping[str, np.ndarray]], labels: Mapping[str, str], headings: Mapping[str, str]) -> Figure:
+def draw(
+    rows: Sequence[Mapping[str, np.ndarray]], structures: Mapping[int, str], headings: Mapping[str, str]
+) -> Figure:
     """Draws one row of pictures for each item; masks lie over the target image.
 
     Args:
         rows: for each heading's key an image (H, W) in [-1, 1], or class indices for `target_label` and every key that
             begins with `pred`.
-        labels: `{"0": "background", "1": ...}`.
+        structures: names by value, without the background.
         headings: key to column title, in order.
     """
     columns = [key for key in headings if all(key in row for row in rows)]
@@ -126,7 +128,7 @@ def draw(rows: Sequence[Mapping[str, np.ndarray]], labels: Mapping[str, str], he
     for ax, key in zip(grid[0], columns, strict=True):
         ax.set_title(headings[key], fontsize=10)
     if any(_is_mask(key) for key in columns):
-        patches = [Patch(color=_color(int(value)), label=name) for value, name in labels.items() if value != "0"]
+        patches = [Patch(color=_color(value), label=name) for value, name in structures.items()]
         figure.legend(handles=patches, loc="lower center", ncols=4, fontsize=8, frameon=False)
     figure.tight_layout(pad=0.3, rect=(0, 0.5 / (2 * len(rows) + 0.5), 1, 1))
     return figure
@@ -183,7 +185,7 @@ def main(model_dir: str, dataset_dir: str, output: str, split: str = "test", row
     }
     matplotlib.use("Agg")
     with temporary_beside(Path(output)) as temporary:
-        draw(drawn, fingerprint["labels"], headings).savefig(temporary, dpi=110)
+        draw(drawn, fingerprint.structure_names, headings).savefig(temporary, dpi=110)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary, VolumeRange
 from sifa.utils.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -154,6 +156,27 @@ def write_description(folder: Path, content: Any) -> Path:
     path = folder / "dataset.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def make_fingerprint(**changes: Any) -> Fingerprint:
+    """Returns a fingerprint of two structures with these fields changed."""
+    training = TrainingSummary(3, (-277.0, 451.0), (1.5, 1.5, 2.0), (150.0, 148.0, 98.0))
+    fingerprint = Fingerprint(
+        name="tiny",
+        labels={0: "background", 1: "left", 2: "right"},
+        slice_plane="coronal",
+        orientation="ILP",
+        spacing=(4.7, 4.7, 0.0),
+        slice_size=(16, 32),
+        pamr_iterations=0,
+        structures={"left": VolumeRange(0.5, 2.5)},
+        spatial_prior={},
+        source=Domain("MR", {"mode": "percentiles", "lower": 0.5, "upper": 99.5}, training),
+        target=Domain("CT", {"mode": "window", "lower": -277.0, "upper": 451.0}, training),
+        network=NetworkSize(in_channels=1, out_channels=3, width=0.25),
+        versions={"sifa": "0.0.0"},
+    )
+    return replace(fingerprint, **changes)
 
 
 def refusal(action: Callable[[], Any]) -> str:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from builders import make_fingerprint
 from ignite.engine import Engine
+from sifa.handlers import ModelSaver
+from sifa.training.model_files import save_model
+from torch import nn
 
-LABELS = {"0": "background", "1": "left <atrium>", "2": "$aorta$"}
+STRUCTURES = {1: "left <atrium>", 2: "$aorta$"}
 ADAPTED = ("fake_target", "reconstructed_source", "fake_source", "reconstructed_target")
 
 
@@ -26,6 +32,13 @@ def go(
         handler.attach(engine)
     engine.load_state_dict({"iteration": done, "max_epochs": epochs, "epoch_length": iterations})
     engine.run(range(iterations))
+
+
+def saver(network: nn.Module, folder: Path, **options: Any) -> ModelSaver:
+    """Returns a handler that saves a network with a fingerprint."""
+    return ModelSaver(
+        network, partial(save_model, segmenter=network, fingerprint=make_fingerprint()), folder, **options
+    )
 
 
 def slices(names: Sequence[str], height: int = 16, width: int = 16) -> dict[str, torch.Tensor]:

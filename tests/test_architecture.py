@@ -25,7 +25,7 @@ ALLOWED = {  # beside `utils` and a room's own modules
     "reports": {"transforms"},
     "inference": {"networks", "io", "transforms", "postprocessing", "fingerprint", "reports"},
     "handlers": {"adaptation", "training", "data", "networks", "reports"},
-    "monailabel": {"data", "inference", "io", "training"},
+    "monailabel": {"data", "fingerprint", "inference", "io", "training"},
 }
 
 

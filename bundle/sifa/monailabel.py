@@ -17,6 +17,7 @@ from torch import nn
 
 from sifa.data.dataset_json import check_labels
 from sifa.data.unpaired_slices import UnpairedSlices
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.find_scans import DATASTORE, NIFTI_SUFFIXES, find_scans
 from sifa.io.nifti_reader import load_image
 from sifa.training.model_files import save_state
@@ -35,7 +36,7 @@ def studies_slices(
     data: Sequence[Item],
     held_back: Sequence[Item],
     target_dir: str,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Fingerprint,
     preprocessing: Preprocessing,
     target_preprocessing: Preprocessing,
     augmentation: Preprocessing | None = None,
@@ -58,8 +59,7 @@ def studies_slices(
         InputError: when there is no labeled source scan or no target scan, a label does not fit its scan or the
             network, or a target scan is of the wrong modality.
     """
-    labels = {int(value): name for value, name in fingerprint["labels"].items()}
-    source, target = (fingerprint[domain]["modality"] for domain in ("source", "target"))
+    source, target = fingerprint.source.modality, fingerprint.target.modality
     items = [item for item in (*data, *held_back) if not _is_told_as_target(item["image"], fingerprint)]
     left_out = len(data) + len(held_back) - len(items)
     if left_out:
@@ -67,8 +67,8 @@ def studies_slices(
     if not items:
         raise InputError(f"no {source} among the studies has a final label: label at least one and submit it.")
     for item in items:
-        _check_segments(Path(item["label"]), labels)
-    check_labels([item for item in items if item["label"].endswith(NIFTI_SUFFIXES)], labels)
+        _check_segments(Path(item["label"]), list(fingerprint.structure_names.values()))
+    check_labels([item for item in items if item["label"].endswith(NIFTI_SUFFIXES)], fingerprint.labels)
     targets = _find_targets(target_dir, target)
     for image in targets:
         if _tells_modalities(fingerprint) and not _is_told_as_target(image, fingerprint):
@@ -96,13 +96,12 @@ def _find_targets(target_dir: str, modality: str) -> list[str]:
     return scans
 
 
-def _tells_modalities(fingerprint: Mapping[str, Any]) -> bool:
+def _tells_modalities(fingerprint: Fingerprint) -> bool:
     """Tells whether intensities alone say which domain a scan is of: the target is in HU and the source is not."""
-    modes = [fingerprint[domain]["intensity"]["mode"] for domain in ("source", "target")]
-    return modes[1] == "window" and modes[0] != "window"
+    return fingerprint.target.intensity["mode"] == "window" and fingerprint.source.intensity["mode"] != "window"
 
 
-def _is_told_as_target(image: str, fingerprint: Mapping[str, Any]) -> bool:
+def _is_told_as_target(image: str, fingerprint: Fingerprint) -> bool:
     if not _tells_modalities(fingerprint):
         return False
     try:
@@ -112,7 +111,7 @@ def _is_told_as_target(image: str, fingerprint: Mapping[str, Any]) -> bool:
     return float(np.percentile(volume, HU_PERCENTILE)) < HU_BELOW
 
 
-def _check_segments(label: Path, labels: Mapping[int, str]) -> None:
+def _check_segments(label: Path, known: Sequence[str]) -> None:
     """Refuses a label whose values stand for other structures than the network's.
 
     3D Slicer numbers the segments that are there from 1 on and sends their names along, which the datastore keeps;
@@ -125,7 +124,6 @@ def _check_segments(label: Path, labels: Mapping[int, str]) -> None:
     infos = [study.get("labels", {}).get(label.parent.name, {}).get("info", {}) for study in objects]
     segments = next((info.get("label_info") for info in infos if info.get("name") == label.name), None)
     names = [str(segment.get("name")) for segment in segments or []]
-    known = [name for value, name in sorted(labels.items()) if value > 0]
     if [name.lower() for name in names] != [name.lower() for name in known[: len(names)]]:
         raise InputError(
             f"{label}: its segments are {', '.join(names)}, so its values do not mean what the network learns: submit "

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engines import go
+from engines import go, saver
 from ignite.engine import Engine, Events
 from iterations import build_networks, draw_batch
 from sifa.adaptation.model_selection import LabelFreeScore
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
-from sifa.handlers import ModelSaver
 from sifa.networks.weights import load_weights
 from sifa.reports.scalar_table import read_columns
 from sifa.transforms.random_appearance import RandAppearanced
@@ -138,8 +137,13 @@ def train(
         return {"loss": torch.tensor(1.0)}
 
     score: Any = Scripted(scores)
-    saver = ModelSaver(network, {"format": 1}, folder, score=score, keep_epochs=keep_epochs)
-    go([saver], step, epochs=epochs or len(scores), iterations=2, done=done)
+    go(
+        [saver(network, folder, score=score, keep_epochs=keep_epochs)],
+        step,
+        epochs=epochs or len(scores),
+        iterations=2,
+        done=done,
+    )
 
 
 def weight_in(folder: Path) -> float:
@@ -177,8 +181,7 @@ def test_a_training_that_goes_on_compares_with_the_scores_of_before(tmp_path: Pa
 
 def test_the_table_is_there_before_the_first_epoch_ends(tmp_path: Path) -> None:
     engine = Engine(lambda engine, batch: None)
-    saver: Any = ModelSaver(nn.Linear(1, 1), {"format": 1}, tmp_path, score=Scripted([0.5]))  # type: ignore[arg-type]
-    saver.attach(engine)
+    saver(nn.Linear(1, 1), tmp_path, score=Scripted([0.5])).attach(engine)
     found: list[str] = []
     engine.add_event_handler(
         Events.ITERATION_COMPLETED, lambda: found.append((tmp_path / "selection.csv").read_text(encoding="utf-8"))

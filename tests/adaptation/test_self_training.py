@@ -159,29 +159,22 @@ def draw_once() -> Callable[[torch.Tensor], torch.Tensor]:
 # --- What is expected ------------------------------------------------------------------------------------------------
 
 
-def fingerprint_of(length: float, target_length: float) -> dict[str, Any]:
-    lengths = {"source": length, "target": target_length}
-    return {domain: {"training": {"median_field_of_view": [300, 250, mm]}} for domain, mm in lengths.items()}
-
-
 def test_in_longer_target_scans_structures_are_rarer_by_the_quotient_of_the_lengths() -> None:
-    found = expected_frequencies(FREQUENCIES, fingerprint_of(100, 250))
+    found = expected_frequencies(FREQUENCIES, 100, 250)
     assert found.tolist() == pytest.approx([1 - 0.3 * 0.4, 0.2 * 0.4, 0.1 * 0.4])
     assert found.sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("target_length", [100, 60])
 def test_in_target_scans_that_are_not_longer_structures_are_as_frequent_as_in_the_source(target_length: float) -> None:
-    assert expected_frequencies(FREQUENCIES, fingerprint_of(100, target_length)).tolist() == pytest.approx(
-        FREQUENCIES.tolist()
-    )
+    assert expected_frequencies(FREQUENCIES, 100, target_length).tolist() == pytest.approx(FREQUENCIES.tolist())
 
 
 @pytest.mark.parametrize(("target_length", "share"), [(250, 1), (111, 1), (109, 1 / 1.09), (100, 1)])
 def test_in_what_is_drawn_of_target_scans_structures_are_rarer_only_where_scans_are_taken_whole(
     target_length: float, share: float
 ) -> None:
-    found = expected_frequencies(FREQUENCIES, fingerprint_of(100, target_length), matched=True)
+    found = expected_frequencies(FREQUENCIES, 100, target_length, matched=True)
     assert found.tolist() == pytest.approx([1 - 0.3 * share, 0.2 * share, 0.1 * share])
 
 

@@ -10,11 +10,11 @@ import torch
 import yaml
 from builders import refusal
 from conftest import BUNDLE
-from engines import go
+from engines import go, saver
 from iterations import build_networks
 from sifa.adaptation.target_statistics import TargetStatistics
 from sifa.data.slice_cache import VolumeSlices
-from sifa.handlers import BatchNormStatistics, ModelSaver
+from sifa.handlers import BatchNormStatistics
 from sifa.networks import Segmenter
 from torch import nn
 
@@ -152,7 +152,7 @@ def test_the_model_that_is_written_has_the_statistics_that_were_measured(tmp_pat
     reference = build_networks().segmenter
     statistics = TargetStatistics(slices_of(images))
     statistics.measure(reference)
-    go([BatchNormStatistics(statistics, segmenter), ModelSaver(segmenter, {"format": 1}, tmp_path)])
+    go([BatchNormStatistics(statistics, segmenter), saver(segmenter, tmp_path)])
     written = torch.load(tmp_path / "model.pt", weights_only=True)
     for name, value in reference.state_dict().items():
         assert torch.equal(written[name], value), name

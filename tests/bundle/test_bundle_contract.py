@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def test_the_metadata_names_the_tested_versions() -> None:
 def test_the_metadata_describes_the_shipped_network() -> None:
     fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
     formats = metadata()["network_data_format"]
-    assert formats["outputs"]["pred"]["channel_def"] == fingerprint["labels"]
-    assert formats["outputs"]["pred"]["num_channels"] == fingerprint["network"]["out_channels"]
-    assert formats["inputs"]["image"]["num_channels"] == fingerprint["network"]["in_channels"]
+    assert formats["outputs"]["pred"]["channel_def"] == fingerprint.to_json()["labels"]
+    assert formats["outputs"]["pred"]["num_channels"] == fingerprint.network.out_channels
+    assert formats["inputs"]["image"]["num_channels"] == fingerprint.network.in_channels
     state = torch.load(BUNDLE / "models" / "model.pt", weights_only=True)
     assert all(type(value) is torch.Tensor for value in state.values())
 
@@ -105,7 +106,7 @@ def test_the_exported_torchscript_says_what_the_network_says(tmp_path: Path) -> 
     result = monai_bundle("ckpt_export", "network_def", *weights, *files)
     assert result.returncode == 0, result.stderr
     fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
-    network = sifa.networks.Segmenter(**fingerprint["network"]).eval()
+    network = sifa.networks.Segmenter(**asdict(fingerprint.network)).eval()
     network.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
     images = torch.rand(2, 1, 50, 70) * 2 - 1
     with torch.inference_mode():

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ FEW = ("--slices=8", "--repeats=1")
 
 def segmenter(model_dir: Path) -> torch.nn.Module:
     """Returns a model in PyTorch."""
-    fingerprint = read_json(model_dir / "fingerprint.json")
-    return load_weights(Segmenter(**fingerprint["network"]), model_dir / "model.pt")
+    fingerprint = read_fingerprint(model_dir / "fingerprint.json")
+    return load_weights(Segmenter(**asdict(fingerprint.network)), model_dir / "model.pt")
 
 
 def export(model_dir: Path, scan: Path, output: Path, *flags: str) -> dict[str, Any]:
@@ -88,17 +89,17 @@ def test_onnx_names_its_axes_and_carries_the_fingerprint(exported: Path) -> None
     ]
     assert axes == [["batch", 1, "height", "width"], ["batch", 5, "height", "width"]]
     properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
+    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json").to_json()
     assert properties == {"fingerprint": fingerprint, "labels": fingerprint["labels"]}
 
 
 def test_torchscript_carries_metadata_and_the_inference_config_under_its_own_name(exported: Path) -> None:
     archive = zipfile.ZipFile(exported / "model.ts")
     metadata, config = (json.loads(archive.read(f"model/extra/{name}.json")) for name in ("metadata", "inference"))
-    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
+    fingerprint = read_fingerprint(BUNDLE / "models" / "fingerprint.json").to_json()
     assert metadata["version"] == read_json(BUNDLE / "configs" / "metadata.json")["version"]
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == fingerprint["labels"]
-    assert json.loads(config["fingerprint"]["s"]) == fingerprint
+    assert json.loads(config["fingerprint"]["text"]) == fingerprint
     assert {"preprocessing", "inferer", "postprocessing", "device"} <= set(config)
 
 

@@ -396,7 +396,7 @@ def test_the_list_to_measure_on_is_chosen_by_name_and_must_not_be_empty(folder: 
     del content["target"]["validation"]
     dataset = read_dataset(write_description(folder, content))
 
-    labels = content["labels"]
+    labels = {int(value): name for value, name in content["labels"].items()}
 
     assert [Path(item["image"]).name for item in labeled_target(dataset, "test", labels)] == ["ct_4.nii.gz"]
     assert "target.validation is empty" in refusal(lambda: labeled_target(dataset, "validation", labels))
@@ -407,7 +407,8 @@ def test_scans_whose_values_stand_for_other_structures_than_the_models_are_not_m
     folder: Path, content: dict[str, Any]
 ) -> None:
     dataset = read_dataset(write_description(folder, content))
-    swapped = content["labels"] | {"1": content["labels"]["2"], "2": content["labels"]["1"]}
+    own = dataset.labels
+    swapped = own | {1: own[2], 2: own[1]}
 
-    for labels in (swapped, content["labels"] | {"3": "another"}):
+    for labels in (swapped, own | {3: "another"}):
         assert "renumber or rename" in refusal(partial(labeled_target, dataset, "test", labels))

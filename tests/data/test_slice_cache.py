@@ -24,6 +24,7 @@ from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from sifa.data.slice_cache import SliceCache
 from sifa.data.unpaired_slices import Draw, UnpairedSampler, UnpairedSlices
+from sifa.fingerprint.fingerprint import read_fingerprint
 from torch.utils.data import DataLoader
 
 DEPTHS = {"mr_1": 3, "mr_2": 5, "mr_3": 2, "mr_4": 4, "ct_1": 4, "ct_2": 6}  # slices of each volume
@@ -269,7 +270,7 @@ def test_transforms_in_a_key_count_by_their_arguments(tmp_path: Path, change: tu
     def preprocessing(*changes: tuple[str, str, Any]) -> Any:
         parser = ConfigParser()
         parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
-        parser["fingerprint"] = json.loads((BUNDLE / "models" / "fingerprint.json").read_text(encoding="utf-8"))
+        parser["fingerprint"] = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
         for name, argument, value in changes:
             for transform in parser["train#preprocessing#transforms"]:
                 if transform["_target_"].endswith(name):

@@ -1,323 +1,236 @@
-"""The fingerprint: what it measures on known volumes, that storage does not change it, and its file."""
+"""The typed fingerprint and its file: round trips, format 1, and entries that are missing or wrong."""
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_dicom_series, write_nifti
-from sifa.data.dataset_json import DatasetDescription
-from sifa.fingerprint.extractor import compute_fingerprint
-from sifa.fingerprint.fingerprint import REQUIRED, read_fingerprint, write_fingerprint
+from builders import make_fingerprint, read_json, refusal
+from conftest import BUNDLE
+from hypothesis import given
+from hypothesis import strategies as st
+from sifa.fingerprint.fingerprint import (
+    FORMAT,
+    Domain,
+    Fingerprint,
+    NetworkSize,
+    TrainingSummary,
+    VolumeRange,
+    parse_fingerprint,
+    read_fingerprint,
+    write_fingerprint,
+)
+from sifa.transforms.orientation import AXCODES
 
-INTENSITY: Mapping[str, Mapping[str, Any]] = {
-    "CT": {"mode": "window", "percentiles": [10, 90], "above": -300},
-    "default": {"mode": "percentiles", "percentiles": [5, 95], "above": None},
-}
-NETWORK = {"in_channels": 1, "width": 0.25}
+FILE_0_1_0 = Path(__file__).with_name("fingerprint_0.1.0.json")
+FREE_KEYS = ("structures", "spatial_prior", "versions")  # objects whose keys the training data set
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
+NUMBERS = st.floats(-1e6, 1e6)
+LENGTHS = st.floats(1e-3, 1e6)
 
 
-def describe(
-    source: Sequence[Path],
-    target: Sequence[Path] = (),
-    plane: str = "axial",
-    modalities: tuple[str, str] = ("MR", "CT"),
-) -> DatasetDescription:
-    """Returns a data set of these images, each with a label of 3 voxels of 1 mm `left` and 2 of `right`."""
-    return DatasetDescription(
-        path=Path("/data/dataset.json"),
-        name="tiny",
+@st.composite
+def intensities(draw: st.DrawFn) -> dict[str, Any]:
+    """Draws an intensity rule, some with a curve."""
+    rule = {"mode": draw(st.sampled_from(["window", "percentiles"])), "lower": draw(NUMBERS), "upper": draw(NUMBERS)}
+    points = draw(st.lists(NUMBERS, max_size=4))
+    return rule | ({"curve": {"from": points, "to": points[::-1]}} if points else {})
+
+
+@st.composite
+def domains(draw: st.DrawFn) -> Domain:
+    """Draws what a fingerprint says of one domain."""
+    triples = st.tuples(LENGTHS, LENGTHS, LENGTHS)
+    summary = TrainingSummary(
+        draw(st.integers(1, 999)), draw(st.tuples(NUMBERS, NUMBERS)), draw(triples), draw(triples)
+    )
+    return Domain(draw(NAMES), draw(intensities()), summary)
+
+
+@st.composite
+def fingerprints(draw: st.DrawFn) -> Fingerprint:
+    """Draws a fingerprint of 1 to 4 structures."""
+    structures = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    plane = draw(st.sampled_from(list(AXCODES)))
+    prior = {"center": [draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)], "radius_mm": draw(LENGTHS)}
+    sizes = st.integers(1, 64).map(lambda eighth: 8 * eighth)
+    return make_fingerprint(
+        name=draw(st.text()),
+        labels=dict(enumerate(["background", *structures])),
         slice_plane=plane,
-        labels={0: "background", 1: "left", 2: "right"},
-        source_modality=modalities[0],
-        target_modality=modalities[1],
-        source_training=[{"image": str(path), "label": label_of(path)} for path in source],
-        target_training=[{"image": str(path)} for path in target],
+        orientation=AXCODES[plane],
+        spacing=(draw(LENGTHS), draw(LENGTHS), draw(st.just(0.0) | LENGTHS)),
+        slice_size=(draw(sizes), draw(sizes)),
+        pamr_iterations=draw(st.integers(0, 50)),
+        structures={name: VolumeRange(draw(LENGTHS), draw(LENGTHS)) for name in structures[1:]},
+        spatial_prior={str(value): prior for value in range(1, len(structures))},
+        source=draw(domains()),
+        target=draw(domains()),
+        network=NetworkSize(draw(st.integers(1, 4)), len(structures) + 1, draw(LENGTHS)),
+        versions=draw(st.dictionaries(NAMES, NAMES, max_size=3)),
     )
 
 
-def label_of(image: Path) -> str:
-    """Writes a small label beside an image and returns its path."""
-    values = np.array([0, 0, 0, 1, 1, 1, 2, 2], dtype=np.uint8).reshape(2, 2, 2)
-    return str(write_nifti(image.parent / f"label of {image.name}.nii.gz", values))
+def key_paths(content: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yields the keys that lead to each entry of an object and of the objects in it."""
+    for key, value in content.items():
+        yield (*place, key)
+        if isinstance(value, dict):
+            yield from key_paths(value, (*place, key))
 
 
-def fingerprint_of(dataset: DatasetDescription, **changes: Any) -> dict[str, Any]:
-    """Returns the fingerprint with slices of 16 x 16, unless said otherwise."""
-    return compute_fingerprint(
-        dataset, **{"network": NETWORK, "slice_size": [16, 16], "intensity": INTENSITY, **changes}
-    )
+def is_optional(place: tuple[str, ...]) -> bool:
+    """Returns whether an object may lack this entry."""
+    return place[-1] == "curve" or (len(place) == 2 and place[0] in FREE_KEYS)
 
 
-def percentile(values: Array, share: float) -> float:
-    """Linear interpolation between the two closest ranks, restated."""
-    ranked = np.sort(values.ravel().astype(np.float64))
-    rank = (ranked.size - 1) * share / 100
-    below = int(rank)
-    return float(ranked[below] + (rank - below) * (ranked[min(below + 1, ranked.size - 1)] - ranked[below]))
+def parent_of(content: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the object in which the last key of `place` is."""
+    for key in place[:-1]:
+        content = content[key]
+    return content
 
 
-def random_volume(seed: int, shape: tuple[int, ...] = (6, 7, 5), center: float = 100.0) -> Array:
-    """Returns noise around `center`."""
-    return np.random.default_rng(seed).normal(center, 50, size=shape).astype(np.float32)
+# --- round trips ---
 
 
-@pytest.fixture
-def mr(tmp_path: Path) -> Path:
-    """An MR volume of 6 x 7 x 5 voxels of 1.5 x 1 x 2 mm: the field of view is 9 x 7 x 10 mm."""
-    return write_nifti(tmp_path / "mr.nii.gz", random_volume(0), diagonal_affine((1.5, 1.0, 2.0)))
+@given(fingerprints())
+def test_a_fingerprint_comes_back_from_json_as_it_was(fingerprint: Fingerprint) -> None:
+    text = json.dumps(fingerprint.to_json())
+
+    assert parse_fingerprint(text) == fingerprint
+    assert json.dumps(parse_fingerprint(text).to_json()) == text
 
 
-@pytest.fixture
-def ct(tmp_path: Path) -> Path:
-    """A CT volume like the MR volume."""
-    return write_nifti(tmp_path / "ct.nii.gz", random_volume(1), diagonal_affine((1.5, 1.0, 2.0)))
+def test_a_file_that_is_read_and_written_has_the_same_bytes(tmp_path: Path) -> None:
+    shipped = BUNDLE / "models" / "fingerprint.json"
+
+    write_fingerprint(read_fingerprint(shipped), tmp_path / "fingerprint.json")
+
+    assert (tmp_path / "fingerprint.json").read_bytes() == shipped.read_bytes()
 
 
-# --- intensities ---
+# --- format 1 ---
 
 
-def test_a_window_is_the_median_over_volumes_of_percentiles_of_the_voxels_above_the_threshold(
-    mr: Path, tmp_path: Path
+def test_the_file_of_0_1_0_holds_the_same_fingerprint_as_the_shipped_one() -> None:
+    shipped = BUNDLE / "models" / "fingerprint.json"
+
+    assert read_json(FILE_0_1_0)["format"] == 1
+    assert read_json(shipped)["format"] == FORMAT == 2
+    assert read_fingerprint(FILE_0_1_0) == read_fingerprint(shipped)
+
+
+def test_a_format_1_file_without_refinement_and_arrangement_has_neither_pamr_nor_a_spatial_prior() -> None:
+    content = read_json(FILE_0_1_0)
+    del content["refinement_iterations"], content["arrangement"]
+
+    fingerprint = Fingerprint.from_json(content, "fingerprint.json")
+
+    assert fingerprint.pamr_iterations == 0
+    assert fingerprint.spatial_prior == {}
+
+
+def test_an_error_in_a_format_1_file_names_the_keys_of_that_format() -> None:
+    content = read_json(FILE_0_1_0)
+    del content["arrangement"]["2"]["reach"]
+
+    assert "it lacks arrangement.2.reach:" in refusal(lambda: Fingerprint.from_json(content, "fingerprint.json"))
+
+
+@pytest.mark.parametrize("number", [FORMAT + 1, 99])
+def test_a_later_format_is_refused(number: int) -> None:
+    content = make_fingerprint().to_json() | {"format": number}
+
+    message = refusal(lambda: Fingerprint.from_json(content, "folder/fingerprint.json"))
+
+    assert message.startswith(f"folder/fingerprint.json: its format is {number}, this bundle reads 1 to 2:")
+
+
+# --- entries that are missing or wrong ---
+
+
+@given(fingerprints(), st.data())
+def test_a_missing_entry_is_named_with_the_keys_that_lead_to_it(fingerprint: Fingerprint, data: st.DataObject) -> None:
+    content = fingerprint.to_json()
+    place = data.draw(st.sampled_from([place for place in key_paths(content) if not is_optional(place)]))
+    del parent_of(content, place)[place[-1]]
+
+    message = refusal(lambda: Fingerprint.from_json(content, "folder/fingerprint.json"))
+
+    assert message.startswith("folder/fingerprint.json: ")
+    assert ("labels" if place[0] == "labels" else ".".join(place)) in message
+
+
+@given(fingerprints(), st.data(), st.sampled_from([None, True, math.nan, math.inf, [[]]]))
+def test_an_entry_of_a_wrong_type_is_named_with_the_keys_that_lead_to_it(
+    fingerprint: Fingerprint, data: st.DataObject, value: Any
 ) -> None:
-    volumes = [random_volume(seed, center=center) for seed, center in ((1, 0.0), (2, 40.0), (3, 500.0))]
-    for volume in volumes:
-        volume[:3] -= 1000  # air: about half of the voxels, below the threshold
-    paths = [write_nifti(tmp_path / f"{index}.nii", volume) for index, volume in enumerate(volumes)]
+    content = fingerprint.to_json()
+    place = data.draw(st.sampled_from(list(key_paths(content))))
+    parent_of(content, place)[place[-1]] = value
 
-    target = fingerprint_of(describe([mr], paths))["target"]
+    message = refusal(lambda: Fingerprint.from_json(content, "folder/fingerprint.json"))
 
-    body = [volume[volume > -300] for volume in volumes]
-    lower = sorted(percentile(values, 10) for values in body)[1]
-    upper = sorted(percentile(values, 90) for values in body)[1]
-    assert target["intensity"] == {
-        "mode": "window",
-        "lower": pytest.approx(lower, abs=2e-3),
-        "upper": pytest.approx(upper, abs=2e-3),
-    }
-    assert target["training"]["median_percentiles"] == pytest.approx([lower, upper], abs=2e-3)
-    assert target["training"]["volumes"] == 3
-
-
-def test_air_around_the_patient_does_not_move_a_window(mr: Path, ct: Path, tmp_path: Path) -> None:
-    padded = np.pad(random_volume(1), 4, constant_values=-1000)
-    with_air = write_nifti(tmp_path / "air.nii", padded, diagonal_affine((1.5, 1.0, 2.0)))
-
-    found = [fingerprint_of(describe([mr], [path]))["target"]["intensity"] for path in (ct, with_air)]
-
-    assert found[0] == found[1]
-
-
-def test_in_percentile_mode_the_percentiles_themselves_are_the_rule_and_the_figures_are_a_summary(
-    mr: Path, ct: Path
-) -> None:
-    source = fingerprint_of(describe([mr], [ct]))["source"]
-
-    assert source["intensity"] == {"mode": "percentiles", "lower": 5.0, "upper": 95.0}
-    values = random_volume(0)
-    assert source["training"]["median_percentiles"] == pytest.approx(
-        [percentile(values, 5), percentile(values, 95)], abs=2e-3
-    )
-
-
-def test_the_rule_goes_by_modality_and_not_by_domain(mr: Path, ct: Path) -> None:
-    fingerprint = fingerprint_of(describe([ct], [mr], modalities=("CT", "PET")))
-
-    assert fingerprint["source"]["modality"] == "CT"
-    assert fingerprint["source"]["intensity"]["mode"] == "window"
-    assert fingerprint["target"]["modality"] == "PET"
-    assert fingerprint["target"]["intensity"] == {"mode": "percentiles", "lower": 5.0, "upper": 95.0}
-
-
-def test_without_target_images_a_target_of_the_source_modality_takes_the_source_intensities(ct: Path) -> None:
-    fingerprint = fingerprint_of(describe([ct], modalities=("CT", "CT")))
-
-    assert fingerprint["target"] == fingerprint["source"]
-
-
-def test_without_target_images_a_target_of_another_modality_is_refused(mr: Path) -> None:
-    message = refusal(lambda: fingerprint_of(describe([mr])))
-
-    assert "/data/dataset.json" in message
-    assert "CT" in message
-
-
-def test_a_list_of_source_images_replaces_that_of_the_data_set(mr: Path, ct: Path, tmp_path: Path) -> None:
-    other = write_nifti(tmp_path / "other.nii", random_volume(5), diagonal_affine((3, 3, 3)))
-
-    source = fingerprint_of(
-        describe([mr, mr], [ct]), source_training=[{"image": str(other), "label": label_of(other)}]
-    )["source"]
-
-    assert source["training"]["volumes"] == 1
-    assert source["training"]["median_spacing"] == [3.0, 3.0, 3.0]
-
-
-# --- geometry ---
+    assert message.startswith("folder/fingerprint.json: ")
+    assert f"{'.'.join(place)} is " in message
 
 
 @pytest.mark.parametrize(
-    ("plane", "spacing", "field"),
+    ("place", "value"),
     [
-        ("axial", [1.0, 1.5, 2.0], [7.0, 9.0, 10.0]),  # rows: front to back, columns: right to left, slices: upward
-        ("coronal", [2.0, 1.5, 1.0], [10.0, 9.0, 7.0]),
-        ("sagittal", [2.0, 1.0, 1.5], [10.0, 7.0, 9.0]),
+        ("format", 0),
+        ("format", "2"),
+        ("labels", {"0": "background", "2": "left", "3": "right"}),
+        ("labels", {"0": "background", "1": "left"}),
+        ("slice_plane", "oblique"),
+        ("orientation", "LPX"),
+        ("orientation", "LRS"),
+        ("spacing", [1.0, 1.0]),
+        ("spacing", [0.0, 1.0, 1.0]),
+        ("spacing", [1.0, 1.0, -1.0]),
+        ("slice_size", [16, 20]),
+        ("slice_size", [0, 16]),
+        ("slice_size", [16, "16"]),
+        ("pamr_iterations", -1),
+        ("pamr_iterations", 1.5),
+        ("structures.left", [0.5, 2.5]),
+        ("spatial_prior", {"0": {"center": [0, 0, 0], "radius_mm": 1}}),
+        ("spatial_prior", {"left": {"center": [0, 0, 0], "radius_mm": 1}}),
+        ("target.intensity.mode", "histogram"),
+        ("target.intensity.curve", {"from": [0, 1], "to": [0, 1, 2]}),
+        ("target.intensity.curve", {"from": [], "to": []}),
+        ("target.training.volumes", 0),
+        ("network.width", 0),
+        ("network.in_channels", 0),
     ],
 )
-def test_the_fingerprint_does_not_depend_on_how_a_volume_is_stored(
-    tmp_path: Path, plane: str, spacing: list[float], field: list[float]
-) -> None:
-    volume, affine = random_volume(0), diagonal_affine((1.5, 1.0, 2.0))
-    paths = [
-        write_nifti(tmp_path / f"{axcodes}.nii", *stored_as(volume, affine, axcodes)) for axcodes in ALL_AXCODES[::5]
-    ]
+def test_an_entry_out_of_its_range_is_named(place: str, value: Any) -> None:
+    content = make_fingerprint().to_json()
+    keys = tuple(place.split("."))
+    parent_of(content, keys)[keys[-1]] = value
 
-    found = [fingerprint_of(describe([path], [path], plane=plane)) for path in paths]
+    message = refusal(lambda: Fingerprint.from_json(content, "fingerprint.json"))
 
-    assert found[0]["source"]["training"]["median_spacing"] == spacing
-    assert found[0]["source"]["training"]["median_field_of_view"] == field
-    assert all(fingerprint == found[0] for fingerprint in found)
+    assert message.startswith(f"fingerprint.json: {place}")
 
 
-def test_a_dicom_series_is_measured_like_the_same_volume_as_nifti(mr: Path, tmp_path: Path) -> None:
-    volume = np.random.default_rng(0).integers(-1000, 1000, size=(6, 7, 5)).astype(np.int16)
-    spacing = (1.5, 1.0, 2.0)  # to the left, to the back and upward
-    series = write_dicom_series(tmp_path / "series", volume, spacing)
-    copy = write_nifti(tmp_path / "copy.nii", volume, np.diag([-1.5, -1.0, 2.0, 1.0]))
+def test_checking_leaves_the_content_as_it_is() -> None:
+    content = read_json(FILE_0_1_0)
+    before = copy.deepcopy(content)
 
-    found = [fingerprint_of(describe([mr], [path])) for path in (series, copy)]
+    Fingerprint.from_json(content, "fingerprint.json")
 
-    assert found[0]["target"]["training"]["median_field_of_view"] == [7.0, 9.0, 10.0]
-    assert found[0] == found[1]
+    assert content == before
 
 
-def test_without_a_pixel_spacing_the_median_field_of_view_of_both_domains_fills_a_slice(tmp_path: Path) -> None:
-    # fields of view in mm, rows (front to back) by columns (right to left)
-    fields = [(20, 40), (30, 80), (50, 60), (90, 70), (40, 50)]
-    paths = [
-        write_nifti(
-            tmp_path / f"{index}.nii", random_volume(index, (5, 10, 3)), diagonal_affine((columns / 5, rows / 10, 4))
-        )
-        for index, (rows, columns) in enumerate(fields)
-    ]
-
-    def pixel_spacing(slice_size: list[int]) -> list[float]:
-        return fingerprint_of(describe(paths[:2], paths[2:]), slice_size=slice_size)["spacing"]
-
-    # The median field is 40 x 60 mm; the axis that needs the larger pixels decides.
-    assert pixel_spacing([16, 16]) == [3.75, 3.75, 0.0]
-    assert pixel_spacing([8, 16]) == [5.0, 5.0, 0.0]
-    assert pixel_spacing([64, 32]) == [1.875, 1.875, 0.0]
-
-
-def test_a_given_spacing_is_taken_as_it_is(mr: Path, ct: Path) -> None:
-    fingerprint = fingerprint_of(describe([mr], [ct]), pixel_spacing=1.25, slice_spacing=3.0, slice_size=[24, 32])
-
-    assert fingerprint["spacing"] == [1.25, 1.25, 3.0]
-    assert fingerprint["slice_size"] == [24, 32]
-
-
-def test_the_plane_the_labels_and_the_network_are_noted(mr: Path, ct: Path) -> None:
-    fingerprint = fingerprint_of(describe([mr], [ct], plane="coronal"))
-
-    assert fingerprint["slice_plane"] == "coronal"
-    assert fingerprint["orientation"] == "ILP"
-    assert fingerprint["labels"] == {"0": "background", "1": "left", "2": "right"}
-    assert fingerprint["network"] == {"in_channels": 1, "width": 0.25, "out_channels": 3}
-    assert set(REQUIRED) <= set(fingerprint)
-
-
-@pytest.mark.parametrize("slice_size", [[12, 16], [16, 20], [0, 16], [16, -8], [255, 255]])
-def test_a_slice_size_that_is_no_multiple_of_8_is_refused(mr: Path, ct: Path, slice_size: list[int]) -> None:
-    assert str(slice_size) in refusal(lambda: fingerprint_of(describe([mr], [ct]), slice_size=slice_size))
-
-
-# --- volumes that cannot be measured ---
-
-
-@pytest.mark.parametrize("domain", ["source", "target"])
-@pytest.mark.parametrize(
-    ("volume", "reason"),
-    [
-        (np.where(np.arange(60).reshape(3, 4, 5) == 7, np.nan, 1.0).astype(np.float32), "NaN"),
-        (np.where(np.arange(60).reshape(3, 4, 5) == 7, np.inf, 1.0).astype(np.float32), "infinite"),
-        (np.arange(120, dtype=np.float32).reshape(3, 4, 5, 2), "4 dimensions"),
-        (np.arange(12, dtype=np.float32).reshape(3, 4), "2 dimensions"),
-        (np.full((3, 4, 5), 40.0, np.float32), "no contrast"),
-    ],
-    ids=["NaN", "infinite", "4-D", "2-D", "constant"],
-)
-def test_a_volume_that_training_cannot_take_is_named(
-    mr: Path, ct: Path, tmp_path: Path, domain: str, volume: Array, reason: str
-) -> None:
-    bad = write_nifti(tmp_path / "bad.nii.gz", volume)
-    source, target = ([mr, bad], [ct]) if domain == "source" else ([mr], [ct, bad])
-
-    message = refusal(lambda: fingerprint_of(describe(source, target)))
-
-    assert str(bad) in message
-    assert reason in message
-
-
-def test_a_volume_without_a_voxel_above_the_threshold_is_named(mr: Path, tmp_path: Path) -> None:
-    bad = write_nifti(tmp_path / "bad.nii.gz", random_volume(0, center=-1000))
-
-    message = refusal(lambda: fingerprint_of(describe([mr], [bad])))
-
-    assert str(bad) in message
-    assert "-300" in message
-
-
-@pytest.mark.parametrize("written", [None, b"", b"not an image"], ids=["missing", "empty", "text"])
-def test_an_unreadable_image_is_named(mr: Path, tmp_path: Path, written: bytes | None) -> None:
-    bad = tmp_path / "bad.nii.gz"
-    if written is not None:
-        bad.write_bytes(written)
-
-    assert str(bad) in refusal(lambda: fingerprint_of(describe([mr], [bad])))
-
-
-# --- the file ---
-
-
-def assert_plain(value: Any) -> None:
-    """Fails unless `value` is made of the types that JSON reads back as they are; NumPy's floats are not."""
-    plain = type(value) in (dict, list, int, float, bool, type(None)) or isinstance(value, str)
-    assert plain, f"{value!r} is a {type(value)}"
-    if isinstance(value, dict):
-        assert all(type(key) is str for key in value)
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        assert_plain(part)
-
-
-def test_a_fingerprint_is_plain_json_and_comes_back_from_its_file_as_it_was(mr: Path, ct: Path, tmp_path: Path) -> None:
-    choices: list[tuple[str, dict[str, Any]]] = [("axial", {}), ("coronal", {"pixel_spacing": 1, "slice_spacing": 2.5})]
-    for plane, options in choices:
-        fingerprint = fingerprint_of(describe([mr], [ct], plane=plane), **options)
-        path = tmp_path / "model" / "fingerprint.json"
-
-        write_fingerprint(fingerprint, path)
-
-        assert_plain(fingerprint)
-        assert read_fingerprint(path) == fingerprint
-        assert [file.name for file in path.parent.iterdir()] == ["fingerprint.json"]
-
-
-def test_a_fingerprint_of_before_there_was_a_refinement_or_an_arrangement_has_none(
-    mr: Path, ct: Path, tmp_path: Path
-) -> None:
-    fingerprint = fingerprint_of(describe([mr], [ct]), refinement_iterations=7, arrangement=True)
-    path = tmp_path / "fingerprint.json"
-    write_fingerprint(fingerprint, path)
-    assert list(read_fingerprint(path)) == list(fingerprint)  # in the same order: the same bytes again
-    assert read_fingerprint(path)["refinement_iterations"] == 7
-    del fingerprint["refinement_iterations"], fingerprint["arrangement"]
-    write_fingerprint(fingerprint, path)
-    assert read_fingerprint(path) == {**fingerprint, "refinement_iterations": 0, "arrangement": {}}
+# --- files ---
 
 
 def test_a_missing_fingerprint_is_refused(tmp_path: Path) -> None:
@@ -332,79 +245,20 @@ def test_a_corrupt_fingerprint_is_refused(tmp_path: Path, written: bytes) -> Non
     assert str(path) in refusal(lambda: read_fingerprint(path))
 
 
-@pytest.mark.parametrize("entry", REQUIRED)
-def test_a_fingerprint_that_lacks_an_entry_is_refused_and_the_entry_named(
-    mr: Path, ct: Path, tmp_path: Path, entry: str
-) -> None:
-    fingerprint = fingerprint_of(describe([mr], [ct]))
-    del fingerprint[entry]
-    path = tmp_path / "fingerprint.json"
-    path.write_text(json.dumps(fingerprint), encoding="utf-8")
-
-    message = refusal(lambda: read_fingerprint(path))
-
-    assert str(path) in message
-    assert entry in message
+# --- what others take from it ---
 
 
-def test_a_fingerprint_of_another_format_is_refused(mr: Path, ct: Path, tmp_path: Path) -> None:
-    path = tmp_path / "fingerprint.json"
-    write_fingerprint({**fingerprint_of(describe([mr], [ct])), "format": 2}, path)
-
-    message = refusal(lambda: read_fingerprint(path))
-
-    assert str(path) in message
-    assert "format is 2" in message
+def test_structure_names_leave_out_the_background() -> None:
+    assert make_fingerprint().structure_names == {1: "left", 2: "right"}
 
 
-def test_the_volumes_of_the_structures_are_measured_in_the_training_labels(tmp_path: Path) -> None:
-    image = write_nifti(tmp_path / "mr.nii.gz", np.arange(512.0).reshape(8, 8, 8))
-    target = write_nifti(tmp_path / "ct.nii.gz", np.arange(512.0).reshape(8, 8, 8))
-
-    found = fingerprint_of(describe([image], [target]))["structures"]
-
-    assert found == {"left": {"min": 0.003, "max": 0.003}, "right": {"min": 0.002, "max": 0.002}}
-
-
-@pytest.mark.parametrize("axcodes", ALL_AXCODES)
-def test_labels_that_slices_leave_out_are_told_of_however_they_are_stored(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, axcodes: str
-) -> None:
-    values = np.zeros((40, 12, 3), dtype=np.uint8)  # 40 mm from left to right, 12 from front to back
-    values[[0, 19, 20, 39], 6, 1] = 1  # one voxel of two lies within the 32 mm of a slice
-    label, affine = stored_as(values, diagonal_affine((1.0, 1.0, 1.0)), axcodes)
-    image = write_nifti(tmp_path / "mr.nii.gz", random_volume(0, values.shape))
-    dataset = describe([image], [image])
-    dataset.source_training[0]["label"] = str(write_nifti(tmp_path / "label.nii.gz", label, affine))
-
-    fingerprint_of(dataset, slice_size=[16, 32], pixel_spacing=1.0)
-    assert "leave out 50.0 % of what the source's labels mark" in caplog.text
-    caplog.clear()
-    fingerprint_of(dataset, slice_size=[16, 40], pixel_spacing=1.0)
-    assert "leave out" not in caplog.text
-
-
-def test_the_arrangement_of_the_structures_is_measured_where_it_is_asked_for(
-    mr: Path, ct: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    two, one = describe([mr, mr], [ct]), describe([mr], [ct])
-
-    asked = fingerprint_of(two, arrangement=True)
-
-    assert list(asked["arrangement"]) == ["1", "2"]
-    assert_plain(asked)
-    assert fingerprint_of(two)["arrangement"] == {}
-    assert "keep all pieces" not in caplog.text
-    assert fingerprint_of(one, arrangement=True)["arrangement"] == {}
-    assert "masks keep all pieces" in caplog.text
-
-
-def test_the_source_has_a_curve_to_the_target_where_it_is_asked_for(mr: Path, ct: Path) -> None:
-    tissue = {"source": [-0.9, 1], "target": [-0.9, 0.9]}
-
-    matched = fingerprint_of(describe([mr], [ct]), match_intensity=tissue)
-
-    assert matched["source"]["intensity"]["curve"]["from"][0] == -1
-    assert_plain(matched)
-    for fingerprint, domain in ((matched, "target"), (fingerprint_of(describe([mr], [ct])), "source")):
-        assert "curve" not in fingerprint[domain]["intensity"]
+def test_the_summary_describes_the_training_data_without_figures_of_volumes() -> None:
+    assert make_fingerprint().summary() == {
+        "name": "tiny",
+        "labels": {"0": "background", "1": "left", "2": "right"},
+        "slice_plane": "coronal",
+        "slice_size": [16, 32],
+        "spacing": [4.7, 4.7, 0.0],
+        "source": {"modality": "MR", "volumes": 3},
+        "target": {"modality": "CT", "volumes": 3},
+    }

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import diagonal_affine, read_json, refusal
-from engines import wait_for_another_second
+from builders import diagonal_affine, make_fingerprint, read_json, refusal
+from engines import saver, wait_for_another_second
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
-from sifa.handlers import EpochMeans, ModelSaver, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
+from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.handlers import EpochMeans, ResultsTable, ScalarLog, SurfaceDistance, TrainingProgress
 from sifa.handlers.results_table import short_names
 from sifa.networks.weights import load_weights
 from sifa.utils.errors import InputError
@@ -28,7 +29,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 NAN = math.nan
-LABELS = {"2": "liver", "0": "background", "1": "aorta"}  # out of order on purpose
+STRUCTURES = {2: "liver", 1: "aorta"}  # out of order on purpose
 HEADINGS = {"mean_dice": "Dice (%)", "surface": "ASD (voxels)"}
 DICE = [[0.5, 1.0], [0.25, NAN], [0.75, 0.5]]  # volumes by structures, as shares
 SURFACE = [[1.0, NAN], [2.0, NAN], [6.0, NAN]]
@@ -62,7 +63,7 @@ def tabulate(
         state.metric_details = {name: torch.tensor(values) for name, values in details.items()}
 
     engine.add_event_handler(Events.EPOCH_COMPLETED, measure)
-    ResultsTable(output_dir, LABELS, HEADINGS, **options).attach(engine)
+    ResultsTable(output_dir, STRUCTURES, HEADINGS, **options).attach(engine)
     engine.run(batches or [named("/scans/a.nii.gz", "/scans/b.nii.gz"), named("/more/c.nii.gz")])
 
 
@@ -177,7 +178,7 @@ def test_the_table_of_an_evaluator_pairs_each_volume_with_its_own_results(tmp_pa
             "mean_dice": MeanDice(include_background=False, output_transform=from_engine(["pred", "label"]))
         },
         additional_metrics={"surface": SurfaceDistance(True, output_transform=from_engine(["pred", "label"]))},
-        val_handlers=[ResultsTable(tmp_path, LABELS, HEADINGS)],
+        val_handlers=[ResultsTable(tmp_path, STRUCTURES, HEADINGS)],
     )
     evaluator.run()
     evaluator.run()
@@ -344,14 +345,13 @@ def test_volumes_of_one_name_are_told_apart_by_their_folders() -> None:
 
 def test_the_pair_is_written_at_the_end_of_each_epoch_with_the_weights_of_that_moment(tmp_path: Path) -> None:
     network, generator = nn.Linear(1, 1), nn.Linear(2, 2)
-    fingerprint = {"format": 1, "name": "tiny"}
     found: list[tuple[float, list[str]]] = []
 
     def step(engine: Engine, batch: Any) -> None:
         nn.init.constant_(network.weight, engine.state.iteration)
 
     engine = Engine(step)
-    ModelSaver(network, fingerprint, tmp_path / "run", {"target_generator": generator}).attach(engine)
+    saver(network, tmp_path / "run", generators={"target_generator": generator}).attach(engine)
 
     def look(engine: Engine) -> None:
         files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
@@ -370,12 +370,12 @@ def test_the_pair_is_written_at_the_end_of_each_epoch_with_the_weights_of_that_m
 def test_without_generators_the_pair_stands_alone_and_can_be_read_back(tmp_path: Path) -> None:
     network = nn.Linear(3, 2)
     engine = Engine(lambda engine, batch: None)
-    ModelSaver(network, {"format": 1}, tmp_path / "run").attach(engine)
+    saver(network, tmp_path / "run").attach(engine)
 
     engine.run(range(2))
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["fingerprint.json", "model.pt"]
-    assert read_json(tmp_path / "run" / "fingerprint.json") == {"format": 1}
+    assert read_fingerprint(tmp_path / "run" / "fingerprint.json") == make_fingerprint()
     loaded = load_weights(nn.Linear(3, 2), tmp_path / "run" / "model.pt")
     assert np.array_equal(loaded(torch.eye(3)).detach(), network(torch.eye(3)).detach())
 
@@ -385,7 +385,7 @@ def test_a_pair_that_cannot_be_written_is_one_sentence(keep_epochs: bool, tmp_pa
     (tmp_path / ("epochs" if keep_epochs else "model.pt.d")).write_text("in the way", encoding="utf-8")
     folder = tmp_path if keep_epochs else tmp_path / "model.pt.d"
     engine = Engine(lambda engine, batch: None)
-    ModelSaver(nn.Linear(1, 1), {"format": 1}, folder, keep_epochs=keep_epochs).attach(engine)
+    saver(nn.Linear(1, 1), folder, keep_epochs=keep_epochs).attach(engine)
 
     with pytest.raises(InputError, match="it cannot be written"):
         engine.run(range(1))

@@ -18,7 +18,7 @@ import torch
 import yaml
 from builders import read_json, refusal
 from conftest import BUNDLE
-from engines import ADAPTED, LABELS, go, scripted, slices
+from engines import ADAPTED, STRUCTURES, go, scripted, slices
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from sifa.handlers import ImageGrid, RunRecord, ScalarLog, TrainingReport, TrainingWatch
@@ -26,14 +26,14 @@ from sifa.reports.curves import draw_curve, group_scalars, moving_mean
 from sifa.reports.run_environment import describe_code
 from sifa.reports.training_report import write_report
 
-FINGERPRINT = {
+DATA = {
     "name": "tiny & <generated>",
-    "labels": LABELS,
+    "labels": {"0": "background", "1": "left <atrium>", "2": "$aorta$"},
     "slice_plane": "coronal",
     "slice_size": [16, 16],
     "spacing": [2.0, 2.0, 0],
-    "source": {"modality": "MR", "training": {"volumes": 3, "median_percentiles": [0.5, 7.0]}},
-    "target": {"modality": "CT", "training": {"volumes": 4}},
+    "source": {"modality": "MR", "volumes": 3},
+    "target": {"modality": "CT", "volumes": 4},
 }
 
 
@@ -41,12 +41,11 @@ FINGERPRINT = {
 
 
 def test_the_record_says_what_ran_on_what(tmp_path: Path) -> None:
-    go([RunRecord(tmp_path, 7, FINGERPRINT)])
+    go([RunRecord(tmp_path, 7, DATA)])
 
     record = read_json(tmp_path / "run.json")
     assert record["seed"] == 7
-    assert record["data"]["source"] == {"modality": "MR", "volumes": 3}
-    assert record["data"]["labels"] == LABELS
+    assert record["data"] == DATA
     (session,) = record["sessions"]
     assert session["command"] == sys.argv
     assert session["versions"]["torch"] == str(torch.__version__)
@@ -164,9 +163,9 @@ def fill(folder: Path, iterations: int = 3, done: int = 0, epochs: int = 1) -> s
         return {**made, **scalars, "segmenter_gradient_norm": torch.tensor(norm), "loss": torch.tensor(1.0)}
 
     handlers = [
-        RunRecord(folder, 7, FINGERPRINT),
+        RunRecord(folder, 7, DATA),
         ScalarLog(folder),
-        ImageGrid(folder, LABELS, interval=1),
+        ImageGrid(folder, STRUCTURES, interval=1),
         TrainingWatch(folder, on_nan="warn"),
         TrainingReport(folder),
     ]

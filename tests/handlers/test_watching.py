@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from builders import refusal
-from engines import ADAPTED, LABELS, go, scripted, slices, wait_for_another_second
+from engines import ADAPTED, STRUCTURES, go, saver, scripted, slices, wait_for_another_second
 from ignite.engine import Engine
 from monai.data import MetaTensor, decollate_batch
 from PIL import Image
-from sifa.handlers import ImageGrid, ModelSaver, RunRecord, ScalarLog, TrainingProgress, TrainingReport, TrainingWatch
+from sifa.handlers import ImageGrid, RunRecord, ScalarLog, TrainingProgress, TrainingReport, TrainingWatch
 from sifa.networks.weights import load_weights
 from sifa.reports.slice_grid import CELL, DPI, TOP
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -45,7 +45,7 @@ def draw(
         return made
 
     done = options.pop("done", 0)
-    go([ImageGrid(folder, **{"labels": LABELS, "interval": 2, **options})], step, iterations=5, done=done)
+    go([ImageGrid(folder, **{"structures": STRUCTURES, "interval": 2, **options})], step, iterations=5, done=done)
     return folder / "images"
 
 
@@ -148,7 +148,7 @@ def test_a_stop_leaves_the_good_weights_on_disk(tmp_path: Path) -> None:
         nn.init.constant_(network.weight, value)
         return {"loss": torch.tensor(1.0), "segmenter_gradient_norm": torch.tensor(value)}
 
-    handlers = [ModelSaver(network, {"format": 1}, tmp_path), TrainingWatch(tmp_path)]
+    handlers = [saver(network, tmp_path), TrainingWatch(tmp_path)]
     refusal(lambda: go(handlers, step, epochs=3, iterations=2))
 
     assert float(load_weights(nn.Linear(1, 1), tmp_path / "model.pt").state_dict()["weight"]) == 2.0

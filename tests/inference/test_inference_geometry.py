@@ -113,7 +113,7 @@ def test_a_scan_much_larger_than_a_window_is_segmented_whole(
     nib.save(large, tmp_path / "large.nii.gz")
     assert segment(parser, tmp_path / "large.nii.gz", tmp_path).shape == data.shape
 
-    spacing = slice_steps(scan.affine, parser.get_parsed_content("fingerprint")["orientation"])[:2].tolist()
+    spacing = slice_steps(scan.affine, parser.get_parsed_content("fingerprint").orientation)[:2].tolist()
     pixel_by_pixel = {"inferer#pixel_spacing": spacing, "inferer#refinement_iterations": 0, "inferer#arrangement": None}
     inferer = parser_with(**pixel_by_pixel).get_parsed_content("inferer")
     whole, alone = (

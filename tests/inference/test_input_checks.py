@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import ALL_AXCODES, Array, diagonal_affine, read_json, refusal, stored_as, write_nifti
+from builders import ALL_AXCODES, Array, diagonal_affine, make_fingerprint, refusal, stored_as, write_nifti
 from hostile import SHAPE, SPACING, Build, ct, header, nifti
+from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.inference.input_checks import check_file, check_scan
 from sifa.io.nifti_reader import load_nifti
 
-FINGERPRINT: dict[str, Any] = {
-    "network": {"in_channels": 1},
-    "orientation": "ILP",
-    "spacing": [4.7, 4.7, 0],
-    "target": {
-        "modality": "CT",
-        "intensity": {"mode": "window", "lower": -277.0, "upper": 451.0},
-        "training": {"median_field_of_view": [150.0, 148.0, 98.0]},
-    },
-}
+FINGERPRINT = make_fingerprint()
 AFFINE = diagonal_affine(SPACING)
 
 
-def check(volume: Array | None = None, affine: Array = AFFINE, fingerprint: dict[str, Any] = FINGERPRINT) -> list[str]:
+def check(volume: Array | None = None, affine: Array = AFFINE, fingerprint: Fingerprint = FINGERPRINT) -> list[str]:
     return check_scan((ct() if volume is None else volume).astype(np.float32)[None], affine, fingerprint)
 
 
@@ -51,7 +42,7 @@ def changed(row: int, column: int, value: float) -> Array:
 
 
 def test_generated_ct_gives_neither_refusals_nor_doubts(phantom: Path, trained: Path) -> None:
-    fingerprint = read_json(trained / "fingerprint.json")
+    fingerprint = read_fingerprint(trained / "fingerprint.json")
     scans = sorted((phantom / "ct_images").glob("*.nii.gz"))
     assert len(scans) == 5
     for scan in scans:
@@ -136,8 +127,7 @@ def test_values_of_fat_and_soft_tissue_alone_are_not_doubted() -> None:
 
 
 def test_units_are_not_asked_about_where_each_volume_sets_its_own_window() -> None:
-    fingerprint = copy.deepcopy(FINGERPRINT)
-    fingerprint["target"]["intensity"]["mode"] = "percentiles"
+    fingerprint = make_fingerprint(target=FINGERPRINT.source)
     assert check(ct() + 1024, fingerprint=fingerprint) == []
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders import Array
+from builders import Array, make_fingerprint
+from sifa.fingerprint.fingerprint import Fingerprint, VolumeRange
 from sifa.inference.quality import MISFITS, measure
 from sifa.inference.results import Segmentation
 
-FINGERPRINT: dict[str, Any] = {"labels": {"0": "background", "1": "liver", "2": "spleen"}}
+FINGERPRINT = make_fingerprint(labels={0: "background", 1: "liver", 2: "spleen"}, structures={})
 VOXEL_ML = 0.5
 
 
@@ -31,7 +33,7 @@ def box() -> Array:
     return mask
 
 
-def liver(mask: Array, fingerprint: dict[str, Any] = FINGERPRINT, **network: Any) -> dict[str, Any]:
+def liver(mask: Array, fingerprint: Fingerprint = FINGERPRINT, **network: Any) -> dict[str, Any]:
     return measure(segmentation(mask, **network), VOXEL_ML, fingerprint)["liver"]
 
 
@@ -109,19 +111,19 @@ def test_a_structure_that_the_network_never_saw_has_no_confidence() -> None:
     ("least", "greatest", "odd"), [(8.0, 8.0, False), (18.0, 30.0, False), (18.1, 30.0, True), (1.0, 7.9, True)]
 )
 def test_a_volume_far_from_the_trainings_is_flagged(least: float, greatest: float, odd: bool) -> None:
-    known = {**FINGERPRINT, "structures": {"liver": {"min": least, "max": greatest}}}
+    known = replace(FINGERPRINT, structures={"liver": VolumeRange(least, greatest)})
     assert bool(liver(box(), known)["flags"]) == odd
 
 
 def test_the_range_is_told_in_ml() -> None:
-    known = {**FINGERPRINT, "structures": {"liver": {"min": 900.0, "max": 2100.0}}}
+    known = replace(FINGERPRINT, structures={"liver": VolumeRange(900.0, 2100.0)})
     assert liver(box(), known)["flags"] == ["volume outside the training's range of 900 to 2100 ml"]
 
 
 def test_several_flags_are_all_told() -> None:
     mask = np.zeros((20, 5, 5), np.uint8)
     mask[::2, 2, 2] = 1
-    known = {**FINGERPRINT, "structures": {"liver": {"min": 900.0, "max": 2100.0}}}
+    known = replace(FINGERPRINT, structures={"liver": VolumeRange(900.0, 2100.0)})
     assert len(liver(mask, known, confidence=0.3)["flags"]) == 4
 
 

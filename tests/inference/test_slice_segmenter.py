@@ -260,8 +260,8 @@ def test_memory_grows_by_the_scan_and_its_mask_and_nothing_else() -> None:
 def test_the_config_builds_the_inferer_from_the_fingerprint_alone(trained: Path) -> None:
     text = (BUNDLE / "configs" / "inference.yaml").read_text(encoding="utf-8")
     inferer = text[text.index("inferer:") : text.index("postprocessing:")]
-    for name in ("orientation", "spacing", "intensity", "slice_size", "refinement_iterations", "arrangement"):
-        assert f"['{name}']" in inferer
+    for name in ("orientation", "spacing", "target.intensity", "slice_size", "pamr_iterations", "spatial_prior"):
+        assert f"@fingerprint.{name}" in inferer
 
 
 @pytest.mark.parametrize("slices_at_once", [1, 5, 16])
@@ -271,7 +271,7 @@ def test_a_piece_that_does_not_fit_the_others_is_dropped(slices_at_once: int) ->
     volume[:, :, 3:6] = 300
     volume[:, 4:8, 15, 4:8] = 300
     scan = MetaTensor(volume, affine=torch.diag(torch.tensor([2.5, 3.0, 2.5, 1.0], dtype=torch.float64)))
-    places = {"1": {"center": [0.0, 0.0, 0.0], "reach": 20.0}}
+    places = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}}
 
     def bright(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.zeros_like(image), 99 * image, torch.full_like(image, -99)], dim=1)

@@ -20,7 +20,7 @@ from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.monailabel import WeightsInstaller, studies_slices
 
 FINGERPRINT = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
-STRUCTURES = [name for value, name in sorted(FINGERPRINT["labels"].items()) if value != "0"]
+STRUCTURES = list(FINGERPRINT.structure_names.values())
 SHAPE = (8, 8, 4)
 
 

@@ -44,7 +44,7 @@ def kept(found: Mapping[int, Pieces]) -> dict[int, list[int]]:
     return {value: numbers.tolist() for value, numbers in choose_pieces(found, PLACES).items()}
 
 
-PLACES = {"1": {"center": [0.0, 0.0, 0.0], "reach": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "reach": 20.0}}
+PLACES = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "radius_mm": 20.0}}
 
 
 def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_stored() -> None:
@@ -61,14 +61,14 @@ def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_
 
 def test_the_reach_is_the_radius_of_a_ball_of_the_volume_and_the_spread_of_centers() -> None:
     alone = measure_arrangement([subject_of(body())] * 2)
-    assert alone["2"]["reach"] == pytest.approx((3 * 4 * 8 * 4 * 6.0 / (4 * np.pi)) ** (1 / 3), abs=0.051)
+    assert alone["2"]["radius_mm"] == pytest.approx((3 * 4 * 8 * 4 * 6.0 / (4 * np.pi)) ** (1 / 3), abs=0.051)
 
     def at(x: float) -> Subject:
         return Subject({1: piece(1000, -x / 2, 0, 0), 2: piece(1000, x / 2, 0, 0)}, 1.0)
 
     radius = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
     found = measure_arrangement([at(100), at(112)])  # centers at 50 and 56: 3 mm along one of three axes
-    assert found["2"] == {"center": [53.0, 0.0, 0.0], "reach": round(radius + 1, 1)}
+    assert found["2"] == {"center": [53.0, 0.0, 0.0], "radius_mm": round(radius + 1, 1)}
 
 
 def test_a_structure_of_several_pieces_in_training_has_no_place() -> None:

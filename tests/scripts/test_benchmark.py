@@ -384,9 +384,9 @@ def test_a_translation_and_a_comparison_show_their_images_in_the_papers_order(
     drawn: list[tuple[list[dict[str, np.ndarray]], list[str]]] = []
     draw = benchmark_figures.draw
 
-    def note(rows: list[dict[str, np.ndarray]], labels: dict[str, str], headings: dict[str, str]) -> Figure:
+    def note(rows: list[dict[str, np.ndarray]], structures: dict[int, str], headings: dict[str, str]) -> Figure:
         drawn.append((rows, list(headings)))
-        return draw(rows, labels, headings)
+        return draw(rows, structures, headings)
 
     monkeypatch.setattr(benchmark_figures, "draw", note)
     cell = {"model_dir": str(trained), "dataset_dir": str(phantom)}

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from builders import read_json, refusal
+from builders import make_fingerprint, refusal
+from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.networks.weights import load_weights
 from sifa.training.model_files import save_model, save_state
 from torch import nn
 
-FINGERPRINT = {"format": 1, "labels": {"0": "background"}}
+FINGERPRINT = make_fingerprint()
 
 
 def network(seed: int, width: int = 4) -> nn.Module:
@@ -56,7 +57,7 @@ def test_the_pair_and_nothing_else_is_written(tmp_path: Path) -> None:
     save_model(network(0), FINGERPRINT, tmp_path / "run")
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["fingerprint.json", "model.pt"]
-    assert read_json(tmp_path / "run" / "fingerprint.json") == FINGERPRINT
+    assert read_fingerprint(tmp_path / "run" / "fingerprint.json") == FINGERPRINT
 
 
 def test_the_file_is_a_plain_state_dict_that_loads_without_running_code(tmp_path: Path) -> None:
@@ -86,11 +87,11 @@ def test_a_failed_write_leaves_the_old_weights_and_no_temporary_file(
     with monkeypatch.context() as patch:
         fail_to_save(patch)
         with pytest.raises(OSError, match="no space"):
-            save_model(network(1), {"format": 2}, tmp_path)
+            save_model(network(1), make_fingerprint(name="another"), tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fingerprint.json", "model.pt"]
     assert same(load_weights(network(2), tmp_path / "model.pt"), network(0))
-    assert read_json(tmp_path / "fingerprint.json") == FINGERPRINT
+    assert read_fingerprint(tmp_path / "fingerprint.json") == FINGERPRINT
 
 
 def test_a_failed_first_write_leaves_no_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,7 +281,7 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, IN_THE_PAPERS_ORDER, "update was 'SimultaneousUpdate' and is 'AdversarialUpdate' here"),
         (None, {"average_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
-        (None, {"refinement_iterations": 3}, "fingerprint refinement_iterations was 10 and is 3 here"),
+        (None, {"refinement_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),
     ],
     ids=[
         *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),

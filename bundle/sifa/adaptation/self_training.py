@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from sifa.utils.distributed import sum_over_processes, world_size
 
 
 def expected_frequencies(
-    source_frequencies: torch.Tensor, fingerprint: Mapping[str, Any], matched: bool = False
+    source_frequencies: torch.Tensor, source_length: float, target_length: float, matched: bool = False
 ) -> torch.Tensor:
     """Returns the share of each class among the pixels of target slices that the source's labels let expect.
 
@@ -24,16 +23,14 @@ def expected_frequencies(
 
     Args:
         source_frequencies: share of each class among the pixels of the source's labels, background first.
-        fingerprint: of the training data; its median fields of view are read.
+        source_length: median field of view of the source's training volumes across the slices in mm.
+        target_length: the same of the target's.
         matched: whether only those slices count that `sifa.adaptation.field_of_view` finds, which are all of a scan
             that is hardly longer than the source's.
     """
-    length, target_length = (
-        fingerprint[domain]["training"]["median_field_of_view"][2] for domain in ("source", "target")
-    )
-    if matched and not is_taken_whole(target_length, length):
-        target_length = length
-    structures = source_frequencies[1:] * min(1.0, length / target_length)
+    if matched and not is_taken_whole(target_length, source_length):
+        target_length = source_length
+    structures = source_frequencies[1:] * min(1.0, source_length / target_length)
     return torch.cat([1 - structures.sum(dim=0, keepdim=True), structures])
 
 

@@ -203,20 +203,21 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
             )
 
 
-def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[str, str]) -> list[Item]:
+def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[int, str]) -> list[Item]:
     """Returns the labeled target scans of a split, `validation` or `test`, which only measure.
 
     Args:
         dataset: the data set.
         split: the name of the list.
-        labels: the fingerprint's labels, `{"0": "background", "1": ...}`: what the network tells apart.
+        labels: the labels of the network by value, background included.
 
     Raises:
         InputError: when the split is neither, or empty, or when the data set's values stand for other structures.
     """
-    own = {str(value): name for value, name in dataset.labels.items()}
-    if own != dict(labels):
-        raise InputError(f"{dataset.path}: its labels are {own}, the model's {dict(labels)}: renumber or rename them.")
+    if dataset.labels != labels:
+        raise InputError(
+            f"{dataset.path}: its labels are {dataset.labels}, the model's {dict(labels)}: renumber or rename them."
+        )
     lists = {"validation": dataset.target_validation, "test": dataset.target_test}
     if split not in lists:
         raise InputError(f"--split is {split!r}: choose validation or test.")

@@ -3,12 +3,12 @@
 from importlib import import_module
 from typing import Any
 
-from sifa.fingerprint.fingerprint import read_fingerprint, write_fingerprint
+from sifa.fingerprint.fingerprint import Fingerprint, parse_fingerprint, read_fingerprint, write_fingerprint
 
-__all__ = ["read_fingerprint", "write_fingerprint"]
+__all__ = ["Fingerprint", "parse_fingerprint", "read_fingerprint", "write_fingerprint"]
 
 
-def __getattr__(name: str) -> Any:  # inference reads fingerprints and never loads what computes them
+def __getattr__(name: str) -> Any:  # so that inference does not import what computes fingerprints
     if name == "compute_fingerprint":
         return import_module("sifa.fingerprint.extractor").compute_fingerprint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import sifa
 from sifa.data.dataset_json import DatasetDescription
-from sifa.fingerprint.fingerprint import FORMAT
+from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.label_statistics import measure_labels
 from sifa.io.nifti_reader import load_image
@@ -25,7 +25,7 @@ from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT = 0.01  # share of what the labels mark that slices may leave out without a word
+LEFT_OUT = 0.01  # share of the labeled voxels that slices may leave out without a warning
 
 
 def compute_fingerprint(
@@ -35,31 +35,28 @@ def compute_fingerprint(
     intensity: Mapping[str, Mapping[str, Any]],
     pixel_spacing: float | None = None,
     slice_spacing: float = 0.0,
-    refinement_iterations: int = 0,
-    arrangement: bool = False,
+    pamr_iterations: int = 0,
+    spatial_prior: bool = False,
     match_intensity: Mapping[str, Sequence[float]] | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
-) -> dict[str, Any]:
+) -> Fingerprint:
     """Computes the fingerprint of a run from its training images.
 
     Args:
         dataset: the data set.
-        network: arguments of the segmenter beside the number of classes (`in_channels`, `width`).
+        network: the segmenter's `in_channels` and `width`.
         slice_size: rows and columns of the training slices in pixels, multiples of 8.
-        intensity: by modality, with `default` for all others: `mode` (`window`: one window for all scans;
-            `percentiles`: each volume by its own percentiles), `percentiles` (lower, upper, in percent) and, for
-            `window`, `above`: only voxels above this value count (HU: keeps air and lung from setting the window).
-        pixel_spacing: size of a pixel in mm; None: such that the median field of view fills a slice.
-        slice_spacing: distance of slices in mm; 0 keeps each scan's own.
-        refinement_iterations: steps of `sifa.postprocessing.pamr` behind the network.
-        arrangement: whether of a structure that is one piece in training masks show what fits the others alone; see
+        intensity: the rule of each modality, and `default` for all others: `mode` (`window`: one window for all scans;
+            `percentiles`: each volume's own percentiles), `percentiles` (lower, upper, in percent) and, for `window`,
+            `above`: only voxels above this value are counted (in HU, this excludes air and lung).
+        pixel_spacing: size of a pixel in mm; None: chosen so that the median field of view fills a slice.
+        slice_spacing: distance between slices in mm; 0 keeps each scan's own.
+        pamr_iterations: steps of `sifa.postprocessing.pamr` behind the network.
+        spatial_prior: whether connected components that do not fit the other structures are removed from masks; see
             `sifa.postprocessing.spatial_prior`.
-        match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities follow a curve to the
-            target's, see `sifa.fingerprint.histogram_matching`; None: they do not.
-        source_training: replaces the data set's list (MONAI Label hands in the studies that carry a label).
-
-    Returns:
-        The fingerprint, of plain Python types.
+        match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities are mapped along a
+            curve to the target's, see `sifa.fingerprint.histogram_matching`; None: they are not.
+        source_training: replaces the data set's list (MONAI Label passes the labeled studies).
 
     Raises:
         InputError: when a slice size is not a multiple of 8, another setting is out of range, or an image cannot be
@@ -78,7 +75,7 @@ def compute_fingerprint(
     target = (
         _measure(target_images, axcodes, _rule(intensity, dataset.target_modality), "target")
         if target_images
-        else _same_modality(source, dataset)
+        else _reuse_source(source, dataset)
     )
     if pixel_spacing is None:
         fields = source["fields_of_view"] + target["fields_of_view"]
@@ -88,61 +85,60 @@ def compute_fingerprint(
         images = {"source": source_images, "target": target_images}
         rules = {"source": source["intensity"], "target": target["intensity"]}
         source["intensity"]["curve"] = matching_curve(images, rules, match_intensity)
-    marked = measure_labels(
+    measured = measure_labels(
         source_training or dataset.source_training,
         dataset.labels,
         axcodes,
         [size * pixel_spacing for size in slice_size],
     )
-    if marked.left_out > LEFT_OUT and is_main_process():
+    if measured.left_out > LEFT_OUT and is_main_process():
         logger.warning(
-            "slices of %d x %d pixels of %g mm (rows x columns) leave out %.1f %% of what the source's labels mark: "
+            "slices of %d x %d pixels of %g mm (rows x columns) leave out %.1f %% of the source's labeled voxels: "
             "give a larger slice_size or pixel_spacing.",
             *slice_size,
             pixel_spacing,
-            100 * marked.left_out,
+            100 * measured.left_out,
         )
-    if arrangement and not marked.arrangement and is_main_process():
-        logger.warning("too few training subjects show structures in one piece each: masks keep all pieces.")
-    return {
-        "format": FORMAT,
-        "name": dataset.name,
-        "labels": {str(value): name for value, name in dataset.labels.items()},
-        "slice_plane": dataset.slice_plane,
-        "orientation": axcodes,
-        "spacing": [pixel_spacing, pixel_spacing, slice_spacing],
-        "slice_size": [int(size) for size in slice_size],
-        "refinement_iterations": refinement_iterations,
-        "structures": marked.volumes,
-        "arrangement": marked.arrangement if arrangement else {},
-        "source": _summary(dataset.source_modality, source),
-        "target": _summary(dataset.target_modality, target),
-        "network": {**network, "out_channels": dataset.out_channels},
-        "versions": {
+    if spatial_prior and not measured.spatial_prior and is_main_process():
+        logger.warning("too few training subjects show each structure as one component: masks keep all components.")
+    return Fingerprint(
+        name=dataset.name,
+        labels=dataset.labels,
+        slice_plane=dataset.slice_plane,
+        orientation=axcodes,
+        spacing=(float(pixel_spacing), float(pixel_spacing), float(slice_spacing)),
+        slice_size=(int(slice_size[0]), int(slice_size[1])),
+        pamr_iterations=pamr_iterations,
+        structures=measured.volumes,
+        spatial_prior=measured.spatial_prior if spatial_prior else {},
+        source=_summarize(dataset.source_modality, source),
+        target=_summarize(dataset.target_modality, target),
+        network=NetworkSize(network["in_channels"], dataset.out_channels, float(network["width"])),
+        versions={
             "sifa": sifa.__version__,
             "monai": monai.__version__,
             "torch": str(torch.__version__),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-    }
+    )
 
 
 def _rule(intensity: Mapping[str, Mapping[str, Any]], modality: str) -> Mapping[str, Any]:
     return intensity.get(modality, intensity["default"])
 
 
-def _same_modality(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
+def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
     if dataset.source_modality != dataset.target_modality:
         raise InputError(
-            f"{dataset.path}: there are no target images to learn the {dataset.target_modality} intensities from: "
+            f"{dataset.path}: there are no target images to measure the {dataset.target_modality} intensities in: "
             "list some in target.training."
         )
     return source
 
 
 def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str) -> dict[str, Any]:
-    """Measures the volumes of one domain: intensity rule with its figures, spacings and fields of view in mm."""
+    """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
     lower, upper = rule["percentiles"]
     spacings, fields, windows = [], [], []
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
@@ -166,7 +162,7 @@ def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domai
 
 
 def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
-    """Returns a volume turned to `axcodes` and its spacing in mm along these axes."""
+    """Returns a volume oriented to `axcodes` and its spacing in mm along these axes."""
     try:
         image = load_image(path)
     except Exception as error:
@@ -182,17 +178,17 @@ def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
     return turned, [float(step) for step in nib.affines.voxel_sizes(affine)]
 
 
-def _summary(modality: str, measured: Mapping[str, Any]) -> dict[str, Any]:
-    def median(rows: Sequence[Sequence[float]]) -> list[float]:
-        return [round(float(value), 3) for value in np.median(rows, axis=0)]
+def _summarize(modality: str, measured: Mapping[str, Any]) -> Domain:
+    lower, upper = measured["percentiles"]
+    summary = TrainingSummary(
+        volumes=len(measured["spacings"]),
+        median_percentiles=(lower, upper),
+        median_spacing=_median(measured["spacings"]),
+        median_field_of_view=_median(measured["fields_of_view"]),
+    )
+    return Domain(modality, measured["intensity"], summary)
 
-    return {
-        "modality": modality,
-        "intensity": measured["intensity"],
-        "training": {
-            "volumes": len(measured["spacings"]),
-            "median_percentiles": measured["percentiles"],
-            "median_spacing": median(measured["spacings"]),
-            "median_field_of_view": median(measured["fields_of_view"]),
-        },
-    }
+
+def _median(triples: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    rows, columns, slices = (round(float(value), 3) for value in np.median(triples, axis=0))
+    return rows, columns, slices

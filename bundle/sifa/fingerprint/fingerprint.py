@@ -8,18 +8,148 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypedDict
 
+from sifa.fingerprint.json_entries import JsonEntries
+from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json
 
-FORMAT = 1
-REQUIRED = ("format", "labels", "slice_plane", "orientation", "spacing", "slice_size", "source", "target", "network")
+FORMAT = 2
+FORMAT_1_DEFAULTS = {"refinement_iterations": 0, "arrangement": {}}  # files of the first trainings lack these keys
+MODES = ("window", "percentiles")
+AXES = ("LR", "PA", "IS")  # codes of the two directions of each axis
 
 
-def read_fingerprint(path: str | Path) -> dict[str, Any]:
-    """Reads a `fingerprint.json`; one of before there was a refinement or an arrangement has none.
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Figures of one domain's training volumes; axes are rows, columns and slices."""
+
+    volumes: int
+    median_percentiles: tuple[float, float]  # intensities at the two percentiles of the rule, medians over volumes
+    median_spacing: tuple[float, float, float]  # mm
+    median_field_of_view: tuple[float, float, float]  # mm
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain: its modality, how its intensities are normalized, and its training volumes."""
+
+    modality: str
+    intensity: Mapping[str, Any]  # `mode`, `lower`, `upper` and perhaps `curve`; see `sifa.transforms.intensity`
+    training: TrainingSummary
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Arguments of `sifa.networks.Segmenter`."""
+
+    in_channels: int
+    out_channels: int  # number of classes, background included
+    width: float  # factor on all channel numbers
+
+
+@dataclass(frozen=True)
+class VolumeRange:
+    """Smallest and largest volume of a structure among training subjects in ml."""
+
+    min: float
+    max: float
+
+
+class SpatialPrior(TypedDict):
+    """Where a structure that is one connected component lies; see `sifa.postprocessing.spatial_prior`."""
+
+    center: list[float]  # mm from the mean of all centers, RAS+
+    radius_mm: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a network was trained on, and how a scan has to be prepared for it."""
+
+    format: ClassVar[int] = FORMAT
+    name: str  # of the data set
+    labels: Mapping[int, str]  # names by value, 0, 1, 2, ...; 0 is the background
+    slice_plane: str  # axial, coronal or sagittal
+    orientation: str  # axis codes (nibabel) of rows, columns and slices
+    spacing: tuple[float, float, float]  # mm along rows, columns and slices; 0 across slices keeps each scan's own
+    slice_size: tuple[int, int]  # rows and columns in pixels
+    pamr_iterations: int  # of `sifa.postprocessing.pamr` behind the network; 0: none
+    structures: Mapping[str, VolumeRange]  # by name, of the structures that training subjects show
+    spatial_prior: Mapping[str, SpatialPrior]  # by value as a string; empty: masks keep all components
+    source: Domain
+    target: Domain
+    network: NetworkSize
+    versions: Mapping[str, str]  # of the software that computed this
+
+    @property
+    def structure_names(self) -> dict[int, str]:
+        """Names of the labels by value, without the background."""
+        return {value: name for value, name in self.labels.items() if value != 0}
+
+    def summary(self) -> dict[str, Any]:
+        """Returns a plain description of the training data, without figures of the volumes."""
+        content = self.to_json()
+        return {
+            **{key: content[key] for key in ("name", "labels", "slice_plane", "slice_size", "spacing")},
+            **{
+                key: {"modality": domain.modality, "volumes": domain.training.volumes}
+                for key, domain in (("source", self.source), ("target", self.target))
+            },
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of `fingerprint.json`: plain types that JSON reads back as they are."""
+        content: dict[str, Any] = _plain({"format": FORMAT, **asdict(self)})
+        return content
+
+    @classmethod
+    def from_json(cls, content: Any, path: str | Path) -> Fingerprint:
+        """Checks the content of a `fingerprint.json`, format 1 or 2, and returns it.
+
+        Args:
+            content: what JSON holds.
+            path: the file, for messages.
+
+        Raises:
+            InputError: when an entry is missing or has the wrong type, or when the format is another one.
+        """
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path}: it is not a JSON object: copy it anew from the training's output.")
+        version = JsonEntries(content, path).integer("format", 1)
+        if version > FORMAT:
+            raise InputError(
+                f"{path}: its format is {version}, this bundle reads 1 to {FORMAT}: use the bundle it came with."
+            )
+        iterations, prior, radius = "pamr_iterations", "spatial_prior", "radius_mm"
+        if version == 1:
+            content = {**FORMAT_1_DEFAULTS, **content}
+            iterations, prior, radius = "refinement_iterations", "arrangement", "reach"
+        entries = JsonEntries(content, path)
+        network = _read_network(entries.section("network"))
+        labels = _read_labels(entries, network.out_channels)
+        return cls(
+            name=entries.text("name"),
+            labels=labels,
+            slice_plane=_read_slice_plane(entries),
+            orientation=_read_orientation(entries),
+            spacing=_read_spacing(entries),
+            slice_size=_read_slice_size(entries),
+            pamr_iterations=entries.integer(iterations, 0),
+            structures=_read_volumes(entries.section("structures")),
+            spatial_prior=_read_spatial_prior(entries, prior, radius, labels),
+            source=_read_domain(entries.section("source")),
+            target=_read_domain(entries.section("target")),
+            network=network,
+            versions=_read_texts(entries.section("versions")),
+        )
+
+
+def read_fingerprint(path: str | Path) -> Fingerprint:
+    """Reads a `fingerprint.json`.
 
     Raises:
         InputError: when it is missing, is not JSON, or lacks an entry.
@@ -31,23 +161,121 @@ def read_fingerprint(path: str | Path) -> dict[str, Any]:
             "that training wrote."
         )
     try:
-        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: this is not valid JSON ({error}): copy it anew from the training's output."
         ) from error
-    missing = [key for key in REQUIRED if not isinstance(fingerprint, dict) or key not in fingerprint]
-    if missing:
-        raise InputError(f"{path}: it lacks {', '.join(missing)}: copy it anew from the training's output.")
-    if fingerprint["format"] != FORMAT:
-        raise InputError(
-            f"{path}: its format is {fingerprint['format']}, this bundle reads {FORMAT}: use the bundle it came with."
-        )
-    fingerprint.setdefault("refinement_iterations", 0)
-    fingerprint.setdefault("arrangement", {})
-    return fingerprint
+    return Fingerprint.from_json(content, path)
 
 
-def write_fingerprint(fingerprint: Mapping[str, Any], path: str | Path) -> None:
+def parse_fingerprint(text: str) -> Fingerprint:
+    """Returns the fingerprint that an exported model carries as JSON text.
+
+    Raises:
+        InputError: when it lacks an entry.
+    """
+    return Fingerprint.from_json(json.loads(text), "the fingerprint in the exported model")
+
+
+def write_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
     """Writes a fingerprint as JSON, under a temporary name first."""
-    write_json(Path(path), fingerprint)
+    write_json(Path(path), fingerprint.to_json())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _read_network(entries: JsonEntries) -> NetworkSize:
+    width = entries.number("width")
+    if width <= 0:
+        entries.refuse("width", "a positive number")
+    return NetworkSize(entries.integer("in_channels", 1), entries.integer("out_channels", 2), width)
+
+
+def _read_labels(entries: JsonEntries, count: int) -> dict[int, str]:
+    labels = _read_texts(entries.section("labels"))
+    if set(labels) != {str(value) for value in range(count)}:
+        entries.refuse("labels", f"a name for each of 0 to {count - 1}, as network.out_channels is {count}")
+    return {value: labels[str(value)] for value in range(count)}
+
+
+def _read_slice_plane(entries: JsonEntries) -> str:
+    plane = entries.text("slice_plane")
+    if plane not in AXCODES:
+        entries.refuse("slice_plane", f"one of {', '.join(AXCODES)}")
+    return plane
+
+
+def _read_orientation(entries: JsonEntries) -> str:
+    axcodes = entries.text("orientation")
+    if len(axcodes) != 3 or any(sum(code in axis for code in axcodes) != 1 for axis in AXES):
+        entries.refuse("orientation", "three axis codes such as PLS")
+    return axcodes
+
+
+def _read_spacing(entries: JsonEntries) -> tuple[float, float, float]:
+    rows, columns, slices = entries.numbers("spacing", 3)
+    if rows <= 0 or columns <= 0 or slices < 0:
+        entries.refuse("spacing", "two positive numbers and one of at least 0")
+    return rows, columns, slices
+
+
+def _read_slice_size(entries: JsonEntries) -> tuple[int, int]:
+    rows, columns = entries.numbers("slice_size", 2)
+    if any(size <= 0 or size % 8 for size in (rows, columns)):
+        entries.refuse("slice_size", "two multiples of 8")
+    return int(rows), int(columns)
+
+
+def _read_volumes(entries: JsonEntries) -> dict[str, VolumeRange]:
+    ranges = {name: entries.section(name) for name in entries}
+    return {name: VolumeRange(volume.number("min"), volume.number("max")) for name, volume in ranges.items()}
+
+
+def _read_spatial_prior(
+    entries: JsonEntries, key: str, radius_key: str, labels: Mapping[int, str]
+) -> dict[str, SpatialPrior]:
+    structures = entries.section(key)
+    if not set(structures) <= {str(value) for value in labels if value != 0}:
+        entries.refuse(key, f"an object whose keys are values of structures, 1 to {len(labels) - 1}")
+    priors: dict[str, SpatialPrior] = {}
+    for value in structures:
+        prior = structures.section(value)
+        radius = prior.number(radius_key)
+        if radius <= 0:
+            prior.refuse(radius_key, "a positive number")
+        priors[value] = {"center": prior.numbers("center", 3), "radius_mm": radius}
+    return priors
+
+
+def _read_domain(entries: JsonEntries) -> Domain:
+    training = entries.section("training")
+    lower, upper = training.numbers("median_percentiles", 2)
+    spacing, field = (training.numbers(key, 3) for key in ("median_spacing", "median_field_of_view"))
+    summary = TrainingSummary(
+        volumes=training.integer("volumes", 1),
+        median_percentiles=(lower, upper),
+        median_spacing=(spacing[0], spacing[1], spacing[2]),
+        median_field_of_view=(field[0], field[1], field[2]),
+    )
+    return Domain(entries.text("modality"), _read_intensity(entries.section("intensity")), summary)
+
+
+def _read_intensity(entries: JsonEntries) -> dict[str, Any]:
+    mode = entries.text("mode")
+    if mode not in MODES:
+        entries.refuse("mode", " or ".join(MODES))
+    rule: dict[str, Any] = {"mode": mode, "lower": entries.number("lower"), "upper": entries.number("upper")}
+    if "curve" in entries:
+        curve = entries.section("curve")
+        points = curve.numbers("from")
+        rule["curve"] = {"from": points, "to": curve.numbers("to", len(points))}
+    return rule
+
+
+def _read_texts(entries: JsonEntries) -> dict[str, str]:
+    return {key: entries.text(key) for key in entries}

@@ -1,4 +1,4 @@
-"""A curve that gives the source's tissue the intensities that the target's tissue has."""
+"""Histogram matching: a curve from the intensities of the source's tissue to those of the target's."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def matching_curve(
 ) -> dict[str, list[float]]:
     """Returns the increasing curve from the source's distribution of intensities to the target's.
 
-    What is brightest among the source's tissue becomes as bright as what is brightest among the target's, and so on
-    down: histogram matching, with the mean over volumes of each quantile (Nyul and Udupa, Magn Reson Med 1999). Where
-    both modalities show tissues in a similar order, this does a good part of the translation; the rest is G_t's.
+    Each quantile of the source's tissue, averaged over volumes, is mapped to the same quantile of the target's (Nyul
+    and Udupa, Magn Reson Med 1999). Where both modalities show tissues in a similar order of brightness, this does much
+    of the translation and leaves the rest to G_t.
 
     Args:
         images: paths of the training images of `source` and `target`.
-        intensity: the fingerprint's entries of both; see `sifa.transforms.intensity.intensity_window`.
-        tissue: of both, the least and the greatest intensity in [-1, 1] that counts: no air, and of CT no bone or
-            contrast medium, which have no counterpart in MR.
+        intensity: the intensity rules of both; see `sifa.transforms.intensity.intensity_window`.
+        tissue: the range of tissue of both, in [-1, 1]: without air, and in CT without bone and contrast medium, which
+            have no counterpart in MR.
 
     Returns:
-        `from` and `to`: intensities in [-1, 1] of the source, increasing, and what they become; -1, air, stays.
+        `from` and `to`: increasing intensities of the source in [-1, 1], and what they are mapped to; -1, air, stays.
 
     Raises:
         InputError: when a volume has no tissue.
@@ -45,10 +45,10 @@ def matching_curve(
 
 
 def check_tissue(tissue: Any) -> None:
-    """Checks what `matching_curve` is given as `tissue`.
+    """Checks the ranges that `matching_curve` takes as `tissue`.
 
     Raises:
-        InputError: when one of the two ranges is missing, or is none within [-1, 1].
+        InputError: when one of the two ranges is missing, or is not within [-1, 1].
     """
     for domain in ("source", "target"):
         given = tissue.get(domain) if isinstance(tissue, Mapping) else None
@@ -56,8 +56,8 @@ def check_tissue(tissue: Any) -> None:
         known = len(numbers) == 2 and all(type(one) in {int, float} for one in numbers)
         if not known or not -1 <= numbers[0] < numbers[1] <= 1:
             raise InputError(
-                f"match_intensity is {tissue!r}: give, for {domain} as well, the least and the greatest intensity of "
-                "tissue, within [-1, 1] as the network sees it, such as [-0.95, 1]."
+                f"match_intensity is {tissue!r}: give the lowest and the highest intensity of tissue for {domain} as "
+                "well, within [-1, 1] as the network sees it, such as [-0.95, 1]."
             )
 
 

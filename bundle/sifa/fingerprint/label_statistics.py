@@ -1,14 +1,15 @@
-"""What the labels of training subjects mark: how much of each structure, where, and how much slices leave out."""
+"""Volumes and positions of structures in the training labels, and the share of them that slices leave out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 
+from sifa.fingerprint.fingerprint import SpatialPrior, VolumeRange
 from sifa.io.nifti_reader import load_nifti
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_arrangement
@@ -16,10 +17,10 @@ from sifa.transforms.slices import as_slices, slice_steps
 
 
 class LabelStatistics(NamedTuple):
-    """Of all training subjects."""
+    """Statistics of the labels of all training subjects."""
 
-    volumes: dict[str, dict[str, float]]  # ml, by structure: `min` and `max` among the subjects that show it
-    arrangement: dict[str, dict[str, Any]]  # see `sifa.postprocessing.spatial_prior.measure_arrangement`
+    volumes: dict[str, VolumeRange]  # by name, among the subjects that show the structure
+    spatial_prior: dict[str, SpatialPrior]  # see `sifa.postprocessing.spatial_prior.measure_arrangement`
     left_out: float  # share of the voxels of all structures that slices leave out, from 0 to 1
 
 
@@ -32,10 +33,10 @@ def measure_labels(
         items: each with the path of its `label`.
         labels: names by value; 0 is the background.
         axcodes: axis codes (nibabel) of rows, columns and slices.
-        slice_extent: mm along rows and columns that a training slice shows, around the middle of each volume.
+        slice_extent: extent in mm of a training slice, along rows and columns, around the middle of each volume.
     """
     subjects: list[Subject] = []
-    marked, shown = 0, 0
+    labeled, shown = 0, 0
     for item in items:
         label = load_nifti(item["label"])
         values = np.asanyarray(label.dataobj).astype(np.int64)
@@ -44,7 +45,7 @@ def measure_labels(
         subjects.append(Subject(pieces, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
         slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
-        marked += int(np.count_nonzero(slices))
+        labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))
     volumes = {}
     for value, name in labels.items():
@@ -54,8 +55,12 @@ def measure_labels(
             if value in subject.pieces
         ]
         if ml:
-            volumes[name] = {"min": round(min(ml), 3), "max": round(max(ml), 3)}
-    return LabelStatistics(volumes, measure_arrangement(subjects), (marked - shown) / max(marked, 1))
+            volumes[name] = VolumeRange(round(min(ml), 3), round(max(ml), 3))
+    prior: dict[str, SpatialPrior] = {
+        value: {"center": entry["center"], "radius_mm": entry["radius_mm"]}
+        for value, entry in measure_arrangement(subjects).items()
+    }
+    return LabelStatistics(volumes, prior, (labeled - shown) / max(labeled, 1))
 
 
 def _middle(size: int, step: float, extent: float) -> slice:

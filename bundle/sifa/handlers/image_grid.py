@@ -28,7 +28,7 @@ class ImageGrid:
 
     Args:
         output_dir: where the folder of the pictures goes.
-        labels: the fingerprint's labels, `{"0": "background", "1": ...}`, for a legend; None: no legend.
+        structures: names of the structures by value, for a legend; None: no legend.
         interval: iterations between two pictures.
         rows: slices of the batch to draw.
 
@@ -37,12 +37,12 @@ class ImageGrid:
     """
 
     def __init__(
-        self, output_dir: str | Path, labels: Mapping[str, str] | None = None, interval: int = 500, rows: int = 4
+        self, output_dir: str | Path, structures: Mapping[int, str] | None = None, interval: int = 500, rows: int = 4
     ) -> None:
         if interval < 1 or rows < 1:
             raise InputError(f"interval of ImageGrid is {interval}, rows is {rows}: give numbers from 1.")
         self.folder = Path(output_dir) / "images"
-        self.labels = {int(value): name for value, name in (labels or {}).items() if value != "0"}
+        self.structures = structures or {}
         self.interval = interval
         self.rows = rows
         self.writer: SummaryWriter | None = None
@@ -77,7 +77,9 @@ class ImageGrid:
         """Draws this iteration."""
         assert self.writer is not None  # opened when the run started
         epoch, iteration = engine.state.epoch, engine.state.iteration
-        pixels = to_pixels(draw_grid(samples(engine, self.rows), f"epoch {epoch}, iteration {iteration}", self.labels))
+        pixels = to_pixels(
+            draw_grid(samples(engine, self.rows), f"epoch {epoch}, iteration {iteration}", self.structures)
+        )
         path = picture_path(self.folder, iteration)
         with writing(path):
             with temporary_beside(path) as temporary:

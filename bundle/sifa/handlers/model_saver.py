@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from sifa.adaptation.model_selection import LabelFreeScore
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
-from sifa.training.model_files import save_model, save_state
+from sifa.training.model_files import save_state
 from sifa.utils.distributed import is_main_process
 from sifa.utils.files import writing
 
@@ -29,7 +29,7 @@ class ModelSaver:
 
     Args:
         segmenter: C(E(.)) as it is exported.
-        fingerprint: what it was trained on.
+        save_model: writes the pair to `folder`, a keyword argument; see `sifa.training.model_files.save_model`.
         output_dir: folder of the pair.
         generators: networks to keep beside it, by name.
         score: tells without labels how good it is on the target; None: the last epoch is the best.
@@ -39,14 +39,14 @@ class ModelSaver:
     def __init__(
         self,
         segmenter: nn.Module,
-        fingerprint: Mapping[str, Any],
+        save_model: Callable[..., None],
         output_dir: str | Path,
         generators: Mapping[str, Any] | None = None,
         score: LabelFreeScore | None = None,
         keep_epochs: bool = False,
     ) -> None:
         self.segmenter = segmenter
-        self.fingerprint = fingerprint
+        self.save_model = save_model
         self.output_dir = Path(output_dir)
         self.generators = generators or {}
         self.score = score
@@ -84,7 +84,7 @@ class ModelSaver:
 
     def _save_pair(self, folder: Path) -> None:
         with writing(folder):
-            save_model(self.segmenter, self.fingerprint, folder)
+            self.save_model(folder=folder)
 
     def _save_if_best(self, engine: Engine, scores: Mapping[str, float]) -> None:
         columns, rows = read_rows(self.table)

@@ -32,7 +32,7 @@ class ResultsTable:
 
     Args:
         output_dir: folder of the files.
-        labels: the fingerprint's labels, `{"0": "background", "1": ...}`.
+        structures: names of the structures by value, without the background.
         metrics: name in `engine.state.metric_details` (volumes, structures) to the heading of its column.
         name: name of the files.
         percent: metrics that are shares, written in percent.
@@ -41,15 +41,13 @@ class ResultsTable:
     def __init__(
         self,
         output_dir: str | Path,
-        labels: Mapping[str, str],
+        structures: Mapping[int, str],
         metrics: Mapping[str, str],
         name: str = "results",
         percent: Sequence[str] = ("mean_dice",),
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.structures = [
-            name for value, name in sorted(labels.items(), key=lambda item: int(item[0])) if value != "0"
-        ]
+        self.structures = [structures[value] for value in sorted(structures)]
         self.metrics = metrics
         self.name = name
         self.percent = percent

@@ -31,13 +31,13 @@ class RunRecord:
     Args:
         output_dir: folder of both files.
         seed: the run's seed.
-        fingerprint: what the data are; None: not told.
+        data: a plain description of the training data, such as `Fingerprint.summary()`; None: there is none.
     """
 
-    def __init__(self, output_dir: str | Path, seed: int, fingerprint: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, output_dir: str | Path, seed: int, data: Mapping[str, Any] | None = None) -> None:
         self.output_dir = Path(output_dir)
         self.path = self.output_dir / "run.json"
-        self.content: dict[str, Any] = {"seed": seed, "data": fingerprint and summarize_data(fingerprint)}
+        self.content: dict[str, Any] = {"seed": seed, "data": data}
         self.started = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -80,24 +80,6 @@ class RunRecord:
         self.content["sessions"][-1].update(ended)
         with writing(self.path):
             write_json(self.path, self.content)
-
-
-def summarize_data(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of a fingerprint that says what the data are, without a figure of any volume."""
-    return {
-        "name": fingerprint["name"],
-        "labels": fingerprint["labels"],
-        "slice_plane": fingerprint["slice_plane"],
-        "slice_size": fingerprint["slice_size"],
-        "spacing": fingerprint["spacing"],
-        **{
-            domain: {
-                "modality": fingerprint[domain]["modality"],
-                "volumes": fingerprint[domain].get("training", {}).get("volumes"),
-            }
-            for domain in ("source", "target")
-        },
-    }
 
 
 def find_config() -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from sifa.fingerprint.fingerprint import Domain, Fingerprint
 from sifa.io.nifti_reader import mm_per_unit
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError, first_line
@@ -23,7 +23,7 @@ MOST_COMPRESSION = 1032  # bytes that deflate can make of one
 FACTOR = 3.0  # how many times the training's spacing or field of view is worth a warning
 
 
-def check_file(path: Path, fingerprint: Mapping[str, Any]) -> list[str]:
+def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
     """Refuses a NIfTI file whose header already tells that it cannot be segmented; no voxel is read.
 
     Args:
@@ -48,7 +48,7 @@ def check_file(path: Path, fingerprint: Mapping[str, Any]) -> list[str]:
     if not isinstance(image, nib.Nifti1Image):
         raise InputError("it is not a NIfTI file: replace it.")
     dtype, shape = image.get_data_dtype(), tuple(map(int, image.shape))
-    channels = fingerprint["network"]["in_channels"]
+    channels = fingerprint.network.in_channels
     if dtype.kind not in "iuf":
         raise InputError("its voxels are complex numbers or colors, not one value each: convert it.")
     if len(shape) not in (3, 4):
@@ -88,7 +88,7 @@ def _header_warnings(header: Any) -> list[str]:
     return warnings
 
 
-def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str, Any]) -> list[str]:
+def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:
     """Refuses what cannot be segmented and returns warnings on what should be looked at.
 
     Args:
@@ -103,20 +103,20 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str,
         InputError: when it has the wrong number of dimensions or channels, no voxels, NaN or infinite values, no
             contrast, too few pixels, or a grid that is singular, sheared or of implausible size.
     """
-    channels = fingerprint["network"]["in_channels"]
+    channels = fingerprint.network.in_channels
     if volume.ndim != 4:
         raise InputError(f"it has {volume.ndim - 1} dimensions, a scan has 3: convert or split it.")
     if volume.shape[0] != channels:
         raise InputError(f"it has {volume.shape[0]} channels (color or 4-D), not {channels}: convert or split it.")
     if volume.size == 0:
         raise InputError("it holds no voxels: replace it.")
-    _check_grid(volume, affine, fingerprint["orientation"])
+    _check_grid(volume, affine, fingerprint.orientation)
     lowest, highest = float(volume.min()), float(volume.max())  # NaN and infinite values show here
     if not np.isfinite([lowest, highest]).all():
         raise InputError("it holds NaN or infinite values: repair it.")
     if lowest == highest:
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
-    return [*_unit_warnings(lowest, highest, fingerprint["target"]), *_size_warnings(volume, affine, fingerprint)]
+    return [*_unit_warnings(lowest, highest, fingerprint.target), *_size_warnings(volume, affine, fingerprint)]
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
@@ -138,23 +138,22 @@ def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> Non
         raise InputError(f"its slices have {rows} x {columns} pixels in the plane that is segmented: too few.")
 
 
-def _unit_warnings(lowest: float, highest: float, target: Mapping[str, Any]) -> list[str]:
-    if target["intensity"]["mode"] != "window" or lowest < HIGHEST_SMALLEST_HU:
+def _unit_warnings(lowest: float, highest: float, target: Domain) -> list[str]:
+    if target.intensity["mode"] != "window" or lowest < HIGHEST_SMALLEST_HU:
         return []
     if lowest >= 0 and highest <= 255:
         return [f"its values go from {lowest:g} to {highest:g}: this looks like windowed 8-bit values, not HU"]
-    return [f"its smallest value is {lowest:g}: this is not {target['modality']} in HU (MR, or a shifted CT?)"]
+    return [f"its smallest value is {lowest:g}: this is not {target.modality} in HU (MR, or a shifted CT?)"]
 
 
-def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Mapping[str, Any]) -> list[str]:
-    steps = slice_steps(affine, fingerprint["orientation"])
+def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:
+    steps = slice_steps(affine, fingerprint.orientation)
     sizes = np.array(sorted(np.array(volume.shape[1:]) * nib.affines.voxel_sizes(affine)))
-    training = fingerprint["target"]["training"]
     warnings = []
-    pixel, trained = float(steps[:2].max()), float(np.max(fingerprint["spacing"][:2]))
+    pixel, trained = float(steps[:2].max()), float(np.max(fingerprint.spacing[:2]))
     if pixel > FACTOR * trained:
         warnings.append(f"its pixels of {pixel:.2g} mm are far coarser than the training's {trained:.2g} mm")
-    fields = np.array(sorted(training["median_field_of_view"]))
+    fields = np.array(sorted(fingerprint.target.training.median_field_of_view))
     if (sizes > FACTOR * fields).any() or (sizes < fields / FACTOR).any():
         seen, known = (" x ".join(f"{size:.0f}" for size in triple) for triple in (sizes, fields))
         warnings.append(f"its field of view of {seen} mm is unlike the training's {known} mm")

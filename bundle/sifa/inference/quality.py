@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from sifa.fingerprint.fingerprint import Fingerprint, VolumeRange
 from sifa.inference.results import Segmentation
 from sifa.postprocessing.connected_components import Structure, find_structures
 
@@ -17,13 +17,13 @@ MISFITS = "pieces that do not fit the other structures were dropped"
 MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
 
 
-def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Fingerprint) -> dict[str, dict[str, Any]]:
     """Measures each structure of a mask.
 
     Args:
         segmentation: what the network said of the scan.
         voxel_ml: volume of a voxel in ml.
-        fingerprint: with `labels` and, where training measured them, `structures` (volumes in ml).
+        fingerprint: its labels, and the volumes of structures in training.
 
     Returns:
         For each structure: `volume_ml`, `components` (pieces, 26-connected), `confidence` (mean of the largest
@@ -31,9 +31,8 @@ def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Mapping[st
         `flags`, a list of clauses.
     """
     mask = segmentation.labels.numpy()
-    structures = {int(value): name for value, name in fingerprint["labels"].items() if value != "0"}
+    structures, known = fingerprint.structure_names, fingerprint.structures
     found = find_structures(mask, structures, np.eye(4))
-    known = fingerprint.get("structures", {})
     return {
         name: _measure_one(found.get(value), mask.shape, value, segmentation, voxel_ml, known.get(name))
         for value, name in structures.items()
@@ -46,7 +45,7 @@ def _measure_one(
     value: int,
     segmentation: Segmentation,
     voxel_ml: float,
-    known: Mapping[str, float] | None,
+    known: VolumeRange | None,
 ) -> dict[str, Any]:
     dropped = int(segmentation.dropped[value])
     if structure is None:
@@ -65,8 +64,8 @@ def _measure_one(
         flags.append(f"in {components} pieces")
     if confidence < LOW_CONFIDENCE:
         flags.append(f"low confidence ({confidence:.2f})")
-    if known is not None and not known["min"] / MARGIN <= volume <= known["max"] * MARGIN:
-        flags.append(f"volume outside the training's range of {known['min']:.0f} to {known['max']:.0f} ml")
+    if known is not None and not known.min / MARGIN <= volume <= known.max * MARGIN:
+        flags.append(f"volume outside the training's range of {known.min:.0f} to {known.max:.0f} ml")
     return {
         "volume_ml": round(volume, 3),
         "components": components,

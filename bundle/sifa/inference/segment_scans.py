@@ -18,6 +18,7 @@ from ignite.engine import Engine
 from torch import nn
 from tqdm import tqdm
 
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.input_checks import check_file, check_scan
@@ -53,7 +54,7 @@ class SegmentScan:
     def __init__(
         self,
         network: nn.Module,
-        fingerprint: Mapping[str, Any],
+        fingerprint: Fingerprint,
         preprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
         inferer: SliceSegmenter,
         postprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
@@ -123,7 +124,7 @@ class SegmentScan:
             "warning" if found["message"] else "ok",
             os.path.relpath(item["mask"], self.manifest.output_dir),
             seconds=_since(start),
-            model=self.fingerprint["name"],
+            model=self.fingerprint.name,
             signature=signature,
             extras=extras,
             **found,
@@ -225,7 +226,7 @@ class SegmentScan:
         if self.root.is_dir():
             self.manifest.keep_only(self.seen)
         if self.index and not self.manifest.is_shard:
-            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint["name"]})
+            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen]
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())

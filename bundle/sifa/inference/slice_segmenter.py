@@ -18,6 +18,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
 from torch import nn
 
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
 from sifa.inference.region_of_interest import find_region, windows_over
@@ -82,7 +83,7 @@ class SliceSegmenter(Inferer):
         region_margin: float = 20.0,
         region_island: float = 0.05,
         uncertainty: bool = False,
-        fingerprint: Mapping[str, Any] | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise InputError(f"--precision {precision}: choose {', '.join(PRECISIONS)}.")

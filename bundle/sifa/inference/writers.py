@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import sifa
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.find_scans import MASK_SUFFIX, UNCERTAINTY_SUFFIX
 from sifa.inference.results import UNCERTAINTY_SCALE, SegmentedScan
 from sifa.io.dicom_seg import require_highdicom, write_dicom_seg
@@ -23,7 +23,7 @@ class PreviewWriter:
         fingerprint: with the structures' names and the window of the target's intensities.
     """
 
-    def __init__(self, output_dir: str | Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, output_dir: str | Path, fingerprint: Fingerprint) -> None:
         self.output_dir = Path(output_dir)
         self.fingerprint = fingerprint
 
@@ -35,7 +35,7 @@ class PreviewWriter:
             scan.volume,
             scan.labels,
             scan.affine,
-            {int(value): name for value, name in self.fingerprint["labels"].items() if value != "0"},
+            self.fingerprint.structure_names,
             {name: entry["volume_ml"] for name, entry in scan.quality.items()},
             {name: entry["flags"] for name, entry in scan.quality.items() if entry["flags"]},
             scan.window,
@@ -54,7 +54,7 @@ class DicomSegWriter:
         InputError: when highdicom is not installed.
     """
 
-    def __init__(self, output_dir: str | Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, output_dir: str | Path, fingerprint: Fingerprint) -> None:
         require_highdicom()
         self.output_dir = Path(output_dir)
         self.fingerprint = fingerprint
@@ -64,8 +64,10 @@ class DicomSegWriter:
         if not scan.files:
             return {}
         path = _beside(scan, "_seg.dcm")
-        model = f"SIFA, {self.fingerprint['name']}"
-        write_dicom_seg(scan.labels, scan.affine, scan.files, self.fingerprint["labels"], path, model, sifa.__version__)
+        model = f"SIFA, {self.fingerprint.name}"
+        write_dicom_seg(
+            scan.labels, scan.affine, scan.files, self.fingerprint.structure_names, path, model, sifa.__version__
+        )
         return {"dicom_seg": os.path.relpath(path, self.output_dir)}
 
 

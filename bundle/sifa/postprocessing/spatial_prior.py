@@ -52,7 +52,7 @@ def measure_arrangement(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]
     middle = centers.mean(axis=0)
     reach = np.cbrt(0.75 / np.pi * np.mean(volumes, axis=0)) + centers.std(axis=0).mean(axis=1)
     return {
-        str(value): {"center": [round(float(x), 1) for x in center], "reach": max(0.1, round(float(distance), 1))}
+        str(value): {"center": [round(float(x), 1) for x in center], "radius_mm": max(0.1, round(float(distance), 1))}
         for value, center, distance in zip(single, middle, reach, strict=True)
     }
 
@@ -113,7 +113,7 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, np.n
     proposals = np.concatenate(list(middles.values()))
     near, votes = {}, {}  # (proposals, pieces)
     for value, pieces in found.items():
-        distances = cdist(proposals, middles[value]) / places[str(value)]["reach"]
+        distances = cdist(proposals, middles[value]) / places[str(value)]["radius_mm"]
         near[value] = np.exp(-(distances**2) / 2) * (distances <= FAR)
         votes[value] = pieces.voxels[large[value]] * near[value]
     best = int(np.argmax(sum(vote.max(axis=1) for vote in votes.values())))
@@ -122,7 +122,7 @@ def choose_pieces(found: Mapping[int, Pieces], places: Places) -> dict[int, np.n
     middle = np.average([middles[value][piece] for value, piece in chosen.items()], axis=0, weights=weights)
     kept = {value: np.zeros(0, dtype=np.int64) for value in found}
     for value, piece in chosen.items():
-        distances = np.linalg.norm(middles[value] - middle, axis=1) / places[str(value)]["reach"]
+        distances = np.linalg.norm(middles[value] - middle, axis=1) / places[str(value)]["radius_mm"]
         fragments = np.setdiff1d(np.flatnonzero(distances <= 1), piece)
         kept[value] = large[value][[piece, *fragments]]
     return kept

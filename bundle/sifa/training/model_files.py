@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from sifa.fingerprint.fingerprint import write_fingerprint
+from sifa.fingerprint.fingerprint import Fingerprint, write_fingerprint
 from sifa.utils.files import temporary_beside
 
 
-def save_model(segmenter: nn.Module, fingerprint: Mapping[str, Any], folder: str | Path) -> None:
+def save_model(segmenter: nn.Module, fingerprint: Fingerprint, folder: str | Path) -> None:
     """Writes `model.pt` (state dict on the CPU) and `fingerprint.json` to `folder`, each whole or not at all.
 
     Raises:
