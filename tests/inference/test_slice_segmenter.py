@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from builders import ALL_AXCODES, stored_as
 from conftest import BUNDLE
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import Compose, Invertd, Orientationd
 from sifa.fingerprint.fingerprint import read_fingerprint
-from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.inference.slice_segmenter import HARMLESS, SliceSegmenter
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import for_inference
 from sifa.postprocessing.pamr import refine
@@ -185,6 +190,7 @@ def test_the_precision_is_tried_once_and_kept(
         found = [segmenter.segment(scan, network, "cpu").labels for _ in range(2)]
         expected = make_segmenter(precision="bfloat16").segment(scan, network, "cpu").labels
     assert asked == [(8, 1, 32, 32)]
+    assert segmenter.precision == "auto"
     assert torch.equal(found[0], expected)
     assert torch.equal(found[1], expected)
 
@@ -201,6 +207,72 @@ def test_a_scan_handed_to_the_inferer_alone_is_checked_and_segmented_as_by_the_r
     broken[0, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="NaN"):
         segmenter(broken[None], network)
+
+
+CHANGES: dict[str, Any] = {
+    "orientation": "PLS",
+    "pixel_spacing": (2.0, 2.5),
+    "intensity": {**WINDOW, "upper": 400.0},
+    "slice_size": (32, 40),
+    "classes": 4,
+    "overlap": 0.5,
+    "refinement_iterations": 3,
+    "arrangement": {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}},
+    "precision": "bfloat16",
+    "region_step": 9.0,
+    "region_margin": 10.0,
+    "region_island": 0.5,
+}
+
+
+def test_each_argument_is_among_the_settings_or_known_to_change_no_mask() -> None:
+    arguments = set(inspect.signature(SliceSegmenter).parameters)
+    assert set(CHANGES) | set(HARMLESS) == arguments
+    assert set(CHANGES) & set(HARMLESS) == set()
+    given = {"orientation": "ILP", "pixel_spacing": (2.5, 2.5), "intensity": WINDOW, "slice_size": (32, 32)}
+    plain = SliceSegmenter(**given, classes=3).settings()  # type: ignore[arg-type]
+    assert set(plain) == set(CHANGES)
+    for name, value in CHANGES.items():
+        changed = SliceSegmenter(**{**given, "classes": 3, name: value}).settings()
+        assert json.dumps(changed) != json.dumps(plain), name
+
+
+@pytest.mark.parametrize("option", ["inferer#region_margin", "inferer#region_island", "largest_component"])
+def test_the_settings_of_the_config_change_the_hash_of_a_run(option: str) -> None:
+    def settings(**options: Any) -> str:
+        parser = ConfigParser()
+        parser.read_config(str(BUNDLE / "configs" / "inference.yaml"))
+        parser.update({"bundle_root": str(BUNDLE), **options})
+        found: str = parser.get_parsed_content("manifest#settings")
+        return found
+
+    assert settings(**{option: [1] if option == "largest_component" else 0.3}) != settings() == settings()
+
+
+def test_the_network_is_fused_again_only_when_its_weights_change(
+    monkeypatch: pytest.MonkeyPatch, network: Segmenter, scan: MetaTensor
+) -> None:
+    fused: list[torch.nn.Module] = []
+
+    def counted(network: torch.nn.Module) -> torch.nn.Module:
+        fused.append(for_inference(network))
+        return fused[-1]
+
+    monkeypatch.setattr("sifa.inference.slice_segmenter.for_inference", counted)
+    segmenter, own = make_segmenter(), copy.deepcopy(network)
+    first = segmenter(scan[None], own)
+    assert torch.equal(segmenter(scan[None], own), first)
+    assert len(fused) == 1
+    with torch.no_grad():
+        own.pixel_classifier.classifier.weight.neg_()
+    changed = segmenter(scan[None], own)
+    assert len(fused) == 2
+    assert not torch.equal(changed, first)
+    own.load_state_dict(network.state_dict())
+    assert torch.equal(segmenter(scan[None], own), first)
+    assert len(fused) == 3
+    with pytest.raises(ValueError, match="evaluation mode"):
+        segmenter(scan[None], own.train())
 
 
 def test_slices_are_a_view_so_that_no_volume_is_copied() -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ from sifa.utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+# Arguments of `SliceSegmenter` that change no mask; the fingerprint is hashed as a file.
+HARMLESS = ("windows_at_once", "slices_at_once", "uncertainty", "fingerprint")
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -104,11 +108,18 @@ class SliceSegmenter(Inferer):
         self.region_island = region_island
         self.uncertainty = uncertainty
         self.fingerprint = fingerprint
+        self._measured_precision: str | None = None
+        self._fused: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary()
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings that masks depend on beside scan, weights and postprocessing, by argument."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters if name not in HARMLESS}
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on its grid and device.
 
-        Who calls this and not `segment` (a server, an evaluator) has neither checked the scan nor folded the network.
+        For callers that have neither checked the scan nor fused the network, such as servers and evaluators. The fused
+        copy of the network is kept until a weight changes.
 
         Raises:
             InputError: when there is a fingerprint and the scan cannot be segmented.
@@ -118,10 +129,20 @@ class SliceSegmenter(Inferer):
             affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
             for warning in check_scan(volume.numpy(force=True), affine, self.fingerprint):
                 logger.warning("%s", warning)
-        folded = for_inference(network) if isinstance(network, nn.Module) else network
-        labels = self.segment(volume, folded, inputs.device).labels
+        labels = self.segment(volume, self._fuse(network), inputs.device).labels
         result = labels[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+    def _fuse(self, network: Network) -> Network:
+        """Returns the fused copy of a network; the same one as before when no weight has changed."""
+        if not isinstance(network, nn.Module):
+            return network
+        weights = [*network.parameters(), *network.buffers()]
+        state = (network.training, [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights])
+        known = self._fused.get(network)
+        if known is None or known[0] != state:
+            known = self._fused[network] = (state, for_inference(network))
+        return known[1]
 
     def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
         """Segments one scan.
@@ -133,9 +154,7 @@ class SliceSegmenter(Inferer):
         """
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         array = volume.numpy(force=True)
-        if self.precision == "auto":
-            windows = torch.zeros((self.windows_at_once, len(array), *self.slice_size), device=device)
-            self.precision = faster_precision(network, windows)
+        precision = self._choose_precision(network, len(array), device)
         scan = self._as_scan_slices(array, affine)
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
@@ -144,14 +163,14 @@ class SliceSegmenter(Inferer):
         if self.region_step is not None:
 
             def predict_slice(part: Region) -> np.ndarray | None:
-                probabilities = self._probabilities(scan, part, network, device)
+                probabilities = self._probabilities(scan, part, network, device, precision)
                 return None if probabilities is None else probabilities.argmax(dim=1)[0].numpy(force=True)
 
             region = find_region(
                 scan, self.pixel_spacing, predict_slice, self.region_step, self.region_margin, self.region_island
             )
         for part in _slabs(region, self.slices_at_once):
-            probabilities = self._probabilities(scan, part, network, device)
+            probabilities = self._probabilities(scan, part, network, device, precision)
             if probabilities is None:
                 continue
             largest, predicted = probabilities.max(dim=1)
@@ -165,6 +184,15 @@ class SliceSegmenter(Inferer):
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
         return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
+
+    def _choose_precision(self, network: Network, channels: int, device: str | torch.device) -> str:
+        """Returns the precision to run in; `auto` is decided by a trial before the first scan."""
+        if self.precision != "auto":
+            return self.precision
+        if self._measured_precision is None:
+            windows = torch.zeros((self.windows_at_once, channels, *self.slice_size), device=device)
+            self._measured_precision = faster_precision(network, windows)
+        return self._measured_precision
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
@@ -181,7 +209,7 @@ class SliceSegmenter(Inferer):
         return ScanSlices(slices, (rows, columns), float(steps[2]), window)
 
     def _probabilities(
-        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device
+        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device, precision: str
     ) -> torch.Tensor | None:
         """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
         windows = [
@@ -201,7 +229,7 @@ class SliceSegmenter(Inferer):
                 result[seen] = refine(network(shown).float().softmax(dim=1), shown, self.refinement_iterations)
             return result
 
-        with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(slab.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             probabilities = sliding_window_inference(
                 slab,
                 self.slice_size,
