@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 from sifa.fingerprint.fingerprint import Fingerprint  # noqa: E402
 from sifa.inference.slice_segmenter import SliceSegmenter  # noqa: E402
-from sifa.postprocessing.pamr import refine  # noqa: E402
+from sifa.postprocessing.pamr import refine_with_pamr  # noqa: E402
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd  # noqa: E402
 from sifa.utils.files import write_json  # noqa: E402
 
@@ -89,7 +89,7 @@ def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
 
     def segment(scan: MetaTensor) -> np.ndarray:
         data = preprocessing({"image": scan})
-        data["pred"] = inferer(data["image"][None], lambda x: refine(network(x).softmax(dim=1), x, steps))[0]
+        data["pred"] = inferer(data["image"][None], lambda x: refine_with_pamr(network(x).softmax(dim=1), x, steps))[0]
         return np.asarray(back(data)["pred"])[0]
 
     return segment
@@ -171,7 +171,7 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     parser["plain_network"] = parser["network"]["network"]
     fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
     plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
-    parser["inferer#arrangement"] = None  # the plain loop drops nothing either
+    parser["inferer#spatial_prior"] = None  # the plain loop drops nothing either
     inferer = parser.get_parsed_content("inferer", reset=True)
     parser["inferer#region_step"] = REGION_STEP
     with_region = parser.get_parsed_content("inferer", reset=True)

@@ -27,7 +27,7 @@ BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
 from sifa.networks.weights import load_weights  # noqa: E402
-from sifa.postprocessing.pamr import refine  # noqa: E402
+from sifa.postprocessing.pamr import refine_with_pamr  # noqa: E402
 from sifa.reports.colors import COLORS  # noqa: E402
 from sifa.utils.errors import InputError  # noqa: E402
 from sifa.utils.files import temporary_beside  # noqa: E402
@@ -68,7 +68,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
     steps = parser.get_parsed_content("fingerprint").pamr_iterations
-    result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
+    result = {"pred": refine_with_pamr(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
     parser["guided_translation"] = _is_guided(parser, model_dir / "generators" / "target_generator.pt")

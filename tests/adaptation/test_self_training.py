@@ -27,7 +27,7 @@ from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining, expected_frequencies
 from sifa.adaptation.sifa import AdversarialUpdate, Networks
 from sifa.adaptation.sifa_simultaneous import SimultaneousUpdate
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.training.weight_average import WeightAverage
 
 FREQUENCIES = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
@@ -270,7 +270,7 @@ def test_without_weight_the_iteration_is_the_one_without_self_training(kind: typ
 def test_running_statistics_still_come_from_one_forward_of_the_target_images(kind: type[AdversarialUpdate]) -> None:
     networks = build_networks()
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, refine)
+    self_training = SelfTraining(average, FREQUENCIES, refine_with_pamr)
     update = update_of(networks, with_weight(1), kind=kind, average=average, self_training=self_training)
     for count, batch in enumerate(VIEWED, start=1):
         alone = copy.deepcopy(networks.segmenter.encoder).train()
@@ -287,7 +287,7 @@ def test_running_statistics_still_come_from_one_forward_of_the_target_images(kin
 def training_update(kind: type[AdversarialUpdate], seed: int) -> tuple[Networks, AdversarialUpdate]:
     networks = build_networks(seed)
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, refine)
+    self_training = SelfTraining(average, FREQUENCIES, refine_with_pamr)
     columns = with_weight(1)
     return networks, update_of(networks, columns, kind=kind, average=average, self_training=self_training)
 

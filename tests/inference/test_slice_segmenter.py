@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import ALL_AXCODES, stored_as
+from builders import ALL_AXCODES, make_fingerprint, stored_as
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
@@ -23,7 +23,7 @@ from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.inference.slice_segmenter import HARMLESS, SliceSegmenter
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import for_inference
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
 from sifa.transforms.orientation import AXCODES
 from sifa.transforms.resampling import resample_slices, restore_labels, sample_positions
@@ -73,10 +73,10 @@ def test_the_mask_equals_that_of_monais_steps_on_the_whole_volume(
     whole = SliceInferer(2, (32, 32), 4, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
     with torch.inference_mode():
         data = preprocessing({"image": scan})
-        probabilities = whole(data["image"][None], lambda x: refine(network(x).softmax(1), x, iterations))[0]
+        probabilities = whole(data["image"][None], lambda x: refine_with_pamr(network(x).softmax(1), x, iterations))[0]
         data["pred"] = probabilities.argmax(0, keepdim=True)
         back = Invertd("pred", preprocessing, "image", nearest_interp=True, to_tensor=True)(data)["pred"]
-        labels = make_segmenter(refinement_iterations=iterations)(scan[None], network)[0]
+        labels = make_segmenter(pamr_iterations=iterations)(scan[None], network)[0]
     assert len(np.unique(labels)) == 3
     assert (labels.numpy() == back.numpy()).mean() > 0.9999
 
@@ -216,8 +216,8 @@ CHANGES: dict[str, Any] = {
     "slice_size": (32, 40),
     "classes": 4,
     "overlap": 0.5,
-    "refinement_iterations": 3,
-    "arrangement": {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}},
+    "pamr_iterations": 3,
+    "spatial_prior": {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}},
     "precision": "bfloat16",
     "region_step": 9.0,
     "region_margin": 10.0,
@@ -329,11 +329,33 @@ def test_memory_grows_by_the_scan_and_its_mask_and_nothing_else() -> None:
     assert growth < 1.3 * longer * 256 * 256 * (4 + 1)  # bytes: float32 scan, uint8 mask
 
 
-def test_the_config_builds_the_inferer_from_the_fingerprint_alone(trained: Path) -> None:
-    text = (BUNDLE / "configs" / "inference.yaml").read_text(encoding="utf-8")
-    inferer = text[text.index("inferer:") : text.index("postprocessing:")]
-    for name in ("orientation", "spacing", "target.intensity", "slice_size", "pamr_iterations", "spatial_prior"):
-        assert f"@fingerprint.{name}" in inferer
+def test_the_config_builds_the_inferer_from_the_fingerprint_alone() -> None:
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.yaml"))
+    parser.update({"bundle_root": str(BUNDLE)})
+    fingerprint, inferer = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("inferer")
+    assert inferer.fingerprint is fingerprint
+    assert inferer.settings() == {
+        "orientation": fingerprint.orientation,
+        "pixel_spacing": fingerprint.spacing[:2],
+        "intensity": fingerprint.target.intensity,
+        "slice_size": fingerprint.slice_size,
+        "classes": fingerprint.network.out_channels,
+        "pamr_iterations": fingerprint.pamr_iterations,
+        "spatial_prior": fingerprint.spatial_prior,
+        "overlap": 0.25,
+        "precision": "float32",
+        "region_step": None,
+        "region_margin": 20.0,
+        "region_island": 0.05,
+    }
+
+
+def test_settings_that_are_given_win_over_the_fingerprint() -> None:
+    fingerprint = make_fingerprint()
+    segmenter = SliceSegmenter.from_fingerprint(fingerprint, check_scans=False, spatial_prior=None, slice_size=[16, 16])
+    assert (segmenter.fingerprint, segmenter.spatial_prior, segmenter.slice_size) == (None, {}, (16, 16))
+    assert segmenter.orientation == fingerprint.orientation
 
 
 @pytest.mark.parametrize("slices_at_once", [1, 5, 16])
@@ -349,7 +371,7 @@ def test_a_piece_that_does_not_fit_the_others_is_dropped(slices_at_once: int) ->
         return torch.cat([torch.zeros_like(image), 99 * image, torch.full_like(image, -99)], dim=1)
 
     whole = make_segmenter(slices_at_once=slices_at_once).segment(scan, bright, "cpu")
-    found = make_segmenter(slices_at_once=slices_at_once, arrangement=places).segment(scan, bright, "cpu")
+    found = make_segmenter(slices_at_once=slices_at_once, spatial_prior=places).segment(scan, bright, "cpu")
 
     assert set(torch.nonzero(whole.labels)[:, 1].tolist()) == {3, 4, 5, 15}
     assert set(torch.nonzero(found.labels)[:, 1].tolist()) == {3, 4, 5}

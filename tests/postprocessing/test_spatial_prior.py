@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, stored_as
-from sifa.postprocessing.connected_components import Pieces, find_pieces
-from sifa.postprocessing.spatial_prior import FAR, MOST, Subject, choose_pieces, keep_arrangement, measure_arrangement
+from sifa.postprocessing.connected_components import Components, find_components
+from sifa.postprocessing.spatial_prior import (
+    MAX_COMPONENTS,
+    MAX_DISTANCE,
+    Subject,
+    choose_components,
+    measure_spatial_prior,
+    remove_implausible_components,
+)
 
 SPACING = (2.0, 1.0, 3.0)
 AFFINE = diagonal_affine(SPACING)
@@ -27,21 +34,21 @@ def body(move: Sequence[int] = (0, 0, 0), extra: Mapping[int, Sequence[Sequence[
 
 
 def subject_of(mask: Array, affine: Array = AFFINE) -> Subject:
-    pieces = {value: find_pieces(mask, value, affine) for value in (1, 2, 3) if (mask == value).any()}
+    pieces = {value: find_components(mask, value, affine) for value in (1, 2, 3) if (mask == value).any()}
     return Subject(pieces, float(abs(np.linalg.det(affine[:3, :3]))))
 
 
-def piece(voxels: int, *center: float) -> Pieces:
+def piece(voxels: int, *center: float) -> Components:
     return pieces((voxels, *center))
 
 
-def pieces(*each: Sequence[float]) -> Pieces:
+def pieces(*each: Sequence[float]) -> Components:
     """Returns pieces of voxels and a center (x, y, z) in mm."""
-    return Pieces(np.array(each)[:, 0].astype(int), np.array(each, dtype=float)[:, 1:], np.arange(len(each)))
+    return Components(np.array(each)[:, 0].astype(int), np.array(each, dtype=float)[:, 1:], np.arange(len(each)))
 
 
-def kept(found: Mapping[int, Pieces]) -> dict[int, list[int]]:
-    return {value: numbers.tolist() for value, numbers in choose_pieces(found, PLACES).items()}
+def kept(found: Mapping[int, Components]) -> dict[int, list[int]]:
+    return {value: numbers.tolist() for value, numbers in choose_components(found, PLACES).items()}
 
 
 PLACES = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 50.0}, "2": {"center": [100.0, 0.0, 0.0], "radius_mm": 20.0}}
@@ -53,28 +60,28 @@ def test_a_center_is_told_from_the_mean_of_all_centers_in_mm_however_labels_are_
     for axcodes in ALL_AXCODES:
         mask, affine = stored_as(body(), AFFINE, axcodes)
 
-        found = measure_arrangement([subject_of(mask, affine)] * 2)
+        found = measure_spatial_prior([subject_of(mask, affine)] * 2)
 
         assert list(found) == ["1", "2", "3"]
         np.testing.assert_allclose([entry["center"] for entry in found.values()], expected, atol=0.051)
 
 
 def test_the_reach_is_the_radius_of_a_ball_of_the_volume_and_the_spread_of_centers() -> None:
-    alone = measure_arrangement([subject_of(body())] * 2)
+    alone = measure_spatial_prior([subject_of(body())] * 2)
     assert alone["2"]["radius_mm"] == pytest.approx((3 * 4 * 8 * 4 * 6.0 / (4 * np.pi)) ** (1 / 3), abs=0.051)
 
     def at(x: float) -> Subject:
         return Subject({1: piece(1000, -x / 2, 0, 0), 2: piece(1000, x / 2, 0, 0)}, 1.0)
 
     radius = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
-    found = measure_arrangement([at(100), at(112)])  # centers at 50 and 56: 3 mm along one of three axes
+    found = measure_spatial_prior([at(100), at(112)])  # centers at 50 and 56: 3 mm along one of three axes
     assert found["2"] == {"center": [53.0, 0.0, 0.0], "radius_mm": round(radius + 1, 1)}
 
 
 def test_a_structure_of_several_pieces_in_training_has_no_place() -> None:
     subjects = [subject_of(body()), subject_of(body(extra={2: [(30, 2, 40)]}))]
 
-    assert list(measure_arrangement(subjects)) == ["1", "3"]
+    assert list(measure_spatial_prior(subjects)) == ["1", "3"]
 
 
 @pytest.mark.parametrize(("further", "placed"), [(8, ["1", "2", "3"]), (9, ["2", "3"])])
@@ -82,67 +89,67 @@ def test_up_to_a_hundredth_in_further_pieces_is_no_second_piece(further: int, pl
     mask = body()
     mask[38, 48, 10 : 10 + further] = 1  # beside 864 voxels
 
-    assert list(measure_arrangement([subject_of(mask), subject_of(body())])) == placed
+    assert list(measure_spatial_prior([subject_of(mask), subject_of(body())])) == placed
 
 
 def test_subjects_that_lack_a_structure_do_not_shift_the_centers() -> None:
     complete = subject_of(body())
     without_3 = subject_of(np.where(body() == 3, 0, body()))
 
-    assert measure_arrangement([complete, complete, without_3]) == measure_arrangement([complete, complete])
+    assert measure_spatial_prior([complete, complete, without_3]) == measure_spatial_prior([complete, complete])
 
 
 def test_a_structure_that_few_subjects_show_has_no_place_and_takes_none_from_the_others() -> None:
     with_3, without_3 = subject_of(body()), subject_of(np.where(body() == 3, 0, body()))
 
-    assert list(measure_arrangement([with_3, without_3, without_3])) == ["1", "2"]
-    assert list(measure_arrangement([with_3, with_3, without_3, without_3])) == ["1", "2", "3"]
+    assert list(measure_spatial_prior([with_3, without_3, without_3])) == ["1", "2"]
+    assert list(measure_spatial_prior([with_3, with_3, without_3, without_3])) == ["1", "2", "3"]
 
 
 def test_one_subject_alone_tells_nothing() -> None:
     for few in ([], [Subject({}, 1.0)] * 3, [subject_of(body())]):
-        assert measure_arrangement(few) == {}
+        assert measure_spatial_prior(few) == {}
 
 
 @pytest.mark.parametrize("axcodes", ALL_AXCODES)
 def test_pieces_elsewhere_go_and_the_rest_stays_wherever_the_body_lies(axcodes: str) -> None:
-    places = measure_arrangement([subject_of(body())] * 2)
+    places = measure_spatial_prior([subject_of(body())] * 2)
     wrong = {2: [(34, 2, 50)], 3: [(2, 40, 52), (34, 40, 2)]}
     for move in ((0, 0, 0), (3, -10, 9)):
         clean, affine = stored_as(body(move), AFFINE, axcodes)
         mask, _ = stored_as(body(move, wrong), AFFINE, axcodes)
         mask = mask.copy()
 
-        dropped = keep_arrangement(mask, affine, places, 4)
+        dropped = remove_implausible_components(mask, affine, places, 4)
 
         assert np.array_equal(mask, clean)
         assert dropped.tolist() == [0, 0, 128, 256]
 
 
 def test_the_larger_piece_goes_when_it_lies_where_the_others_tell_that_it_cannot() -> None:
-    places = measure_arrangement([subject_of(body())] * 2)
+    places = measure_spatial_prior([subject_of(body())] * 2)
     mask = body()
     mask[mask == 2] = 0
     mask[6:8, 24:28, 11:13] = 2  # what is found of structure 2: 16 voxels
     expected = mask.copy()
     mask[30:39, 2:12, 50:58] = 2  # and 720 elsewhere
 
-    assert keep_arrangement(mask, AFFINE, places, 4)[2] == 720
+    assert remove_implausible_components(mask, AFFINE, places, 4)[2] == 720
     assert np.array_equal(mask, expected)
 
 
 def test_a_structure_alone_keeps_its_largest_piece() -> None:
-    places = measure_arrangement([Subject({1: subject_of(body()).pieces[1]}, 6.0)] * 2)
+    places = measure_spatial_prior([Subject({1: subject_of(body()).components[1]}, 6.0)] * 2)
     mask = np.zeros((40, 50, 60), np.uint8)
     mask[1:5, 1:5, 1:5] = 1
     mask[20:25, 20:25, 20:25] = 1
 
-    assert keep_arrangement(mask, AFFINE, places, 2).tolist() == [0, 64]
+    assert remove_implausible_components(mask, AFFINE, places, 2).tolist() == [0, 64]
     assert mask[20:25, 20:25, 20:25].all()
 
 
 def test_a_structure_that_is_only_found_far_from_its_place_goes() -> None:
-    near, far = (100 + 20 * FAR * share for share in (0.99, 1.01))
+    near, far = (100 + 20 * MAX_DISTANCE * share for share in (0.99, 1.01))
 
     assert kept({1: piece(9000, 0, 0, 0), 2: piece(50, near, 0, 0)}) == {1: [0], 2: [0]}
     assert kept({1: piece(9000, 0, 0, 0), 2: piece(50, far, 0, 0)}) == {1: [0], 2: []}
@@ -202,14 +209,14 @@ def test_specks_within_reach_go() -> None:
 
 @pytest.mark.parametrize("axcodes", ALL_AXCODES)
 def test_an_organ_that_a_bad_slice_breaks_stays_whole(axcodes: str) -> None:
-    places = measure_arrangement([subject_of(body())] * 2)
+    places = measure_spatial_prior([subject_of(body())] * 2)
     broken = body()
     broken[:, :, ORGANS[1][2] + 2] = 0
-    assert len(find_pieces(broken, 1, AFFINE).voxels) == 2
+    assert len(find_components(broken, 1, AFFINE).voxels) == 2
     broken, affine = stored_as(broken, AFFINE, axcodes)
     mask = broken.copy()
 
-    assert not keep_arrangement(mask, affine, places, 4).any()
+    assert not remove_implausible_components(mask, affine, places, 4).any()
     assert np.array_equal(mask, broken)
 
 
@@ -217,23 +224,23 @@ def test_any_number_of_splinters_is_looked_at_in_little_memory() -> None:
     generator = np.random.default_rng(0)
     splinters = {value: pieces(*np.c_[np.full(20000, 3), generator.uniform(-200, 200, (20000, 3))]) for value in (1, 2)}
 
-    chosen = choose_pieces(splinters, PLACES)
+    chosen = choose_components(splinters, PLACES)
 
     assert set(chosen) == {1, 2}
-    assert all(0 < len(numbers) <= MOST for numbers in chosen.values())
+    assert all(0 < len(numbers) <= MAX_COMPONENTS for numbers in chosen.values())
 
 
 def test_structures_without_a_place_are_left_as_they_are() -> None:
-    places: dict[str, Any] = {"1": measure_arrangement([subject_of(body())] * 2)["1"]}
+    places: dict[str, Any] = {"1": measure_spatial_prior([subject_of(body())] * 2)["1"]}
     mask = body(extra={2: [(34, 2, 50)]})
     before = mask.copy()
 
-    assert not keep_arrangement(mask, AFFINE, places, 4).any()
-    assert not keep_arrangement(mask, AFFINE, {}, 4).any()
+    assert not remove_implausible_components(mask, AFFINE, places, 4).any()
+    assert not remove_implausible_components(mask, AFFINE, {}, 4).any()
     assert np.array_equal(mask, before)
 
 
 def test_an_empty_mask_stays_empty() -> None:
     mask = np.zeros((5, 6, 7), np.uint8)
 
-    assert not keep_arrangement(mask, AFFINE, measure_arrangement([subject_of(body())] * 2), 4).any()
+    assert not remove_implausible_components(mask, AFFINE, measure_spatial_prior([subject_of(body())] * 2), 4).any()

@@ -51,7 +51,7 @@ def _measure_one(
     if structure is None:
         flags = ["empty", MISFITS] if dropped else ["empty"]
         return {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": flags}
-    voxels, components = int(structure.pieces.voxels.sum()), len(structure.pieces.voxels)
+    voxels, components = int(structure.components.voxels.sum()), len(structure.components.voxels)
     volume = voxels * voxel_ml
     pixels = max(float(segmentation.pixels[value]), 1.0)
     confidence = float(segmentation.confidence[value]) / pixels

@@ -25,7 +25,7 @@ from sifa.inference.input_checks import check_file, check_scan
 from sifa.inference.manifest import Manifest
 from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
+from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
@@ -195,7 +195,7 @@ class SegmentScan:
         with staged_series(series.files) as folder:
             data = self._load(str(folder))
         check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
-        tame_padding(data["image"], series.padding)
+        replace_padding_with_air(data["image"], series.padding)
         doubts = [*series.warnings, *item.get("warnings", [])]
         warnings = [doubt.removeprefix(f"{item['image']}: ").rstrip(".") for doubt in doubts]
         return data, [str(file) for file in series.files], warnings

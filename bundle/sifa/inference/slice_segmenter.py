@@ -26,8 +26,8 @@ from sifa.inference.precision import faster_precision
 from sifa.inference.region_of_interest import find_region, windows_over
 from sifa.inference.results import UNCERTAINTY_SCALE, Segmentation
 from sifa.networks.batch_norm import for_inference
-from sifa.postprocessing.pamr import refine
-from sifa.postprocessing.spatial_prior import Places, keep_arrangement
+from sifa.postprocessing.pamr import refine_with_pamr
+from sifa.postprocessing.spatial_prior import SpatialPriors, remove_implausible_components
 from sifa.transforms.intensity import AIR, SEEN, intensity_window
 from sifa.transforms.resampling import sample_positions
 from sifa.transforms.slices import Region, ScanSlices, as_slices, slice_steps
@@ -54,8 +54,8 @@ class SliceSegmenter(Inferer):
         overlap: share of a window that its neighbor shares.
         windows_at_once: windows in one pass of the network.
         slices_at_once: slices in a slab.
-        refinement_iterations: steps that move outlines to edges of the image; see `sifa.postprocessing.pamr`; 0: none.
-        arrangement: where structures that are one piece lie, see `sifa.postprocessing.spatial_prior`: of each the
+        pamr_iterations: steps that move outlines to edges of the image; see `sifa.postprocessing.pamr`; 0: none.
+        spatial_prior: where structures that are one piece lie, see `sifa.postprocessing.spatial_prior`: of each the
             pieces stay that fit the others; empty: all pieces stay.
         precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
         region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
@@ -80,8 +80,8 @@ class SliceSegmenter(Inferer):
         overlap: float = 0.25,
         windows_at_once: int = 8,
         slices_at_once: int = 16,
-        refinement_iterations: int = 0,
-        arrangement: Places | None = None,
+        pamr_iterations: int = 0,
+        spatial_prior: SpatialPriors | None = None,
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
@@ -100,8 +100,8 @@ class SliceSegmenter(Inferer):
         self.overlap = overlap
         self.windows_at_once = windows_at_once
         self.slices_at_once = slices_at_once
-        self.refinement_iterations = refinement_iterations
-        self.arrangement = arrangement or {}
+        self.pamr_iterations = pamr_iterations
+        self.spatial_prior = spatial_prior or {}
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
@@ -110,6 +110,27 @@ class SliceSegmenter(Inferer):
         self.fingerprint = fingerprint
         self._measured_precision: str | None = None
         self._fused: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary()
+
+    @classmethod
+    def from_fingerprint(cls, fingerprint: Fingerprint, check_scans: bool = True, **settings: Any) -> SliceSegmenter:
+        """Returns a segmenter that prepares scans as the fingerprint says.
+
+        Args:
+            fingerprint: of the network.
+            check_scans: whether scans that reach `__call__` are compared with the fingerprint.
+            **settings: other arguments of the class; those that the fingerprint decides may be given as well and win.
+        """
+        decided: dict[str, Any] = {
+            "orientation": fingerprint.orientation,
+            "pixel_spacing": fingerprint.spacing[:2],
+            "intensity": fingerprint.target.intensity,
+            "slice_size": fingerprint.slice_size,
+            "classes": fingerprint.network.out_channels,
+            "pamr_iterations": fingerprint.pamr_iterations,
+            "spatial_prior": fingerprint.spatial_prior,
+            "fingerprint": fingerprint if check_scans else None,
+        }
+        return cls(**{**decided, **settings})
 
     def settings(self) -> dict[str, Any]:
         """Returns all settings that masks depend on beside scan, weights and postprocessing, by argument."""
@@ -180,7 +201,7 @@ class SliceSegmenter(Inferer):
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
                 doubt_slices[part.slices] = scan.restore((share * UNCERTAINTY_SCALE).round(), part)
-        dropped = keep_arrangement(labels, affine, self.arrangement, self.classes)
+        dropped = remove_implausible_components(labels, affine, self.spatial_prior, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
         return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
@@ -226,7 +247,7 @@ class SliceSegmenter(Inferer):
             result[:, 0] = 1  # windows of nothing but air are background
             if bool(seen.any()):
                 shown = windows[seen]
-                result[seen] = refine(network(shown).float().softmax(dim=1), shown, self.refinement_iterations)
+                result[seen] = refine_with_pamr(network(shown).float().softmax(dim=1), shown, self.pamr_iterations)
             return result
 
         with torch.autocast(slab.device.type, torch.bfloat16, enabled=precision == "bfloat16"):

@@ -232,7 +232,7 @@ def _link(file: Path, target: Path) -> None:
 Volume = TypeVar("Volume", npt.NDArray[Any], torch.Tensor)
 
 
-def tame_padding(image: Volume, padding: float | None = None) -> Volume:
+def replace_padding_with_air(image: Volume, padding: float | None = None) -> Volume:
     """Sets voxels outside the scanner's field of view to air, -1024 HU, in place.
 
     Scanners fill the corners of a slice with values far below air (-2000, -2048, -3024), which would bend what a
