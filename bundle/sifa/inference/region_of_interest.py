@@ -26,7 +26,7 @@ def find_region(
         predict_slice: maps a region of one slice to its labels (rows, columns); None for a slice of air.
         step: distance in mm of the slices that are segmented.
         margin: mm by which the box is widened on every side.
-        least_share: see `box_of_main_pieces`.
+        least_share: see `box_of_main_components`.
 
     Returns:
         The region; without any slice when no slice shows a structure.
@@ -38,7 +38,7 @@ def find_region(
         labels = predict_slice(scan.whole._replace(slices=slice(index, index + 1)))
         if labels is not None:
             coarse[number] = labels
-    box = box_of_main_pieces(coarse, least_share)
+    box = box_of_main_components(coarse, least_share)
     if box is None:
         return scan.whole._replace(slices=slice(0, 0))
     low = [box[0].start * every, box[1].start, box[2].start]
@@ -49,19 +49,20 @@ def find_region(
     return Region(*(slice(max(0, int(a - more)), min(size, int(np.ceil(b + more)))) for a, b, more, size in sides))
 
 
-def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
-    """Returns the box around the structures of a mask, without pieces too small to count; None for an empty mask.
+def box_of_main_components(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
+    """Returns the box around the structures of a mask, without small components; None for an empty mask.
 
     Args:
         labels: a mask, 0 for background.
-        least_share: a piece counts when it has at least this share of the voxels of its structure's largest piece.
+        least_share: a component counts when it has at least this share of the voxels of the largest component of its
+            structure.
     """
     counts = np.zeros(labels.shape, dtype=np.uint8)
     for value in range(1, int(labels.max()) + 1):
-        pieces, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
-        voxels = np.bincount(pieces.ravel())
-        voxels[0] = 0  # what is not of this structure
-        counts |= (voxels >= max(1, least_share * voxels.max()))[pieces]
+        components, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        voxels = np.bincount(components.ravel())
+        voxels[0] = 0  # the background of this structure
+        counts |= (voxels >= max(1, least_share * voxels.max()))[components]
     return ndimage.find_objects(counts)[0] if counts.any() else None
 
 
