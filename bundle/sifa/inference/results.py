@@ -14,23 +14,23 @@ UNCERTAINTY_SCALE = 200  # steps of the uncertainty map, from 0 to the greatest 
 
 @dataclass
 class Segmentation:
-    """What the network says of a scan."""
+    """What the network predicts for a scan."""
 
     labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
-    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, removed components included
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
     entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
-    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
-    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
+    dropped: np.ndarray  # (classes,): voxels of removed components, see `sifa.postprocessing.spatial_prior`
+    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: share of the greatest entropy * UNCERTAINTY_SCALE
 
 
 @dataclass
 class SegmentedScan:
-    """A scan in its own storage order, and what was found in it."""
+    """A segmented scan, in its own storage order."""
 
     image: Path  # the NIfTI file or the folder of the DICOM series
-    mask: Path  # where the mask lies
+    mask: Path  # file of the mask
     volume: np.ndarray  # (X, Y, Z) intensities
     labels: np.ndarray  # (X, Y, Z) uint8
     affine: np.ndarray  # of both, to RAS in mm

@@ -1,8 +1,8 @@
 """The inferer: slice-wise C(E(x)) over a whole scan in its own grid, a slab of slices at a time.
 
-A slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose soft maps are
-averaged, reduced to labels and brought back to the scan's own pixels, before the next slab begins. Nothing but the scan
-itself and its uint8 mask is ever held whole.
+Each slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose probabilities
+are averaged, reduced to labels and resampled to the scan's own pixels before the next slab begins. Only the scan and
+its uint8 mask are held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ class SliceSegmenter(Inferer):
 
     Args:
         orientation: axis codes (nibabel) of rows, columns and slices.
-        pixel_spacing: size of a pixel in mm, rows and columns, that the network was trained on.
+        pixel_spacing: pixel size in mm, rows and columns, that the network was trained on.
         intensity: the fingerprint's entry of the target; see `sifa.transforms.intensity.intensity_window`.
         slice_size: rows and columns of a window.
         classes: number of classes, background included.
-        overlap: share of a window that its neighbor shares.
-        windows_at_once: windows in one pass of the network.
+        overlap: of neighboring windows, as a share of the window.
+        windows_at_once: windows in one forward pass.
         slices_at_once: slices in a slab.
-        pamr_iterations: steps that move outlines to edges of the image; see `sifa.postprocessing.pamr`; 0: none.
-        spatial_prior: where structures that are one piece lie, see `sifa.postprocessing.spatial_prior`: of each the
-            pieces stay that fit the others; empty: all pieces stay.
-        precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
-        region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
-            that the rest is left out; None: no such pass.
-        region_margin: mm that the region is widened by on every side.
-        region_island: a piece that the coarse pass finds counts when it is at least this share of the largest piece of
-            its structure.
-        uncertainty: whether the entropy of each voxel is kept too.
-        fingerprint: what a scan that is handed over without any check is compared with; None: with nothing.
+        pamr_iterations: iterations of PAMR (`sifa.postprocessing.pamr`), which moves outlines to edges; 0: none.
+        spatial_prior: of structures that are one connected component; components that contradict it are removed (see
+            `sifa.postprocessing.spatial_prior`). None or empty: all components are kept.
+        precision: `float32`, `bfloat16` for autocast, or `auto`: the faster one in a trial before the first scan.
+        region_step: distance in mm of the slices of a first, coarse pass that finds the region of interest; only this
+            region is then segmented. None: no coarse pass.
+        region_margin: mm by which the region of interest is widened on every side.
+        region_island: smallest size of a component in the coarse pass that counts, as a share of the largest component
+            of its structure.
+        uncertainty: whether to return the entropy of each voxel as well.
+        fingerprint: what scans that reach `__call__` are compared with; None: they are not checked.
 
     Raises:
-        InputError: when there is no such precision.
+        InputError: when the precision is none of these.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class SliceSegmenter(Inferer):
         return {name: getattr(self, name) for name in signature(type(self)).parameters if name not in HARMLESS}
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on its grid and device.
+        """Segments a scan (1, C, X, Y, Z) with an affine: labels (1, 1, X, Y, Z), uint8, on the same grid and device.
 
         For callers that have neither checked the scan nor fused the network, such as servers and evaluators. The fused
         copy of the network is kept until a weight changes.
@@ -216,7 +216,7 @@ class SliceSegmenter(Inferer):
         return self._measured_precision
 
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
+        """Returns a uint8 volume of zeros, and its slices (D, H, W) as a view on the same memory."""
         volume = np.zeros(shape, dtype=np.uint8)
         return volume, as_slices(volume[None], affine, self.orientation)[:, 0]
 
@@ -232,7 +232,7 @@ class SliceSegmenter(Inferer):
     def _probabilities(
         self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device, precision: str
     ) -> torch.Tensor | None:
-        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
+        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None for air."""
         windows = [
             windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
             for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
@@ -244,7 +244,7 @@ class SliceSegmenter(Inferer):
         def predict(windows: torch.Tensor) -> torch.Tensor:
             seen = (windows > SEEN).flatten(1).any(dim=1)
             result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
-            result[:, 0] = 1  # windows of nothing but air are background
+            result[:, 0] = 1  # windows that show only air are background
             if bool(seen.any()):
                 shown = windows[seen]
                 result[seen] = refine_with_pamr(network(shown).float().softmax(dim=1), shown, self.pamr_iterations)
@@ -270,13 +270,13 @@ class SliceSegmenter(Inferer):
 
 
 def _slabs(region: Region, count: int) -> Iterator[Region]:
-    """Yields the region in slabs of at most `count` slices."""
+    """Yields slabs of the region, of at most `count` slices each."""
     for start in range(region.slices.start, region.slices.stop, count):
         yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
 
 
 def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
-    """Returns, for each slice (N, 3, classes): how many pixels have the class, their confidence and entropy in sum."""
+    """Returns (N, 3, classes): number of pixels, summed confidence and summed entropy of each slice and class."""
     numbers = torch.arange(len(predicted), device=predicted.device)[:, None, None]
     flat, bins = (predicted + numbers * classes).flatten(), len(predicted) * classes
     sums = [torch.bincount(flat, minlength=bins).double()]
