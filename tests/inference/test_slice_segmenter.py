@@ -359,19 +359,19 @@ def test_settings_that_are_given_win_over_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize("slices_at_once", [1, 5, 16])
-def test_a_piece_that_does_not_fit_the_others_is_dropped(slices_at_once: int) -> None:
+def test_a_component_that_contradicts_the_spatial_prior_is_removed(slices_at_once: int) -> None:
     """Class 1 is where the scan is bright: slices 3 to 5, and a spot in slice 15."""
     volume = torch.full((1, 20, 22, 24), -200.0)
     volume[:, :, 3:6] = 300
     volume[:, 4:8, 15, 4:8] = 300
     scan = MetaTensor(volume, affine=torch.diag(torch.tensor([2.5, 3.0, 2.5, 1.0], dtype=torch.float64)))
-    places = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}}
+    priors = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}}
 
     def bright(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.zeros_like(image), 99 * image, torch.full_like(image, -99)], dim=1)
 
     whole = make_segmenter(slices_at_once=slices_at_once).segment(scan, bright, "cpu")
-    found = make_segmenter(slices_at_once=slices_at_once, spatial_prior=places).segment(scan, bright, "cpu")
+    found = make_segmenter(slices_at_once=slices_at_once, spatial_prior=priors).segment(scan, bright, "cpu")
 
     assert set(torch.nonzero(whole.labels)[:, 1].tolist()) == {3, 4, 5, 15}
     assert set(torch.nonzero(found.labels)[:, 1].tolist()) == {3, 4, 5}
