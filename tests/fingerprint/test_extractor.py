@@ -53,7 +53,7 @@ def fingerprint_of(dataset: DatasetDescription, **changes: Any) -> Fingerprint:
 
 
 def percentile(values: Array, share: float) -> float:
-    """Linear interpolation between the two closest ranks, restated."""
+    """Returns a percentile by linear interpolation between the two closest ranks."""
     ranked = np.sort(values.ravel().astype(np.float64))
     rank = (ranked.size - 1) * share / 100
     below = int(rank)
@@ -111,9 +111,7 @@ def test_air_around_the_patient_does_not_move_a_window(mr: Path, ct: Path, tmp_p
     assert found[0] == found[1]
 
 
-def test_in_percentile_mode_the_percentiles_themselves_are_the_rule_and_the_figures_are_a_summary(
-    mr: Path, ct: Path
-) -> None:
+def test_in_percentile_mode_the_rule_holds_percents_and_the_summary_holds_intensities(mr: Path, ct: Path) -> None:
     source = fingerprint_of(describe([mr], [ct])).source
 
     assert source.intensity == {"mode": "percentiles", "lower": 5.0, "upper": 95.0}
@@ -123,7 +121,7 @@ def test_in_percentile_mode_the_percentiles_themselves_are_the_rule_and_the_figu
     )
 
 
-def test_the_rule_goes_by_modality_and_not_by_domain(mr: Path, ct: Path) -> None:
+def test_the_rule_depends_on_the_modality_and_not_on_the_domain(mr: Path, ct: Path) -> None:
     fingerprint = fingerprint_of(describe([ct], [mr], modalities=("CT", "PET")))
 
     assert fingerprint.source.modality == "CT"
@@ -213,7 +211,7 @@ def test_without_a_pixel_spacing_the_median_field_of_view_of_both_domains_fills_
     assert pixel_spacing([64, 32]) == (1.875, 1.875, 0.0)
 
 
-def test_a_given_spacing_is_taken_as_it_is(mr: Path, ct: Path) -> None:
+def test_a_given_spacing_is_used_unchanged(mr: Path, ct: Path) -> None:
     fingerprint = fingerprint_of(describe([mr], [ct]), pixel_spacing=1.25, slice_spacing=3.0, slice_size=[24, 32])
 
     assert fingerprint.spacing == (1.25, 1.25, 3.0)
@@ -230,8 +228,18 @@ def test_the_plane_the_labels_and_the_network_are_in_the_fingerprint(mr: Path, c
 
 
 @pytest.mark.parametrize("slice_size", [[12, 16], [16, 20], [0, 16], [16, -8], [255, 255]])
-def test_a_slice_size_that_is_no_multiple_of_8_is_refused(mr: Path, ct: Path, slice_size: list[int]) -> None:
+def test_a_slice_size_that_is_not_a_multiple_of_8_is_refused(mr: Path, ct: Path, slice_size: list[int]) -> None:
     assert str(slice_size) in refusal(lambda: fingerprint_of(describe([mr], [ct]), slice_size=slice_size))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("slice_spacing", -1.0), ("pamr_iterations", -1), ("pamr_iterations", 1.5), ("pamr_iterations", True)],
+)
+def test_a_setting_that_a_fingerprint_cannot_hold_is_refused(mr: Path, ct: Path, setting: str, value: Any) -> None:
+    message = refusal(lambda: fingerprint_of(describe([mr], [ct]), **{setting: value}))
+
+    assert message.startswith(f"{setting} is {value}:")
 
 
 # --- volumes that cannot be measured ---
@@ -249,7 +257,7 @@ def test_a_slice_size_that_is_no_multiple_of_8_is_refused(mr: Path, ct: Path, sl
     ],
     ids=["NaN", "infinite", "4-D", "2-D", "constant"],
 )
-def test_a_volume_that_training_cannot_take_is_named(
+def test_a_volume_that_training_cannot_use_is_named(
     mr: Path, ct: Path, tmp_path: Path, domain: str, volume: Array, reason: str
 ) -> None:
     bad = write_nifti(tmp_path / "bad.nii.gz", volume)
@@ -292,7 +300,7 @@ def assert_plain(value: Any) -> None:
         assert_plain(part)
 
 
-def test_a_fingerprint_is_plain_json_and_comes_back_from_its_file_as_it_was(mr: Path, ct: Path, tmp_path: Path) -> None:
+def test_a_computed_fingerprint_is_plain_json_and_is_read_back_unchanged(mr: Path, ct: Path, tmp_path: Path) -> None:
     choices: list[tuple[str, dict[str, Any]]] = [("axial", {}), ("coronal", {"pixel_spacing": 1, "slice_spacing": 2.5})]
     for plane, options in choices:
         fingerprint = fingerprint_of(describe([mr], [ct], plane=plane), **options)

@@ -28,7 +28,7 @@ from sifa.fingerprint.fingerprint import (
 from sifa.transforms.orientation import AXCODES
 
 FILE_0_1_0 = Path(__file__).with_name("fingerprint_0.1.0.json")
-FREE_KEYS = ("structures", "spatial_prior", "versions")  # objects whose keys the training data set
+FREE_KEYS = ("structures", "spatial_prior", "versions")  # objects whose keys are not fixed
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
 NUMBERS = st.floats(-1e6, 1e6)
@@ -45,7 +45,7 @@ def intensities(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def domains(draw: st.DrawFn) -> Domain:
-    """Draws what a fingerprint says of one domain."""
+    """Draws a domain."""
     triples = st.tuples(LENGTHS, LENGTHS, LENGTHS)
     summary = TrainingSummary(
         draw(st.integers(1, 999)), draw(st.tuples(NUMBERS, NUMBERS)), draw(triples), draw(triples)
@@ -101,7 +101,7 @@ def parent_of(content: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]
 
 
 @given(fingerprints())
-def test_a_fingerprint_comes_back_from_json_as_it_was(fingerprint: Fingerprint) -> None:
+def test_a_fingerprint_is_read_back_from_json_unchanged(fingerprint: Fingerprint) -> None:
     text = json.dumps(fingerprint.to_json())
 
     assert parse_fingerprint(text) == fingerprint
@@ -221,7 +221,7 @@ def test_an_entry_out_of_its_range_is_named(place: str, value: Any) -> None:
     assert message.startswith(f"fingerprint.json: {place}")
 
 
-def test_checking_leaves_the_content_as_it_is() -> None:
+def test_checking_does_not_change_the_content() -> None:
     content = read_json(FILE_0_1_0)
     before = copy.deepcopy(content)
 
@@ -245,7 +245,7 @@ def test_a_corrupt_fingerprint_is_refused(tmp_path: Path, written: bytes) -> Non
     assert str(path) in refusal(lambda: read_fingerprint(path))
 
 
-# --- what others take from it ---
+# --- derived values ---
 
 
 def test_structure_names_leave_out_the_background() -> None:

@@ -1,4 +1,4 @@
-"""The curve that brings the source's tissue to the target's intensities."""
+"""Histogram matching: the curve from the source's intensities to the target's, and its settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TISSUE = {"source": [-0.95, 1], "target": [-0.95, 0.5]}
 
 
 def mr_and_ct(folder: Path) -> dict[str, list[str]]:
-    """Two MR volumes from 0 to 1000; two CT volumes, where tissue of MR x has x / 5 HU and a fifth is bone or air."""
+    """Writes two MR volumes (0 to 1000) and two CT volumes: tissue is a fifth of MR in HU, 20 % is bone or air."""
     generator = np.random.default_rng(0)
     images: dict[str, list[str]] = {"source": [], "target": []}
     for number in range(2):
@@ -37,7 +37,7 @@ def mr_and_ct(folder: Path) -> dict[str, list[str]]:
     return images
 
 
-def test_tissue_that_is_as_bright_among_its_like_gets_the_same_intensity(tmp_path: Path) -> None:
+def test_each_quantile_of_the_sources_tissue_is_mapped_to_the_same_quantile_of_the_targets(tmp_path: Path) -> None:
     curve = matching_curve(mr_and_ct(tmp_path), INTENSITY, TISSUE)
 
     mr = np.array([100.0, 250.0, 500.0, 800.0, 990.0])
@@ -50,14 +50,14 @@ def test_tissue_that_is_as_bright_among_its_like_gets_the_same_intensity(tmp_pat
 
 
 @pytest.mark.parametrize("target", [None, 0.5, [1, -1], [0.1], ["a", 1], [-200, 300], [float("nan"), 1], [False, True]])
-def test_a_range_that_is_none_is_refused(target: Any) -> None:
+def test_an_invalid_range_is_refused(target: Any) -> None:
     message = refusal(lambda: check_tissue({"source": [-0.95, 1], "target": target}))
     assert message.startswith("match_intensity is {'source': [-0.95, 1], 'target': ")
     assert "for target as well" in message
 
 
 @pytest.mark.parametrize("tissue", [[-0.95, 1], "source", {"target": [-0.95, 1]}, True])
-def test_ranges_of_one_modality_alone_are_refused(tissue: Any) -> None:
+def test_a_missing_source_range_is_refused(tissue: Any) -> None:
     assert "for source as well" in refusal(lambda: check_tissue(tissue))
 
 
@@ -72,7 +72,7 @@ def test_a_volume_without_tissue_is_named(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=20))
-def test_intensities_keep_their_order_along_a_curve_and_stay_as_they_are_without(values: list[float]) -> None:
+def test_a_curve_keeps_the_order_of_intensities_and_no_curve_changes_nothing(values: list[float]) -> None:
     image = torch.tensor(values)
     curve = {"from": [-1.0, -0.5, 0.0, 1.0], "to": [-1.0, -0.9, 0.4, 0.6]}
 
@@ -83,7 +83,7 @@ def test_intensities_keep_their_order_along_a_curve_and_stay_as_they_are_without
     assert torch.equal(along_curve(image.clone(), None), image)
 
 
-def test_normalization_goes_along_the_curve_of_the_fingerprint() -> None:
+def test_normalization_applies_the_curve_of_the_fingerprint() -> None:
     intensity = {
         "mode": "window",
         "lower": 0,

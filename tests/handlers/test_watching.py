@@ -62,7 +62,7 @@ def test_a_picture_is_drawn_every_so_many_iterations_and_at_the_last(decollate: 
 
 
 def test_a_picture_has_a_column_for_each_role_and_a_row_for_each_slice(tmp_path: Path) -> None:
-    with Image.open(draw(tmp_path, labels=None, size=(16, 32)) / "iteration_000005.png") as picture:
+    with Image.open(draw(tmp_path, structures=None, size=(16, 32)) / "iteration_000005.png") as picture:
         picture.load()
         width, height = picture.size
     assert width == pytest.approx(7 * CELL * DPI, abs=2)
@@ -72,7 +72,7 @@ def test_a_picture_has_a_column_for_each_role_and_a_row_for_each_slice(tmp_path:
 
 def test_without_adaptation_the_prediction_lies_over_the_source(tmp_path: Path) -> None:
     names = ("source_image", "source_label")
-    with Image.open(draw(tmp_path, batch=names, output=["pred"], labels=None) / "iteration_000005.png") as picture:
+    with Image.open(draw(tmp_path, batch=names, output=["pred"], structures=None) / "iteration_000005.png") as picture:
         pixels = np.asarray(picture).astype(int)
     assert pixels.shape[1] == pytest.approx(2 * CELL * DPI, abs=2)
     colorful = np.ptp(pixels, axis=2).max(axis=0) > 30

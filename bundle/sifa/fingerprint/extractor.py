@@ -66,6 +66,10 @@ def compute_fingerprint(
         raise InputError(f"slice_size {list(slice_size)} must be two multiples of 8: E halves the resolution 3 times.")
     if pixel_spacing is not None and pixel_spacing <= 0:
         raise InputError(f"pixel_spacing is {pixel_spacing}: give a size in mm, or null to fit the field of view.")
+    if slice_spacing < 0:
+        raise InputError(f"slice_spacing is {slice_spacing}: give a distance in mm, or 0 to keep each scan's own.")
+    if type(pamr_iterations) is not int or pamr_iterations < 0:
+        raise InputError(f"pamr_iterations is {pamr_iterations!r}: give the number of steps, 0 or more.")
     if match_intensity:
         check_tissue(match_intensity)
     source_images = [item["image"] for item in (source_training or dataset.source_training)]

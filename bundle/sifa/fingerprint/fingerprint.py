@@ -1,7 +1,7 @@
 """The fingerprint: what a network was trained on, and how a scan has to be prepared for it.
 
-It is computed from training images, written beside the weights as `fingerprint.json`, and the only place from which
-inference, evaluation and export take preprocessing and network widths.
+It is computed from the training images and written beside the weights as `fingerprint.json`. Inference, evaluation and
+export take preprocessing and network size from it alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AXES = ("LR", "PA", "IS")  # codes of the two directions of each axis
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """Figures of one domain's training volumes; axes are rows, columns and slices."""
+    """Statistics of one domain's training volumes, along rows, columns and slices."""
 
     volumes: int
     median_percentiles: tuple[float, float]  # intensities at the two percentiles of the rule, medians over volumes
@@ -108,10 +108,10 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, content: Any, path: str | Path) -> Fingerprint:
-        """Checks the content of a `fingerprint.json`, format 1 or 2, and returns it.
+        """Returns the fingerprint that the content of a `fingerprint.json` describes, format 1 or 2, and checks it.
 
         Args:
-            content: what JSON holds.
+            content: the parsed JSON.
             path: the file, for messages.
 
         Raises:
@@ -199,7 +199,7 @@ def _read_network(entries: JsonEntries) -> NetworkSize:
 def _read_labels(entries: JsonEntries, count: int) -> dict[int, str]:
     labels = _read_texts(entries.section("labels"))
     if set(labels) != {str(value) for value in range(count)}:
-        entries.refuse("labels", f"a name for each of 0 to {count - 1}, as network.out_channels is {count}")
+        entries.refuse("labels", f"one name for each of 0 to {count - 1} (network.out_channels is {count})")
     return {value: labels[str(value)] for value in range(count)}
 
 
