@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
 from sifa.utils.files import write_json
 from torch import nn
@@ -87,7 +87,7 @@ def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
 
     def segment(scan: MetaTensor) -> np.ndarray:
         data = preprocessing({"image": scan})
-        data["pred"] = inferer(data["image"][None], lambda x: refine(network(x).softmax(dim=1), x, steps))[0]
+        data["pred"] = inferer(data["image"][None], lambda x: refine_with_pamr(network(x).softmax(dim=1), x, steps))[0]
         return np.asarray(back(data)["pred"])[0]
 
     return segment
@@ -169,7 +169,7 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     parser["plain_network"] = parser["network"]["network"]
     fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
     plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
-    parser["inferer#arrangement"] = None  # the plain loop drops nothing either
+    parser["inferer#spatial_prior"] = None  # the plain loop drops nothing either
     inferer = parser.get_parsed_content("inferer", reset=True)
     parser["inferer#region_step"] = REGION_STEP
     with_region = parser.get_parsed_content("inferer", reset=True)

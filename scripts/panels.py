@@ -23,7 +23,7 @@ from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
 from monai.networks import one_hot
 from sifa.networks.weights import load_weights
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.reports.colors import COLORS
 from sifa.utils.errors import InputError
 from sifa.utils.files import temporary_beside
@@ -66,7 +66,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     segmenter = parser.get_parsed_content("network")
     target = sample["target_image"][None]
     steps = parser.get_parsed_content("fingerprint").pamr_iterations
-    result = {"pred": refine(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
+    result = {"pred": refine_with_pamr(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
     parser["guided_translation"] = _is_guided(parser, model_dir / "generators" / "target_generator.pt")

@@ -29,7 +29,7 @@ from sifa.adaptation.self_training import SelfTraining, expected_frequencies
 from sifa.adaptation.sifa import SIFA
 from sifa.adaptation.sifa_networks import SIFANetworks
 from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.training.iteration_update import IterationUpdate
 from sifa.training.weight_average import WeightAverage
 
@@ -277,7 +277,7 @@ def test_running_statistics_still_come_from_one_forward_of_the_target_images(
 ) -> None:
     networks = build_networks()
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, refine)
+    self_training = SelfTraining(average, FREQUENCIES, refine_with_pamr)
     update = update_of(networks, with_weight(1), kind=kind, average=average, self_training=self_training)
     for count, batch in enumerate(VIEWED, start=1):
         alone = copy.deepcopy(networks.segmenter.encoder).train()
@@ -294,7 +294,7 @@ def test_running_statistics_still_come_from_one_forward_of_the_target_images(
 def training_update(kind: Kind, seed: int) -> tuple[SIFANetworks, IterationUpdate]:
     networks = build_networks(seed)
     average = WeightAverage(networks.segmenter, 0.5)
-    self_training = SelfTraining(average, FREQUENCIES, refine)
+    self_training = SelfTraining(average, FREQUENCIES, refine_with_pamr)
     columns = with_weight(1)
     return networks, update_of(networks, columns, kind=kind, average=average, self_training=self_training)
 

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import numpy as np
 import pydicom
 import pytest
 from builders import refusal, write_dicom_series, write_nifti
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import UID, EncapsulatedPDFStorage, MRImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage
 from sifa.inference.find_scans import find_scans
 from sifa.io.dicom_geometry import read_series
 from sifa.io.dicom_headers import read_slices
 
 VOLUME = np.zeros((4, 4, 2), np.int16)
+NOBODY = 65534
 
 
 def put(path: Path, content: bytes = b"") -> Path:
@@ -580,20 +585,37 @@ def test_a_manifest_of_another_kind_lists_nothing(content: str, tmp_path: Path) 
     assert set(found(tmp_path, tmp_path)) == {"scan.nii.gz"}
 
 
-def test_a_file_that_cannot_be_opened_is_an_item_and_leaves_the_others_their_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    series = write_dicom_series(tmp_path / "scans" / "ct", np.zeros((4, 4, 4), np.int16))
-    put(series / "notes.txt")
-    forbidden, open_path = series / "slice_003.dcm", Path.open
+@contextmanager
+def closed(*paths: Path) -> Iterator[None]:
+    """Closes files and folders to this process: it gives up root's privileges, which open everything."""
+    for path in paths:
+        path.chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        for path in paths:
+            path.chmod(0o700)
 
-    def guarded(self: Path, *arguments: Any, **options: Any) -> Any:
-        if self.name in (forbidden.name, "notes.txt"):
-            raise PermissionError(13, "Permission denied", str(self))
-        return open_path(self, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", guarded)
-    items = find_scans(tmp_path / "scans", tmp_path / "masks")
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that every user may enter, unlike `tmp_path`."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_file_that_cannot_be_opened_is_an_item_and_leaves_the_others_their_names(open_folder: Path) -> None:
+    series = write_dicom_series(open_folder / "scans" / "ct", np.zeros((4, 4, 4), np.int16))
+    forbidden, notes = series / "slice_003.dcm", put(series / "notes.txt")
+
+    with closed(forbidden, notes):
+        items = find_scans(open_folder / "scans", open_folder / "masks")
 
     assert [item["files"] for item in items if len(item["files"]) == 1] == [[str(forbidden)]]
     assert [Path(item["mask"]).name for item in items if len(item["files"]) == 3] == ["ct_seg.nii.gz"]
@@ -601,19 +623,14 @@ def test_a_file_that_cannot_be_opened_is_an_item_and_leaves_the_others_their_nam
     assert not any("skipped" in item for item in items)
 
 
-def test_a_folder_that_cannot_be_listed_is_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "scans" / "a.nii")
-    put(tmp_path / "scans" / "closed" / "b.nii")
-    scandir = os.scandir
+def test_a_folder_that_cannot_be_listed_is_an_item(open_folder: Path) -> None:
+    put(open_folder / "scans" / "a.nii")
+    put(open_folder / "scans" / "closed" / "b.nii")
 
-    def guarded(path: Any) -> Any:
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+    with closed(open_folder / "scans" / "closed"):
+        items = found(open_folder / "scans")
 
-    monkeypatch.setattr(os, "scandir", guarded)
-
-    assert found(tmp_path / "scans") == {"a.nii": "a_seg.nii.gz", "closed": "closed_seg.nii.gz"}
+    assert items == {"a.nii": "a_seg.nii.gz", "closed": "closed_seg.nii.gz"}
 
 
 def test_a_link_that_leads_nowhere_is_an_item_too(tmp_path: Path) -> None:
@@ -634,6 +651,28 @@ def test_masks_are_distinct_even_where_names_conspire(tmp_path: Path) -> None:
     assert len(masks) == 6
     assert len(set(masks.values())) == 6
     assert masks["a"] == "a_seg.nii.gz"
+
+
+STEMS = st.lists(st.sampled_from(["a", ".nii", "_2", "_seg", ".x", "B"]), min_size=1, max_size=4).map("".join)
+NAMES = st.tuples(STEMS, st.sampled_from([".nii", ".nii.gz", ".NII.GZ"])).map("".join)
+PATHS = st.tuples(st.sampled_from(["", "a/", "a.nii/"]), NAMES.filter(lambda name: not name.startswith("."))).map(
+    "".join
+)
+
+
+@given(paths=st.sets(PATHS, min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_masks_are_distinct_whatever_scans_are_called(paths: set[str]) -> None:
+    scans = {path for path in paths if not path.endswith("_seg.nii.gz")}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            put(Path(folder) / "scans" / path)
+        if not scans:
+            return
+        masks = found(Path(folder) / "scans")
+        assert set(masks) == scans
+        assert len(set(masks.values())) == len(masks)
+        assert all(mask.endswith("_seg.nii.gz") for mask in masks.values())
 
 
 def test_a_single_dicom_file_is_refused(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_scan_much_larger_than_a_window_is_segmented_whole(
     assert segment(parser, tmp_path / "large.nii.gz", tmp_path).shape == data.shape
 
     spacing = slice_steps(scan.affine, parser.get_parsed_content("fingerprint").orientation)[:2].tolist()
-    pixel_by_pixel = {"inferer#pixel_spacing": spacing, "inferer#refinement_iterations": 0, "inferer#arrangement": None}
+    pixel_by_pixel = {"inferer#pixel_spacing": spacing, "inferer#pamr_iterations": 0, "inferer#spatial_prior": None}
     inferer = parser_with(**pixel_by_pixel).get_parsed_content("inferer")
     whole, alone = (
         inferer.segment(MetaTensor(image.get_fdata()[None], affine=image.affine), tones, "cpu").labels.numpy()

@@ -10,8 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ import torch
 from builders import diagonal_affine, read_json, refusal, write_dicom_series, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
-from sifa.inference.manifest import Manifest, count_statuses, merge_shards, read_cases, settings_hash, write_manifest
+from sifa.inference.case import Case, count_statuses
+from sifa.inference.manifest import Manifest, manifest_content, read_cases, settings_hash, write_manifest
 from sifa.io.nifti_reader import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
 
 
-def case(name: str, **changes: Any) -> dict[str, Any]:
+def case(name: str, **changes: Any) -> Case:
     """Returns a case as a run records it."""
-    made = {"input": f"{name}.nii.gz", "output": f"{name}_seg.nii.gz", "status": "ok", "message": "", "seconds": 1.0}
-    return {**made, "signature": "1 file", **changes}
+    made = Case(f"{name}.nii.gz", "ok", f"{name}_seg.nii.gz", seconds=1.0, signature="1 file")
+    return replace(made, **changes)
 
 
 def recorded(folder: Path, **changes: Any) -> Manifest:
@@ -57,7 +59,7 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
 def test_a_case_replaces_the_one_of_the_same_scan(tmp_path: Path) -> None:
     manifest = recorded(tmp_path)
     manifest.record(case("a", status="failed", output=None))
-    assert [one["status"] for one in read_cases(manifest.path)] == ["failed"]
+    assert [one.status for one in read_cases(manifest.path)] == ["failed"]
 
 
 def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_says_why(
@@ -119,6 +121,50 @@ def test_files_of_an_earlier_state_are_set_aside_and_not_lost(tmp_path: Path) ->
     assert (tmp_path / "a_seg.nii.gz.outdated").read_bytes() == b"mask"
 
 
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    quality = {"liver": {"volume_ml": 12.0, "components": 1, "confidence": 0.9, "entropy": 0.2, "flags": ["empty"]}}
+    measured = {"quality": quality, "volumes_ml": {"liver": 12.0}, "flags": {"liver": ["empty"]}}
+    whole = case("a", extras=["PreviewWriter"], preview="a_preview.png", model="tiny", **measured)
+    for one in (whole, case("b"), Case("c", "skipped", message="a localizer")):
+        Manifest(tmp_path, "settings").record(one)
+    found = {one.input: replace(one, settings=None) for one in read_cases(tmp_path / "manifest.json")}
+    assert found == {"a.nii.gz": whole, "b.nii.gz": case("b"), "c": Case("c", "skipped", message="a localizer")}
+
+
+def test_the_content_of_a_manifest_is_asked_for_without_writing_it(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path)
+    manifest.path.unlink()
+    assert manifest.content()["cases"] == [case("a", settings="settings").to_json()]
+    assert not manifest.path.exists()
+    manifest.write()
+    assert [one.input for one in read_cases(manifest.path)] == ["a.nii.gz"]
+
+
+OF_VERSION_0_1 = """{"bundle_version": "0.1.0", "created": "2026-11-01T10:00:00+00:00",
+ "counts": {"ok": 0, "warning": 1, "failed": 1, "skipped": 0},
+ "cases": [
+  {"input": "a.nii.gz", "output": "a_seg.nii.gz", "message": "its pixels are coarse", "seconds": 1.2,
+   "volumes_ml": {"liver": 1.5}, "flags": {}, "quality": {"liver": {"volume_ml": 1.5, "flags": []}},
+   "preview": "a_preview.png", "status": "warning", "model": "tiny", "signature": "1 files, 3 bytes, 7",
+   "extras": ["PreviewWriter"], "settings": "0123456789abcdef"},
+  {"input": "b.nii.gz", "output": null, "message": "it is empty.", "seconds": 0.1, "status": "failed",
+   "settings": "0123456789abcdef"}]}"""
+
+
+def test_a_manifest_of_version_0_1_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(OF_VERSION_0_1, encoding="utf-8")
+    first, second = read_cases(path)
+    assert (first.status, first.output, first.preview) == ("warning", "a_seg.nii.gz", "a_preview.png")
+    assert (second.status, second.output, second.message) == ("failed", None, "it is empty.")
+    (tmp_path / "a_seg.nii.gz").write_bytes(b"mask")
+    (tmp_path / "a_preview.png").write_bytes(b"picture")
+    manifest = Manifest(tmp_path, "0123456789abcdef")
+    assert manifest.is_current("a.nii.gz", "1 files, 3 bytes, 7", ["PreviewWriter"])
+    manifest.write()
+    assert {one.input: one for one in (first, second)} == Manifest(tmp_path, "").cases
+
+
 def test_scans_that_are_gone_are_forgotten_and_nothing_is_written_when_none_are(tmp_path: Path) -> None:
     manifest = recorded(tmp_path)
     manifest.record(case("b"))
@@ -126,7 +172,7 @@ def test_scans_that_are_gone_are_forgotten_and_nothing_is_written_when_none_are(
     manifest.keep_only(["a.nii.gz", "b.nii.gz"])
     assert manifest.path.stat().st_mtime_ns == before
     manifest.keep_only(["b.nii.gz", "c.nii.gz"])
-    assert [one["input"] for one in read_cases(manifest.path)] == ["b.nii.gz"]
+    assert [one.input for one in read_cases(manifest.path)] == ["b.nii.gz"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +209,7 @@ def test_bytes_that_are_no_text_are_refused_as_a_manifest(tmp_path: Path) -> Non
 def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff")
     Manifest(tmp_path, "settings").record(case(name))
-    assert Manifest(tmp_path, "settings").cases[f"{name}.nii.gz"]["status"] == "ok"
+    assert Manifest(tmp_path, "settings").cases[f"{name}.nii.gz"].status == "ok"
 
 
 @pytest.mark.parametrize(("shard", "count"), [(2, 2), (-1, 2), (0, 0)])
@@ -171,49 +217,7 @@ def test_a_shard_that_does_not_exist_is_refused(shard: int, count: int, tmp_path
     assert "count shards from 0" in refusal(lambda: Manifest(tmp_path, "settings", shard, count))
 
 
-# --- Shards and settings ----------------------------------------------------------------------------------------------
-
-
-def write_shard(folder: Path, shard: int, count: int, *names: str) -> None:
-    cases = [case(name, model="tiny") for name in names]
-    write_manifest(folder / f"manifest.shard-{shard}-of-{count}.json", cases)
-
-
-def test_shards_are_merged_into_one_manifest(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, 3, "a", "d")
-    write_shard(tmp_path, 1, 3, "b")
-    write_shard(tmp_path, 2, 3)
-    merge_shards(tmp_path)
-    content = read_json(tmp_path / "manifest.json")
-    assert [one["input"][0] for one in content["cases"]] == ["a", "b", "d"]
-    assert content["counts"]["ok"] == 3
-
-
-def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, 2, "a", "b")
-    write_shard(tmp_path, 1, 2, "b")
-    assert "b.nii.gz stands in another shard too" in refusal(lambda: merge_shards(tmp_path))
-    assert not (tmp_path / "manifest.json").exists()
-
-
-def test_shards_of_runs_of_different_size_are_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, 2, "a")
-    write_shard(tmp_path, 1, 2, "b")
-    for shard, name in enumerate("xab"):
-        write_shard(tmp_path, shard, 3, name)
-    assert "stands in another shard too" in refusal(lambda: merge_shards(tmp_path))
-
-
-def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, 3, "a")
-    write_shard(tmp_path, 2, 3, "b")
-    assert "manifest.shard-1-of-3.json: it is missing" in refusal(lambda: merge_shards(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "manifest.shard-0-of-two.json"])
-def test_a_folder_without_shards_is_named(name: str, tmp_path: Path) -> None:
-    write_manifest(tmp_path / name, [])
-    assert str(tmp_path) in refusal(lambda: merge_shards(tmp_path))
+# --- Settings -------------------------------------------------------------------------------------------------------
 
 
 def model_folder(folder: Path) -> Path:
@@ -424,21 +428,20 @@ def test_a_broken_manifest_or_an_output_that_is_no_folder_ends_the_run_with_a_se
         assert words in line
 
 
-def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen[str]:
     """Starts a run with pictures, which take their time, and returns once two scans are done."""
     options = {"config_file": BUNDLE / "configs" / "inference.yaml", "model_dir": model, "previews": "true"}
     flags = as_flags({**options, "dataset_dir": scans, "output_dir": output})
     process = subprocess.Popen(
         [sys.executable, "-m", "monai.bundle", "run", "inference", *flags],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=log.open("wb"),
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
-    manifest, limit = output / "manifest.json", time.monotonic() + 120
-    while not manifest.is_file() or len(read_cases(manifest)) < 2:  # each reading is of a whole manifest
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < limit
-        time.sleep(0.002)
+    assert process.stdout is not None
+    done = (line for line in process.stdout if re.search(r": (ok|warning) in ", line))
+    assert len(list(islice(done, 2))) == 2, log.read_text(encoding="utf-8")
     return process
 
 
@@ -448,7 +451,8 @@ def test_a_run_that_is_killed_leaves_whole_masks_and_is_finished_by_running_agai
     scans, output = write_scans(tmp_path / "scans", 8), tmp_path / "masks"
     process = start(trained, scans, output, tmp_path / "log")
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     before, known = masks(output), cases(output)
     assert 2 <= len(known) < 8
     assert {one["output"] for one in known.values()} <= set(before)
@@ -466,7 +470,8 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     monkeypatch.setenv("TMPDIR", str(temporary))
     process = start(trained, scans, output, tmp_path / "log")
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    process.communicate(timeout=60)
+    assert process.returncode == 130
     stderr = (tmp_path / "log").read_text(encoding="utf-8")
     assert "Traceback" not in stderr
     last = re.fullmatch(r"error: interrupted after (\d) of 8 scans; run again to go on\.", stderr.splitlines()[-1])
@@ -502,7 +507,7 @@ def test_shards_cover_the_folder_without_overlap_and_are_merged(
 def test_a_shard_without_scans_does_nothing_and_forgets_what_it_once_had(
     trained: Path, done: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    write_shard(tmp_path, 3, 4, "a")
+    write_manifest(tmp_path / "manifest.shard-3-of-4.json", manifest_content([case("a")]))
     infer(trained, done[0], tmp_path, num_shards=4, shard=3)
     assert cases(tmp_path, "manifest.shard-3-of-4.json") == {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from sifa.inference import precision
@@ -24,5 +26,5 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
         clock += bfloat16_seconds if result.dtype == torch.bfloat16 else float32_seconds
         return result
 
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: clock))
     assert faster_precision(network, torch.zeros(1, 1, 8, 8)) == expected

@@ -11,7 +11,7 @@ import torch
 from builders import Array, make_fingerprint
 from sifa.fingerprint.fingerprint import Fingerprint, VolumeRange
 from sifa.inference.quality import MISFITS, measure
-from sifa.inference.slice_segmenter import Segmentation
+from sifa.inference.results import Segmentation
 
 FINGERPRINT = make_fingerprint(labels={0: "background", 1: "liver", 2: "spleen"}, structures={})
 VOXEL_ML = 0.5
@@ -69,18 +69,18 @@ def test_structures_that_touch_each_other_are_measured_apart() -> None:
     assert [entry["components"] for entry in found.values()] == [1, 1]
 
 
-def test_pieces_that_meet_at_a_corner_are_one() -> None:
+def test_voxels_that_meet_at_a_corner_are_one_component() -> None:
     mask = box()
     mask[8, 7, 6] = 1
     assert liver(mask)["components"] == 1
 
 
-@pytest.mark.parametrize(("pieces", "flags"), [(4, []), (5, ["in 5 pieces"]), (6, ["in 6 pieces"])])
-def test_many_pieces_are_flagged(pieces: int, flags: list[str]) -> None:
+@pytest.mark.parametrize(("components", "flags"), [(4, []), (5, ["in 5 pieces"]), (6, ["in 6 pieces"])])
+def test_many_components_are_flagged(components: int, flags: list[str]) -> None:
     mask = np.zeros((20, 5, 5), np.uint8)
-    mask[2 : 2 + 2 * pieces : 2, 2, 2] = 1
+    mask[2 : 2 + 2 * components : 2, 2, 2] = 1
     found = liver(mask)
-    assert found["components"] == pieces
+    assert found["components"] == components
     assert found["flags"] == flags
 
 

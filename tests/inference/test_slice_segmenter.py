@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders import ALL_AXCODES, stored_as
+from builders import ALL_AXCODES, make_fingerprint, stored_as
 from conftest import BUNDLE
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import Compose, Invertd, Orientationd
 from sifa.fingerprint.fingerprint import read_fingerprint
-from sifa.inference.slice_segmenter import SliceSegmenter, box_of_main_pieces
+from sifa.inference.slice_segmenter import HARMLESS, SliceSegmenter
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import for_inference
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
 from sifa.transforms.orientation import AXCODES
 from sifa.transforms.resampling import resample_slices, restore_labels, sample_positions
@@ -68,10 +73,10 @@ def test_the_mask_equals_that_of_monais_steps_on_the_whole_volume(
     whole = SliceInferer(2, (32, 32), 4, 0.25, mode="gaussian", padding_mode="constant", cval=-1)
     with torch.inference_mode():
         data = preprocessing({"image": scan})
-        probabilities = whole(data["image"][None], lambda x: refine(network(x).softmax(1), x, iterations))[0]
+        probabilities = whole(data["image"][None], lambda x: refine_with_pamr(network(x).softmax(1), x, iterations))[0]
         data["pred"] = probabilities.argmax(0, keepdim=True)
         back = Invertd("pred", preprocessing, "image", nearest_interp=True, to_tensor=True)(data)["pred"]
-        labels = make_segmenter(refinement_iterations=iterations)(scan[None], network)[0]
+        labels = make_segmenter(pamr_iterations=iterations)(scan[None], network)[0]
     assert len(np.unique(labels)) == 3
     assert (labels.numpy() == back.numpy()).mean() > 0.9999
 
@@ -144,17 +149,6 @@ def test_confidence_and_entropy_are_those_of_the_averaged_probabilities(scan: Me
     assert found.entropy[1] / found.pixels[1] == pytest.approx(-(probabilities * np.log(probabilities)).sum(), rel=1e-4)
 
 
-def test_islands_do_not_widen_the_region_and_the_pieces_of_a_structure_do() -> None:
-    labels = np.zeros((20, 30, 30), dtype=np.uint8)
-    labels[5:10, 5:10, 5:10] = 1
-    labels[5:7, 15:19, 15:19] = 1  # 32 of 125 voxels: a second piece
-    labels[12, 20, 20] = 2  # small, and yet the largest of its structure
-    labels[19, 29, 29] = 1  # an island
-    assert box_of_main_pieces(labels, 0.05) == (slice(5, 13), slice(5, 21), slice(5, 21))
-    assert box_of_main_pieces(labels, 0.0) == (slice(5, 20), slice(5, 30), slice(5, 30))
-    assert box_of_main_pieces(np.zeros_like(labels), 0.05) is None
-
-
 def test_uncertainty_is_the_entropy_as_a_share_of_the_greatest_in_the_scans_own_order(scan: MetaTensor) -> None:
     logits = torch.tensor([0.0, 1.0, -1.0])
 
@@ -196,6 +190,7 @@ def test_the_precision_is_tried_once_and_kept(
         found = [segmenter.segment(scan, network, "cpu").labels for _ in range(2)]
         expected = make_segmenter(precision="bfloat16").segment(scan, network, "cpu").labels
     assert asked == [(8, 1, 32, 32)]
+    assert segmenter.precision == "auto"
     assert torch.equal(found[0], expected)
     assert torch.equal(found[1], expected)
 
@@ -212,6 +207,72 @@ def test_a_scan_handed_to_the_inferer_alone_is_checked_and_segmented_as_by_the_r
     broken[0, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="NaN"):
         segmenter(broken[None], network)
+
+
+CHANGES: dict[str, Any] = {
+    "orientation": "PLS",
+    "pixel_spacing": (2.0, 2.5),
+    "intensity": {**WINDOW, "upper": 400.0},
+    "slice_size": (32, 40),
+    "classes": 4,
+    "overlap": 0.5,
+    "pamr_iterations": 3,
+    "spatial_prior": {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}},
+    "precision": "bfloat16",
+    "region_step": 9.0,
+    "region_margin": 10.0,
+    "region_island": 0.5,
+}
+
+
+def test_each_argument_is_among_the_settings_or_known_to_change_no_mask() -> None:
+    arguments = set(inspect.signature(SliceSegmenter).parameters)
+    assert set(CHANGES) | set(HARMLESS) == arguments
+    assert set(CHANGES) & set(HARMLESS) == set()
+    given = {"orientation": "ILP", "pixel_spacing": (2.5, 2.5), "intensity": WINDOW, "slice_size": (32, 32)}
+    plain = SliceSegmenter(**given, classes=3).settings()  # type: ignore[arg-type]
+    assert set(plain) == set(CHANGES)
+    for name, value in CHANGES.items():
+        changed = SliceSegmenter(**{**given, "classes": 3, name: value}).settings()
+        assert json.dumps(changed) != json.dumps(plain), name
+
+
+@pytest.mark.parametrize("option", ["inferer#region_margin", "inferer#region_island", "largest_component"])
+def test_the_settings_of_the_config_change_the_hash_of_a_run(option: str) -> None:
+    def settings(**options: Any) -> str:
+        parser = ConfigParser()
+        parser.read_config(str(BUNDLE / "configs" / "inference.yaml"))
+        parser.update({"bundle_root": str(BUNDLE), **options})
+        found: str = parser.get_parsed_content("manifest#settings")
+        return found
+
+    assert settings(**{option: [1] if option == "largest_component" else 0.3}) != settings() == settings()
+
+
+def test_the_network_is_fused_again_only_when_its_weights_change(
+    monkeypatch: pytest.MonkeyPatch, network: Segmenter, scan: MetaTensor
+) -> None:
+    fused: list[torch.nn.Module] = []
+
+    def counted(network: torch.nn.Module) -> torch.nn.Module:
+        fused.append(for_inference(network))
+        return fused[-1]
+
+    monkeypatch.setattr("sifa.inference.slice_segmenter.for_inference", counted)
+    segmenter, own = make_segmenter(), copy.deepcopy(network)
+    first = segmenter(scan[None], own)
+    assert torch.equal(segmenter(scan[None], own), first)
+    assert len(fused) == 1
+    with torch.no_grad():
+        own.pixel_classifier.classifier.weight.neg_()
+    changed = segmenter(scan[None], own)
+    assert len(fused) == 2
+    assert not torch.equal(changed, first)
+    own.load_state_dict(network.state_dict())
+    assert torch.equal(segmenter(scan[None], own), first)
+    assert len(fused) == 3
+    with pytest.raises(ValueError, match="evaluation mode"):
+        segmenter(scan[None], own.train())
 
 
 def test_slices_are_a_view_so_that_no_volume_is_copied() -> None:
@@ -268,27 +329,49 @@ def test_memory_grows_by_the_scan_and_its_mask_and_nothing_else() -> None:
     assert growth < 1.3 * longer * 256 * 256 * (4 + 1)  # bytes: float32 scan, uint8 mask
 
 
-def test_the_config_builds_the_inferer_from_the_fingerprint_alone(trained: Path) -> None:
-    text = (BUNDLE / "configs" / "inference.yaml").read_text(encoding="utf-8")
-    inferer = text[text.index("inferer:") : text.index("postprocessing:")]
-    for name in ("orientation", "spacing", "target.intensity", "slice_size", "pamr_iterations", "spatial_prior"):
-        assert f"@fingerprint.{name}" in inferer
+def test_the_config_builds_the_inferer_from_the_fingerprint_alone() -> None:
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.yaml"))
+    parser.update({"bundle_root": str(BUNDLE)})
+    fingerprint, inferer = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("inferer")
+    assert inferer.fingerprint is fingerprint
+    assert inferer.settings() == {
+        "orientation": fingerprint.orientation,
+        "pixel_spacing": fingerprint.spacing[:2],
+        "intensity": fingerprint.target.intensity,
+        "slice_size": fingerprint.slice_size,
+        "classes": fingerprint.network.out_channels,
+        "pamr_iterations": fingerprint.pamr_iterations,
+        "spatial_prior": fingerprint.spatial_prior,
+        "overlap": 0.25,
+        "precision": "float32",
+        "region_step": None,
+        "region_margin": 20.0,
+        "region_island": 0.05,
+    }
+
+
+def test_settings_that_are_given_win_over_the_fingerprint() -> None:
+    fingerprint = make_fingerprint()
+    segmenter = SliceSegmenter.from_fingerprint(fingerprint, check_scans=False, spatial_prior=None, slice_size=[16, 16])
+    assert (segmenter.fingerprint, segmenter.spatial_prior, segmenter.slice_size) == (None, {}, (16, 16))
+    assert segmenter.orientation == fingerprint.orientation
 
 
 @pytest.mark.parametrize("slices_at_once", [1, 5, 16])
-def test_a_piece_that_does_not_fit_the_others_is_dropped(slices_at_once: int) -> None:
+def test_a_component_that_contradicts_the_spatial_prior_is_removed(slices_at_once: int) -> None:
     """Class 1 is where the scan is bright: slices 3 to 5, and a spot in slice 15."""
     volume = torch.full((1, 20, 22, 24), -200.0)
     volume[:, :, 3:6] = 300
     volume[:, 4:8, 15, 4:8] = 300
     scan = MetaTensor(volume, affine=torch.diag(torch.tensor([2.5, 3.0, 2.5, 1.0], dtype=torch.float64)))
-    places = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}}
+    priors = {"1": {"center": [0.0, 0.0, 0.0], "radius_mm": 20.0}}
 
     def bright(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.zeros_like(image), 99 * image, torch.full_like(image, -99)], dim=1)
 
     whole = make_segmenter(slices_at_once=slices_at_once).segment(scan, bright, "cpu")
-    found = make_segmenter(slices_at_once=slices_at_once, arrangement=places).segment(scan, bright, "cpu")
+    found = make_segmenter(slices_at_once=slices_at_once, spatial_prior=priors).segment(scan, bright, "cpu")
 
     assert set(torch.nonzero(whole.labels)[:, 1].tolist()) == {3, 4, 5, 15}
     assert set(torch.nonzero(found.labels)[:, 1].tolist()) == {3, 4, 5}

@@ -30,7 +30,7 @@ from pydicom.uid import (
     generate_uid,
 )
 from sifa.inference.find_scans import find_scans
-from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
+from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.dicom_headers import HEADER_TAGS, in_slice_order, read_headers, read_slices, skip_reason
 from sifa.io.dicom_reader import SeriesReader
 
@@ -341,13 +341,13 @@ def test_a_slice_of_another_kind_needs_no_pixels(tmp_path: Path) -> None:
 def test_padding_becomes_air_and_ceilings_stay(kind: Callable[[list[float]], Any]) -> None:
     image = kind([-3024.0, -2000.0, -1500.0, -1499.0, -1024.0, 0.0, 3071.0, 20000.0])
 
-    assert tame_padding(image).tolist() == [-1024, -1024, -1024, -1499, -1024, 0, 3071, 20000]
-    assert tame_padding(image, 20000.0).tolist() == [-1024, -1024, -1024, -1499, -1024, 0, 3071, -1024]
+    assert replace_padding_with_air(image).tolist() == [-1024, -1024, -1024, -1499, -1024, 0, 3071, 20000]
+    assert replace_padding_with_air(image, 20000.0).tolist() == [-1024, -1024, -1024, -1499, -1024, 0, 3071, -1024]
 
 
 @pytest.mark.parametrize("padding", [0.0, -899.0, 40.0, 3071.0])
 def test_a_declared_padding_that_could_be_tissue_is_not_believed(padding: float) -> None:
-    assert tame_padding(np.array([padding, -1024.0]), padding).tolist() == [padding, -1024]
+    assert replace_padding_with_air(np.array([padding, -1024.0]), padding).tolist() == [padding, -1024]
 
 
 @pytest.mark.parametrize(("signed", "stored", "hu"), [(0, 0, -1024), (1, -2000, -3024), (1, 63536, -3024)])

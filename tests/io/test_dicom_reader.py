@@ -231,10 +231,10 @@ PEAK = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from monai.transforms import LoadImaged
-from sifa.io.dicom_geometry import tame_padding
+from sifa.io.dicom_geometry import replace_padding_with_air
 from sifa.io.dicom_reader import SeriesReader
 load = LoadImaged("image", reader=SeriesReader(), dtype=None, ensure_channel_first=True)
-tame_padding(load({"image": sys.argv[2]})["image"], -2000.5)
+replace_padding_with_air(load({"image": sys.argv[2]})["image"], -2000.5)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

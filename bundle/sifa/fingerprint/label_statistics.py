@@ -12,7 +12,7 @@ import numpy as np
 from sifa.fingerprint.fingerprint import SpatialPrior, VolumeRange
 from sifa.io.nifti_reader import load_nifti
 from sifa.postprocessing.connected_components import find_structures
-from sifa.postprocessing.spatial_prior import Subject, measure_arrangement
+from sifa.postprocessing.spatial_prior import Subject, measure_spatial_prior
 from sifa.transforms.slices import as_slices, slice_steps
 
 
@@ -20,7 +20,7 @@ class LabelStatistics(NamedTuple):
     """Statistics of the labels of all training subjects."""
 
     volumes: dict[str, VolumeRange]  # by name, among the subjects that show the structure
-    spatial_prior: dict[str, SpatialPrior]  # see `sifa.postprocessing.spatial_prior.measure_arrangement`
+    spatial_prior: dict[str, SpatialPrior]  # see `sifa.postprocessing.spatial_prior.measure_spatial_prior`
     left_out: float  # share of the voxels of all structures that slices leave out, from 0 to 1
 
 
@@ -41,8 +41,8 @@ def measure_labels(
         label = load_nifti(item["label"])
         values = np.asanyarray(label.dataobj).astype(np.int64)
         found = find_structures(values, set(labels) - {0}, label.affine)
-        pieces = {value: structure.pieces for value, structure in found.items()}
-        subjects.append(Subject(pieces, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
+        components = {value: structure.components for value, structure in found.items()}
+        subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
         slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
@@ -50,15 +50,15 @@ def measure_labels(
     volumes = {}
     for value, name in labels.items():
         ml = [
-            float(subject.pieces[value].voxels.sum()) * subject.voxel_volume / 1000
+            float(subject.components[value].voxels.sum()) * subject.voxel_volume / 1000
             for subject in subjects
-            if value in subject.pieces
+            if value in subject.components
         ]
         if ml:
             volumes[name] = VolumeRange(round(min(ml), 3), round(max(ml), 3))
     prior: dict[str, SpatialPrior] = {
         value: {"center": entry["center"], "radius_mm": entry["radius_mm"]}
-        for value, entry in measure_arrangement(subjects).items()
+        for value, entry in measure_spatial_prior(subjects).items()
     }
     return LabelStatistics(volumes, prior, (labeled - shown) / max(labeled, 1))
 

@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import Any
 
 from sifa.inference.find_scans import find_scans
-from sifa.inference.manifest import Manifest, merge_shards, settings_hash
+from sifa.inference.manifest import Manifest, settings_hash
+from sifa.inference.merge_shards import merge_shards
 from sifa.inference.segment_scans import SegmentScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 

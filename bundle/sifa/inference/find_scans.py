@@ -1,4 +1,4 @@
-"""Finds the scans below a folder: NIfTI files and DICOM series, and what there is that is no scan to segment."""
+"""Finds the scans below a folder: NIfTI files and DICOM series, including those that are to be skipped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MASK_SUFFIX = "_seg.nii.gz"
 UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
-LABELS_FOLDER = "labels"  # MONAI Label writes masks into a folder of this name inside the studies ...
-LABEL_VERSIONS = ("final", "original")  # ... in folders of these names ...
-DATASTORE = "datastore_v2.json"  # ... and keeps its index beside it
-MANIFESTS = "manifest*.json"  # in `output_dir`, of earlier runs and of their shards: they list what was written ...
-OUTPUTS = ("output", "dicom_seg", "uncertainty")  # ... under these keys of each case
-UNKNOWN = ("", "")  # series and reason to skip it, of damaged files that do not say which series they belong to
+LABELS_FOLDER = "labels"  # in the studies folder, where MONAI Label writes masks ...
+LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
+DATASTORE = "datastore_v2.json"  # ... and its index beside it
+MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in `output_dir`
+OUTPUTS = ("output", "dicom_seg", "uncertainty")  # entries of a case that name a file which could be taken for a scan
+UNKNOWN = ("", "")  # series and reason to skip it, for damaged files whose series is unknown
 
 
 class _Found(NamedTuple):
@@ -35,22 +35,23 @@ class _Found(NamedTuple):
 
 
 def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str, Any]]:
-    """Finds every scan below `dataset_dir`, or the one that it names.
+    """Finds every scan below `dataset_dir`, or the single scan that it names.
 
-    Links are followed and nothing is found twice: what is reached both directly and by a link counts where it lies.
-    Left out without a word: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`), what lies in `output_dir`
-    or is listed as an output in its `manifest.json`, a `labels` folder of MONAI Label, and names that begin with a dot.
+    Links are followed and nothing is found twice: a file that is reached both directly and by a link is listed at its
+    own path. Left out without a message: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`), files in
+    `output_dir` or listed as outputs in its `manifest.json`, a `labels` folder of MONAI Label, and names that begin
+    with a dot.
 
     Args:
         dataset_dir: a folder, or a single NIfTI file.
-        output_dir: where masks go.
+        output_dir: folder of the masks.
 
     Returns:
         Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a NIfTI file or the
         folder of a DICOM series; the latter also has `files`, its files in slice order. DICOM that is not to be
-        segmented has `skipped`: the reason, in words free of the patient. A file or folder that cannot be read is an
-        item all the same, so that reading it fails and is reported; a series has its damaged slices among its `files`,
-        and `warnings` where files beside it may have been slices of it and no longer tell.
+        segmented has `skipped`: the reason, without patient data. A file or folder that cannot be read is listed as
+        well, so that reading it fails and is reported; `files` of a series include its damaged slices, and it has
+        `warnings` where damaged files beside it may belong to it.
 
         `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
@@ -84,12 +85,12 @@ def stem(scan: Path) -> str:
 
 
 def mask_path(scan: Path, root: Path, output: Path) -> Path:
-    """Returns where the mask of `scan` goes: its path below `root`, without extension, below `output`."""
+    """Returns the path of the mask of `scan`: the scan's path below `root`, without extension, below `output`."""
     return output / scan.relative_to(root).parent / f"{stem(scan)}{MASK_SUFFIX}"
 
 
 def _distinct(found: list[_Found]) -> list[Path]:
-    """Returns the masks, no two alike: NIfTI files keep their extension where they must, then numbers follow."""
+    """Returns distinct mask paths: where two would be equal, NIfTI files keep their extension; then numbers follow."""
     planned = Counter(one.mask for one in found)
     masks: dict[Path, None] = {}
     for one in found:
@@ -116,15 +117,15 @@ def _below(root: Path, output: Path) -> Iterator[_Found]:
 
 
 def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]]:
-    """Returns the files to look at by their folders, each file once, and the folders that cannot be listed."""
+    """Returns the files to examine by folder, each file once, and the folders that cannot be listed."""
     real_output = Path(os.path.realpath(output))
-    beside = Path(os.path.realpath(root)).is_relative_to(real_output)  # masks go beside the scans, or above them
+    beside = Path(os.path.realpath(root)).is_relative_to(real_output)  # masks lie beside the scans, or above them
     unreadable: list[Path] = []
     direct: list[tuple[Path, str]] = []  # files and their real paths
     linked: list[tuple[Path, str]] = []
     visited: set[str] = set()
     pending = [root]
-    for start in pending:  # links to folders join the queue, so that what lies in its place comes first
+    for start in pending:  # links to folders are appended, so that real folders come first
         for name, folders, names in os.walk(start, onerror=lambda error: unreadable.append(Path(error.filename))):
             folder, real = Path(name), os.path.realpath(name)
             is_output = not beside and Path(real).is_relative_to(real_output)
@@ -149,7 +150,7 @@ def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]
 
 
 def _is_label_store(folder: Path, root: Path) -> bool:
-    """Tells whether a folder holds MONAI Label's masks: in the studies' folder `root`, or beside its index."""
+    """Returns whether a folder holds masks of MONAI Label: in the studies folder `root`, or beside its index."""
     if folder.name != LABELS_FOLDER:
         return False
     versions = folder.parent == root and any((folder / version).is_dir() for version in LABEL_VERSIONS)
@@ -157,7 +158,7 @@ def _is_label_store(folder: Path, root: Path) -> bool:
 
 
 def _listed_outputs(output: Path) -> set[str]:
-    """Returns the real paths of what the manifests of `output` list; nothing where there is none that can be read."""
+    """Returns the real paths of the outputs in the manifests of `output`; unreadable manifests are ignored."""
     listed: set[str] = set()
     for manifest in output.glob(MANIFESTS):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -167,7 +168,7 @@ def _listed_outputs(output: Path) -> set[str]:
 
 
 def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
-    """Yields the DICOM series among the files of a folder; `plain` is the mask of the only one to segment."""
+    """Yields the DICOM series among the files of a folder; `plain` is the mask where there is one series to segment."""
     read = {file: read_slices(file) for file in files}
     groups = _grouped([header for slices in read.values() for header in slices])
     reasons = {
@@ -178,7 +179,7 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     kinds = {kind_of_name(file) for file, slices in read.items() if slices}
     lost = [file for file, slices in read.items() if not slices and may_be_lost_slice(file, kinds)]
     for file in lost:
-        logger.warning("%s: left out: it is named like a DICOM file and is none", file)
+        logger.warning("%s: left out: it is named like a DICOM file but is not one", file)
     if UNKNOWN not in usable:
         lost += [header.file for header in groups.get(UNKNOWN, ()) if not header.sop_class]
     for key, headers in groups.items():
@@ -193,9 +194,10 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
 
 
 def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:
-    """Returns slices by their series and the reason why they are skipped, if any.
+    """Returns slices by their series and the reason to skip them, if any.
 
-    A file whose header is not all there joins the series to segment that it names, which it makes fail; else `UNKNOWN`.
+    A file with an incomplete header joins the series that it names, which then fails, if that series is to be
+    segmented; otherwise `UNKNOWN`.
     """
     groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for header in headers:
@@ -208,6 +210,6 @@ def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHead
 
 
 def _doubt(lost: list[Path]) -> str:
-    """Returns the warning of a series beside which files lie that may have been its slices."""
+    """Returns the warning for a series with damaged files beside it that may be its slices."""
     beside = min(lost).name if len(lost) == 1 else f"{len(lost)} files ({min(lost).name}, ...)"
     return f"{beside} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"

@@ -1,4 +1,4 @@
-"""Looks at a scan before the network runs: at its file before it is read, then at its values and its grid."""
+"""Checks a scan before the network runs: its file before it is read, then its values and its grid."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ HIGHEST_SMALLEST_HU = -50.0  # HU: every CT shows air or fat; a file whose small
 LARGEST_STEP = 25.0  # mm between voxels
 LEAST_PIXELS = 8  # rows and columns of a slice
 SHEAR = 0.02  # cosine of the angle between two axes of a grid that counts as sheared (about 1 degree)
-DISAGREEMENT = 0.01  # of voxel sizes within a header, as a share, that is more than rounding
+DISAGREEMENT = 0.01  # of voxel sizes within a header, as a share, beyond rounding
 MOST_COMPRESSION = 1032  # bytes that deflate can make of one
-FACTOR = 3.0  # how many times the training's spacing or field of view is worth a warning
+FACTOR = 3.0  # ratio to the training's spacing or field of view beyond which there is a warning
 
 
 def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
-    """Refuses a NIfTI file whose header already tells that it cannot be segmented; no voxel is read.
+    """Refuses a NIfTI file whose header shows that it cannot be segmented; no voxel is read.
 
     Args:
         path: the file.
         fingerprint: what the network was trained on.
 
     Returns:
-        One clause for each doubt about what the header says of the grid.
+        One clause for each doubt about the grid.
 
     Raises:
         InputError: when it is no NIfTI file, holds fewer bytes than its header declares, has the wrong number of
@@ -72,7 +72,7 @@ def _length_unit_warnings(header: Any) -> list[str]:
 
 
 def _header_warnings(header: Any) -> list[str]:
-    """Returns doubts about where a NIfTI header places its grid; refuses one without a voxel size."""
+    """Returns doubts about the position of the grid in a NIfTI header; refuses a header without a voxel size."""
     sizes = header["pixdim"][1:4]
     if header["sform_code"] > 0:  # which then is the affine
         steps = np.sqrt(np.square([header[f"srow_{axis}"][:3] for axis in "xyz"], dtype=float).sum(axis=0))
@@ -89,7 +89,7 @@ def _header_warnings(header: Any) -> list[str]:
 
 
 def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:
-    """Refuses what cannot be segmented and returns warnings on what should be looked at.
+    """Refuses a scan that cannot be segmented and returns warnings about an unusual one.
 
     Args:
         volume: intensities (C, X, Y, Z).
@@ -97,7 +97,7 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         fingerprint: what the network was trained on.
 
     Returns:
-        One clause for each doubt; empty when the scan is like the training's.
+        One clause for each doubt; empty when the scan is like those of the training.
 
     Raises:
         InputError: when it has the wrong number of dimensions or channels, no voxels, NaN or infinite values, no

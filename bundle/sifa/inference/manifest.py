@@ -1,38 +1,37 @@
-"""`manifest.json`: what a run over a folder did to each scan, valid at any moment, and what is left to do."""
+"""`manifest.json`: the cases of a run over a folder of scans, valid at any moment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import sifa
-from sifa.reports.case_index import write_index
+from sifa.inference.case import Case, count_statuses
 from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-STATUSES = ("ok", "warning", "failed", "skipped")
 NAME = "manifest.json"
-SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see shard_name
 OUTDATED = ".outdated"  # ending of files whose scan can no longer be segmented
 FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
-OUTPUTS = ("output", "preview", "dicom_seg", "uncertainty")  # keys of a case that name a file
 
 
 def settings_hash(model_dir: str | Path, settings: Mapping[str, Any]) -> str:
-    """Returns what identifies the maker of a mask: a hash of weights, fingerprint, settings and package version.
+    """Returns a hash of everything that a mask depends on beside its scan: weights, fingerprint, settings and version.
 
     Args:
         model_dir: folder of `model.pt` and `fingerprint.json`.
-        settings: whatever changes masks, of plain types.
+        settings: all settings that change masks, of plain types.
+
+    Raises:
+        InputError: when one of the two files is missing.
     """
     digest = hashlib.sha256()
     for name in ("model.pt", "fingerprint.json"):
@@ -56,18 +55,16 @@ def shard_name(shard: int, num_shards: int) -> str:
 
 
 class Manifest:
-    """The cases of one run, on disk after each change.
-
-    A case is a dictionary: `input` and `output` (paths below the folder of scans and the output folder), `status` (ok,
-    warning, failed, skipped), `message`, `seconds`, `volumes_ml` and `quality` by structure, `flags` by structure,
-    `preview`, `dicom_seg`, `uncertainty`, `model` (its name), and what decides whether it is still current: `settings`,
-    `signature` and `extras`.
+    """The cases of one run, written to disk after each change.
 
     Args:
         output_dir: folder of the manifest.
         settings: hash of the weights and settings of this run.
         shard: number of this process.
         num_shards: number of processes that share the folder.
+
+    Raises:
+        InputError: when the folder has a file of the manifest's name that is not a manifest.
     """
 
     def __init__(self, output_dir: str | Path, settings: str, shard: int = 0, num_shards: int = 1) -> None:
@@ -75,62 +72,63 @@ class Manifest:
         self.path = self.output_dir / shard_name(shard, num_shards)
         self.settings = settings
         self.is_shard = num_shards > 1
-        self.cases: dict[str, dict[str, Any]] = {case["input"]: case for case in read_cases(self.path)}
+        self.cases = {case.input: case for case in read_cases(self.path)}
 
     def is_current(self, case_input: str, signature: str, extras: Collection[str] = ()) -> bool:
-        """Tells whether an earlier run made the mask of this very scan with the same weights and settings.
+        """Returns whether an earlier run made the mask of this very scan with the same weights and settings.
 
         Args:
             case_input: the scan.
             signature: which changes when the scan does.
-            extras: names of what is wanted beside the mask; the earlier run has to have been asked for them, too.
+            extras: names of the writers of this run; the earlier run must have had them, too.
         """
         case = self.cases.get(case_input)
         return (
             case is not None
-            and case["status"] in ("ok", "warning")
-            and case.get("settings") == self.settings
-            and case.get("signature") == signature
-            and set(extras) <= set(case.get("extras", ()))
-            and all((self.output_dir / case[key]).is_file() for key in OUTPUTS if case.get(key))
+            and case.is_segmented
+            and case.settings == self.settings
+            and case.signature == signature
+            and set(extras) <= set(case.extras or ())
+            and all((self.output_dir / path).is_file() for path in case.files)
         )
 
     def set_aside(self, case_input: str) -> None:
-        """Renames what earlier runs made of a scan that can no longer be segmented: to its name and `.outdated`.
+        """Appends `.outdated` to the names of files that earlier runs made of a scan that can no longer be segmented.
 
-        So nobody takes the mask of an older state of the scan for a current one, and nothing is lost.
+        So nobody takes the mask of an earlier state of the scan for the current one, and nothing is lost.
         """
-        for key in OUTPUTS:
-            earlier = self.cases.get(case_input, {}).get(key)
-            path = self.output_dir / str(earlier)
-            if earlier and path.is_file():
+        case = self.cases.get(case_input)
+        for path in map(self.output_dir.joinpath, case.files if case else ()):
+            if path.is_file():
                 path.replace(path.with_name(f"{path.name}{OUTDATED}"))
                 logger.warning("%s: of an earlier state of its scan; renamed with the ending %s", path, OUTDATED)
 
-    def record(self, case: Mapping[str, Any]) -> None:
-        """Adds or replaces a case and writes the manifest, whole or not at all."""
-        self.cases[case["input"]] = {**case, "settings": self.settings}
-        write_manifest(self.path, list(self.cases.values()))
+    def record(self, case: Case) -> None:
+        """Adds or replaces a case, with the settings of this run, and writes the manifest."""
+        self.cases[case.input] = replace(case, settings=self.settings)
+        self.write()
 
     def keep_only(self, inputs: Collection[str]) -> None:
-        """Forgets cases of earlier runs whose scans are gone; their masks stay where they are."""
+        """Removes the cases of all other scans; their masks stay where they are."""
         kept = {name: case for name, case in self.cases.items() if name in set(inputs)}
         if len(kept) < len(self.cases) or not self.path.is_file():
             self.cases = kept
-            self.content()
+            self.write()
 
     def content(self) -> dict[str, Any]:
-        """Writes the manifest once more and returns what it holds."""
-        return write_manifest(self.path, list(self.cases.values()))
+        """Returns what the manifest's file holds."""
+        return manifest_content(self.cases.values())
+
+    def write(self) -> None:
+        """Writes the manifest, whole or not at all.
+
+        Raises:
+            InputError: when it cannot be written.
+        """
+        write_manifest(self.path, self.content())
 
 
-def count_statuses(cases: Collection[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many of some cases have each status."""
-    found = Counter(case["status"] for case in cases)
-    return {status: found[status] for status in STATUSES}
-
-
-def read_cases(path: Path) -> list[dict[str, Any]]:
+def read_cases(path: Path) -> list[Case]:
     """Returns the cases of a manifest; none where there is no file.
 
     Raises:
@@ -139,66 +137,30 @@ def read_cases(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        cases = list(json.loads(path.read_text(encoding="utf-8"))["cases"])
-        whole = all(_is_case(case) for case in cases)
+        return [Case.from_json(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["cases"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: {FOREIGN}") from error
-    if not whole:
-        raise InputError(f"{path}: {FOREIGN}")
-    return cases
 
 
-def _is_case(case: Mapping[str, Any]) -> bool:
-    """Tells whether a case has what reading it takes."""
-    made = case["status"] in ("ok", "warning")
-    named = [case.get(key) for key in OUTPUTS]
-    return (
-        isinstance(case["input"], str)
-        and case["status"] in STATUSES
-        and all(name is None or isinstance(name, str) for name in named)
-        and (not made or isinstance(case["output"], str))
-        and isinstance(case.get("extras", []), list)
-    )
-
-
-def write_manifest(path: Path, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Writes a manifest, under a temporary name first, and returns its content."""
-    content = {
+def manifest_content(cases: Collection[Case]) -> dict[str, Any]:
+    """Returns what the file of a manifest with these cases holds, sorted by input."""
+    return {
         "bundle_version": sifa.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "counts": count_statuses(cases),
-        "cases": sorted(cases, key=lambda case: str(case["input"])),
+        "cases": [case.to_json() for case in sorted(cases, key=lambda case: case.input)],
     }
+
+
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a manifest, whole or not at all.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
     try:
         write_text(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise InputError(
             f"{path}: it cannot be written ({first_line(error)}): make room or choose another folder."
         ) from error
-    return content
-
-
-def merge_shards(output_dir: str | Path) -> None:
-    """Writes `manifest.json` from the manifests of all shards; where there are pictures, `index.html` too.
-
-    Raises:
-        InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
-    """
-    folder = Path(output_dir)
-    shards = sorted(path for path in folder.glob("manifest.shard-*.json") if SHARD.fullmatch(path.name))
-    if not shards:
-        raise InputError(f"{folder}: it holds no manifest.shard-*.json: run inference with --num_shards first.")
-    number = max(int(SHARD.sub(r"\1", path.name)) for path in shards)
-    for path in (folder / shard_name(shard, number) for shard in range(number)):
-        if not path.is_file():
-            raise InputError(f"{path}: it is missing: run that shard to its end first.")
-    merged: dict[str, dict[str, Any]] = {}
-    for shard in shards:
-        for case in read_cases(shard):
-            if case["input"] in merged:
-                raise InputError(f"{shard}: {case['input']} stands in another shard too: remove shards of older runs.")
-            merged[case["input"]] = case
-    content = write_manifest(folder / NAME, list(merged.values()))
-    models = sorted({case["model"] for case in merged.values() if case.get("preview")})
-    if models:
-        write_index(folder, content | {"model": ", ".join(models)})

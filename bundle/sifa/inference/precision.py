@@ -1,4 +1,4 @@
-"""Which precision the network runs in: measured, since what a processor can and what pays there are two things."""
+"""Chooses the precision of the network by a measurement: a processor may support bfloat16 and still be slower in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-GAIN = 1.1  # bfloat16 has to be this many times faster to be worth its rounding
+GAIN = 1.1  # bfloat16 is chosen when it is at least this many times faster
 REPEATS = 3
 
 
@@ -18,11 +18,11 @@ def faster_precision(network: Callable[[torch.Tensor], torch.Tensor], windows: t
     """Times the network in float32 and under bfloat16 autocast, and returns the name of the faster one.
 
     Args:
-        network: what is to run, in evaluation mode.
-        windows: input of the size it will have, on its device.
+        network: in evaluation mode.
+        windows: input of the size that the network will get, on its device.
 
     Returns:
-        `bfloat16` when that is clearly faster, else `float32`.
+        `bfloat16` when it is clearly faster, else `float32`.
     """
     seconds = {name: _seconds(network, windows, name == "bfloat16") for name in ("float32", "bfloat16")}
     chosen = "bfloat16" if seconds["float32"] > GAIN * seconds["bfloat16"] else "float32"
@@ -33,7 +33,7 @@ def faster_precision(network: Callable[[torch.Tensor], torch.Tensor], windows: t
 
 @torch.inference_mode()
 def _seconds(network: Callable[[torch.Tensor], torch.Tensor], windows: torch.Tensor, bfloat16: bool) -> float:
-    """Returns the least of several times, after a first run that warms up."""
+    """Returns the shortest time of several runs, after one to warm up."""
     best = float("inf")
     with torch.autocast(windows.device.type, torch.bfloat16, enabled=bfloat16):
         network(windows)

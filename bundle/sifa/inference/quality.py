@@ -1,4 +1,4 @@
-"""Figures and flags that tell which masks to look at first."""
+"""Figures and flags of a mask, which show which masks to review first."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 import numpy as np
 
 from sifa.fingerprint.fingerprint import Fingerprint, VolumeRange
-from sifa.inference.slice_segmenter import Segmentation
+from sifa.inference.results import Segmentation
 from sifa.postprocessing.connected_components import Structure, find_structures
 
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability
 MANY_COMPONENTS = 5
-DROPPED = 0.05  # share of a structure, in pieces that do not fit the others, that is worth a word
+DROPPED = 0.05  # share of a structure's voxels in removed components that is flagged
 MISFITS = "pieces that do not fit the other structures were dropped"
-MARGIN = 1.5  # a volume is odd when it is this many times smaller or larger than any in training
+MARGIN = 1.5  # a volume this many times smaller or larger than any in training is flagged
 
 
 def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Fingerprint) -> dict[str, dict[str, Any]]:
     """Measures each structure of a mask.
 
     Args:
-        segmentation: what the network said of the scan.
+        segmentation: what the network predicted.
         voxel_ml: volume of a voxel in ml.
         fingerprint: its labels, and the volumes of structures in training.
 
     Returns:
-        For each structure: `volume_ml`, `components` (pieces, 26-connected), `confidence` (mean of the largest
-        probability, where the network found the structure, in dropped pieces too), `entropy` (likewise, in nats) and
-        `flags`, a list of clauses.
+        For each structure: `volume_ml`, `components` (number of connected components, 26-connected), `confidence`
+        (mean of the largest probability where the network found the structure, removed components included), `entropy`
+        (likewise, in nats) and `flags`, a list of clauses.
     """
     mask = segmentation.labels.numpy()
     structures, known = fingerprint.structure_names, fingerprint.structures
@@ -51,7 +51,7 @@ def _measure_one(
     if structure is None:
         flags = ["empty", MISFITS] if dropped else ["empty"]
         return {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": flags}
-    voxels, components = int(structure.pieces.voxels.sum()), len(structure.pieces.voxels)
+    voxels, components = int(structure.components.voxels.sum()), len(structure.components.voxels)
     volume = voxels * voxel_ml
     pixels = max(float(segmentation.pixels[value]), 1.0)
     confidence = float(segmentation.confidence[value]) / pixels

@@ -1,4 +1,4 @@
-"""A scan with its mask, for what is made beside it."""
+"""The results of inference on one scan: what the network predicts, and what is handed to the writers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+UNCERTAINTY_SCALE = 200  # steps of the uncertainty map, from 0 to the greatest possible entropy
+
+
+@dataclass
+class Segmentation:
+    """What the network predicts for a scan."""
+
+    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
+    pixels: np.ndarray  # (classes,): sampled pixels of each class, removed components included
+    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
+    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
+    window: tuple[float, float]  # intensities that the network sees as -1 and 1
+    dropped: np.ndarray  # (classes,): voxels of removed components, see `sifa.postprocessing.spatial_prior`
+    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: share of the greatest entropy * UNCERTAINTY_SCALE
 
 
 @dataclass
 class SegmentedScan:
-    """A scan in its own storage order, and what was found in it."""
+    """A segmented scan, in its own storage order."""
 
     image: Path  # the NIfTI file or the folder of the DICOM series
-    mask: Path  # where the mask lies
+    mask: Path  # file of the mask
     volume: np.ndarray  # (X, Y, Z) intensities
     labels: np.ndarray  # (X, Y, Z) uint8
     affine: np.ndarray  # of both, to RAS in mm
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`
     files: list[str] = field(default_factory=list)  # of a DICOM series
-    uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `sifa.inference.slice_segmenter.Segmentation`
+    uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `Segmentation`

@@ -1,4 +1,4 @@
-"""One iteration of inference: a scan from file to mask, where a scan that fails does not stop the others."""
+"""One iteration of inference: one scan from file to mask; a scan that fails does not stop the run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
+from sifa.inference.case import Case, count_statuses
 from sifa.inference.input_checks import check_file, check_scan
-from sifa.inference.manifest import Manifest, count_statuses
+from sifa.inference.manifest import Manifest
 from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.io.dicom_geometry import check_loaded, read_series, staged_series, tame_padding
+from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
@@ -43,11 +44,11 @@ class SegmentScan:
         preprocessing: maps `{"image": scan}` to `image` (C, X, Y, Z) with an affine, in the scan's own grid.
         inferer: segments such a volume.
         postprocessing: cleans `pred` (1, X, Y, Z).
-        manifest: where each scan's fate is written.
-        dataset_dir: folder of scans, which the manifest's paths are relative to.
-        overwrite: whether masks that are still current are made again.
-        extras: makers of files beside the mask; what they return joins the manifest's case.
-        index: whether an `index.html` that shows all cases is written at the end; of shards, when they are merged.
+        manifest: records what becomes of each scan.
+        dataset_dir: folder of scans; paths in the manifest are relative to it.
+        overwrite: whether to make masks again that are still current.
+        extras: writers of files beside the mask; they return fields of the scan's `Case`.
+        index: whether to write an `index.html` of all cases at the end; for shards, it is written when they are merged.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class SegmentScan:
         self.extras = extras
         self.index = index
         self.bar: tqdm | None = None
-        self.seen: list[str] = []  # scans of this run that are done with
+        self.seen: list[str] = []  # scans that this run has finished
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
-        """Segments one scan; an error is written down with the scan's name, and the run goes on.
+        """Segments one scan; an error is recorded in the manifest, and the run goes on.
 
         Raises:
-            Interrupted: on Ctrl-C; what was begun of this scan is discarded.
+            Interrupted: on Ctrl-C; the unfinished work on this scan is discarded.
         """
         state: Any = engine.state
         if self.bar is None:
@@ -97,11 +98,9 @@ class SegmentScan:
 
     def _one(self, item: Mapping[str, Any], device: torch.device) -> None:
         name = self._name(item)
-        output = os.path.relpath(item["mask"], self.manifest.output_dir)
-        case: dict[str, Any] = {"input": name, "output": None, "message": "", "seconds": 0.0}
         if "skipped" in item:
             self.manifest.set_aside(name)
-            self.manifest.record({**case, "status": "skipped", "message": item["skipped"]})
+            self.manifest.record(Case(name, "skipped", message=item["skipped"]))
             logger.info("%s: skipped: %s", printable(name), item["skipped"])
             return
         extras = [type(make).__name__ for make in self.extras]
@@ -118,23 +117,31 @@ class SegmentScan:
             logger.error("%s: failed: %s", printable(name), printable(reason))
             logger.debug("details", exc_info=error)
             self.manifest.set_aside(name)
-            self.manifest.record({**case, "status": "failed", "message": reason, "seconds": _since(start)})
+            self.manifest.record(Case(name, "failed", message=reason, seconds=_since(start)))
             return
-        status = "warning" if found["message"] else "ok"
-        made_by = {"model": self.fingerprint.name, "signature": signature, "extras": extras}
-        self.manifest.record({**case, **found, "output": output, "status": status, "seconds": _since(start), **made_by})
-        message = f": {found['message']}" if found["message"] else ""
-        logger.info("%s: %s in %.1f s%s", printable(name), status, time.monotonic() - start, printable(message))
+        case = Case(
+            name,
+            "warning" if found["message"] else "ok",
+            os.path.relpath(item["mask"], self.manifest.output_dir),
+            seconds=_since(start),
+            model=self.fingerprint.name,
+            signature=signature,
+            extras=extras,
+            **found,
+        )
+        self.manifest.record(case)
+        message = f": {case.message}" if case.message else ""
+        logger.info("%s: %s in %.1f s%s", printable(name), case.status, case.seconds, printable(message))
 
     def _name(self, item: Mapping[str, Any]) -> str:
-        """Returns what the manifest calls a scan: its path below the folder, and of which mask when DICOM shares it."""
+        """Returns the name of a scan in the manifest: its path, and the mask where DICOM series share a folder."""
         path = Path(item["image"])
         name = path.name if path == self.root else os.path.relpath(path, self.root)
         series = Path(item["mask"]).name.removesuffix("_seg.nii.gz")
         return name if not path.is_dir() or series == path.name else f"{name} ({series})"
 
     def segment(self, item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        """Reads, checks, segments, measures and writes one scan; returns the rest of its case."""
+        """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`."""
         data, files, warnings = self._read(item)
         image = data["image"]
         affine = np.asarray(image.affine, dtype=float)
@@ -167,7 +174,7 @@ class SegmentScan:
         }
 
     def _make_extras(self, scan: SegmentedScan) -> tuple[dict[str, Any], list[str]]:
-        """Makes what is wanted beside the mask; the mask counts even where one of them cannot be made."""
+        """Returns what the writers wrote, and a clause for each writer that failed; the mask is kept either way."""
         made: dict[str, Any] = {}
         doubts = []
         for make in self.extras:
@@ -179,7 +186,7 @@ class SegmentScan:
         return made, doubts
 
     def _read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-        """Returns what preprocessing makes of a scan, the files of a DICOM series, and warnings on its geometry."""
+        """Returns the preprocessed scan, the files of a DICOM series, and warnings about its geometry."""
         if not item.get("files"):
             scan = Path(item["image"])
             warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
@@ -188,7 +195,7 @@ class SegmentScan:
         with staged_series(series.files) as folder:
             data = self._load(str(folder))
         check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
-        tame_padding(data["image"], series.padding)
+        replace_padding_with_air(data["image"], series.padding)
         doubts = [*series.warnings, *item.get("warnings", [])]
         warnings = [doubt.removeprefix(f"{item['image']}: ").rstrip(".") for doubt in doubts]
         return data, [str(file) for file in series.files], warnings
@@ -207,9 +214,13 @@ class SegmentScan:
             ) from error
 
     def finish(self) -> None:
-        """Prints how many scans ended how, and ends the process with status 1 when any failed.
+        """Logs how many scans have each status, and writes `index.html` where it is wanted.
 
-        Of a folder, the manifest then forgets scans that are gone; of a single file, it keeps those of earlier runs.
+        After a run over a folder, cases of scans that no longer exist are removed from the manifest; after a run over a
+        single file, all cases of earlier runs stay.
+
+        Raises:
+            InputError: when any scan failed; each of them has been named on stderr.
         """
         if self.bar is not None:
             self.bar.close()
@@ -221,16 +232,15 @@ class SegmentScan:
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())
         logger.info("%d scans: %s; see %s", len(cases), summary, self.manifest.path)
+        for case in cases:
+            if case.status == "failed":
+                sys.stderr.write(printable(f"failed: {case.input}: {case.message}") + "\n")
         if counts["failed"]:
-            for case in cases:
-                if case["status"] == "failed":
-                    sys.stderr.write(printable(f"failed: {case['input']}: {case['message']}") + "\n")
-            sys.stderr.write(f"error: {counts['failed']} of {len(cases)} scans failed.\n")
-            sys.exit(1)
+            raise InputError(f"{counts['failed']} of {len(cases)} scans failed.")
 
 
 def input_signature(item: Mapping[str, Any]) -> str:
-    """Returns sizes and times of a scan's files, and doubts about those beside it: they change when the scan does."""
+    """Returns a text that changes when the scan does: size and time of its files, warnings about files beside it."""
     files = [Path(file) for file in item.get("files") or [item["image"]]]
     try:
         stats = [file.stat() for file in files]
@@ -241,13 +251,13 @@ def input_signature(item: Mapping[str, Any]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns one line on what went wrong: our own sentence, else the innermost cause's first line."""
+    """Returns an error in one line: the sentence of an `InputError`, else the first line of the innermost cause."""
     found = find_input_error(error)
     return str(found) if found is not None else first_line(innermost(error))
 
 
 def printable(text: str) -> str:
-    """Returns a text on one line that stdout takes: names of files may hold line breaks and bytes that are no text."""
+    """Returns a text as one line that stdout can encode: file names may hold line breaks and undecodable bytes."""
     encoding = sys.stdout.encoding or "utf-8"
     shown = "".join(sign if sign.isprintable() else "?" for sign in text)
     return shown.encode(encoding, "backslashreplace").decode(encoding)

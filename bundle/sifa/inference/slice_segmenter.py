@@ -1,8 +1,8 @@
 """The inferer: slice-wise C(E(x)) over a whole scan in its own grid, a slab of slices at a time.
 
-A slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose soft maps are
-averaged, reduced to labels and brought back to the scan's own pixels, before the next slab begins. Nothing but the scan
-itself and its uint8 mask is ever held whole.
+Each slab is normalized, resampled to the fingerprint's pixel size, segmented with sliding windows whose probabilities
+are averaged, reduced to labels and resampled to the scan's own pixels before the next slab begins. Only the scan and
+its uint8 mask are held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from inspect import signature
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
-from scipy import ndimage
 from torch import nn
 
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
+from sifa.inference.region_of_interest import find_region, windows_over
+from sifa.inference.results import UNCERTAINTY_SCALE, Segmentation
 from sifa.networks.batch_norm import for_inference
-from sifa.postprocessing.pamr import refine
-from sifa.postprocessing.spatial_prior import Places, keep_arrangement
+from sifa.postprocessing.pamr import refine_with_pamr
+from sifa.postprocessing.spatial_prior import SpatialPriors, remove_implausible_components
 from sifa.transforms.intensity import AIR, AIR_THRESHOLD, intensity_window
 from sifa.transforms.resampling import sample_positions
 from sifa.transforms.slices import Region, ScanSlices, as_slices, slice_steps
@@ -34,22 +36,10 @@ from sifa.utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "auto")
-HALF_PERCENTS = 200  # in which the map of uncertainty counts
+# Arguments of `SliceSegmenter` that change no mask; the fingerprint is hashed as a file.
+HARMLESS = ("windows_at_once", "slices_at_once", "uncertainty", "fingerprint")
 
 Network = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass
-class Segmentation:
-    """What the network says of a scan."""
-
-    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
-    pixels: np.ndarray  # (classes,): sampled pixels of each class, those of dropped pieces too
-    confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
-    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
-    window: tuple[float, float]  # intensities that the network sees as -1 and 1
-    dropped: np.ndarray  # (classes,): voxels of pieces that do not fit the others
-    uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: entropy in half percents of the greatest
 
 
 class SliceSegmenter(Inferer):
@@ -57,27 +47,27 @@ class SliceSegmenter(Inferer):
 
     Args:
         orientation: axis codes (nibabel) of rows, columns and slices.
-        pixel_spacing: size of a pixel in mm, rows and columns, that the network was trained on.
+        pixel_spacing: pixel size in mm, rows and columns, that the network was trained on.
         intensity: the fingerprint's entry of the target; see `sifa.transforms.intensity.intensity_window`.
         slice_size: rows and columns of a window.
         classes: number of classes, background included.
-        overlap: share of a window that its neighbor shares.
-        windows_at_once: windows in one pass of the network.
+        overlap: of neighboring windows, as a share of the window.
+        windows_at_once: windows in one forward pass.
         slices_at_once: slices in a slab.
-        refinement_iterations: steps that move outlines to edges of the image; see `sifa.postprocessing.pamr`; 0: none.
-        arrangement: where structures that are one piece lie, see `sifa.postprocessing.spatial_prior`: of each the
-            pieces stay that fit the others; empty: all pieces stay.
-        precision: `float32`, `bfloat16` for autocast, or `auto`: whichever a trial on the first scan finds faster.
-        region_step: distance in mm of the slices of a first, coarse pass that finds the region of the structures, so
-            that the rest is left out; None: no such pass.
-        region_margin: mm that the region is widened by on every side.
-        region_island: a piece that the coarse pass finds counts when it is at least this share of the largest piece of
-            its structure.
-        uncertainty: whether the entropy of each voxel is kept too.
-        fingerprint: what a scan that is handed over without any check is compared with; None: with nothing.
+        pamr_iterations: iterations of PAMR (`sifa.postprocessing.pamr`), which moves outlines to edges; 0: none.
+        spatial_prior: of structures that are one connected component; components that contradict it are removed (see
+            `sifa.postprocessing.spatial_prior`). None or empty: all components are kept.
+        precision: `float32`, `bfloat16` for autocast, or `auto`: the faster one in a trial before the first scan.
+        region_step: distance in mm of the slices of a first, coarse pass that finds the region of interest; only this
+            region is then segmented. None: no coarse pass.
+        region_margin: mm by which the region of interest is widened on every side.
+        region_island: smallest size of a component in the coarse pass that counts, as a share of the largest component
+            of its structure.
+        uncertainty: whether to return the entropy of each voxel as well.
+        fingerprint: what scans that reach `__call__` are compared with; None: they are not checked.
 
     Raises:
-        InputError: when there is no such precision.
+        InputError: when the precision is none of these.
     """
 
     def __init__(
@@ -90,8 +80,8 @@ class SliceSegmenter(Inferer):
         overlap: float = 0.25,
         windows_at_once: int = 8,
         slices_at_once: int = 16,
-        refinement_iterations: int = 0,
-        arrangement: Places | None = None,
+        pamr_iterations: int = 0,
+        spatial_prior: SpatialPriors | None = None,
         precision: str = "float32",
         region_step: float | None = None,
         region_margin: float = 20.0,
@@ -110,19 +100,47 @@ class SliceSegmenter(Inferer):
         self.overlap = overlap
         self.windows_at_once = windows_at_once
         self.slices_at_once = slices_at_once
-        self.refinement_iterations = refinement_iterations
-        self.arrangement = arrangement or {}
+        self.pamr_iterations = pamr_iterations
+        self.spatial_prior = spatial_prior or {}
         self.precision = precision
         self.region_step = region_step
         self.region_margin = region_margin
         self.region_island = region_island
         self.uncertainty = uncertainty
         self.fingerprint = fingerprint
+        self._measured_precision: str | None = None
+        self._fused: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary()
+
+    @classmethod
+    def from_fingerprint(cls, fingerprint: Fingerprint, check_scans: bool = True, **settings: Any) -> SliceSegmenter:
+        """Returns a segmenter that prepares scans as the fingerprint says.
+
+        Args:
+            fingerprint: of the network.
+            check_scans: whether scans that reach `__call__` are compared with the fingerprint.
+            **settings: other arguments of the class; those that the fingerprint decides may be given as well and win.
+        """
+        decided: dict[str, Any] = {
+            "orientation": fingerprint.orientation,
+            "pixel_spacing": fingerprint.spacing[:2],
+            "intensity": fingerprint.target.intensity,
+            "slice_size": fingerprint.slice_size,
+            "classes": fingerprint.network.out_channels,
+            "pamr_iterations": fingerprint.pamr_iterations,
+            "spatial_prior": fingerprint.spatial_prior,
+            "fingerprint": fingerprint if check_scans else None,
+        }
+        return cls(**{**decided, **settings})
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings that masks depend on beside scan, weights and postprocessing, by argument."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters if name not in HARMLESS}
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Maps a scan (1, C, X, Y, Z) with an affine to its labels (1, 1, X, Y, Z), uint8, on its grid and device.
+        """Segments a scan (1, C, X, Y, Z) with an affine: labels (1, 1, X, Y, Z), uint8, on the same grid and device.
 
-        Who calls this and not `segment` (a server, an evaluator) has neither checked the scan nor folded the network.
+        For callers that have neither checked the scan nor fused the network, such as servers and evaluators. The fused
+        copy of the network is kept until a weight changes.
 
         Raises:
             InputError: when there is a fingerprint and the scan cannot be segmented.
@@ -132,10 +150,20 @@ class SliceSegmenter(Inferer):
             affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
             for warning in check_scan(volume.numpy(force=True), affine, self.fingerprint):
                 logger.warning("%s", warning)
-        folded = for_inference(network) if isinstance(network, nn.Module) else network
-        labels = self.segment(volume, folded, inputs.device).labels
+        labels = self.segment(volume, self._fuse(network), inputs.device).labels
         result = labels[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+    def _fuse(self, network: Network) -> Network:
+        """Returns the fused copy of a network; the same one as before when no weight has changed."""
+        if not isinstance(network, nn.Module):
+            return network
+        weights = [*network.parameters(), *network.buffers()]
+        state = (network.training, [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights])
+        known = self._fused.get(network)
+        if known is None or known[0] != state:
+            known = self._fused[network] = (state, for_inference(network))
+        return known[1]
 
     def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
         """Segments one scan.
@@ -147,16 +175,23 @@ class SliceSegmenter(Inferer):
         """
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         array = volume.numpy(force=True)
-        if self.precision == "auto":
-            windows = torch.zeros((self.windows_at_once, len(array), *self.slice_size), device=device)
-            self.precision = faster_precision(network, windows)
+        precision = self._choose_precision(network, len(array), device)
         scan = self._as_scan_slices(array, affine)
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
         sums = np.zeros((len(scan.slices), 3, self.classes))
-        region = scan.whole if self.region_step is None else self._find_region(scan, network, device, self.region_step)
+        region = scan.whole
+        if self.region_step is not None:
+
+            def predict_slice(part: Region) -> np.ndarray | None:
+                probabilities = self._probabilities(scan, part, network, device, precision)
+                return None if probabilities is None else probabilities.argmax(dim=1)[0].numpy(force=True)
+
+            region = find_region(
+                scan, self.pixel_spacing, predict_slice, self.region_step, self.region_margin, self.region_island
+            )
         for part in _slabs(region, self.slices_at_once):
-            probabilities = self._probabilities(scan, part, network, device)
+            probabilities = self._probabilities(scan, part, network, device, precision)
             if probabilities is None:
                 continue
             largest, predicted = probabilities.max(dim=1)
@@ -165,14 +200,23 @@ class SliceSegmenter(Inferer):
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
                 share = entropy / math.log(self.classes)
-                doubt_slices[part.slices] = scan.restore((share * HALF_PERCENTS).round(), part)
-        dropped = keep_arrangement(labels, affine, self.arrangement, self.classes)
+                doubt_slices[part.slices] = scan.restore((share * UNCERTAINTY_SCALE).round(), part)
+        dropped = remove_implausible_components(labels, affine, self.spatial_prior, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
         return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
 
+    def _choose_precision(self, network: Network, channels: int, device: str | torch.device) -> str:
+        """Returns the precision to run in; `auto` is decided by a trial before the first scan."""
+        if self.precision != "auto":
+            return self.precision
+        if self._measured_precision is None:
+            windows = torch.zeros((self.windows_at_once, channels, *self.slice_size), device=device)
+            self._measured_precision = faster_precision(network, windows)
+        return self._measured_precision
+
     def _empty_volume(self, shape: Sequence[int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a uint8 volume of zeros, and its slices (D, H, W): a view, so that what is put there is in it."""
+        """Returns a uint8 volume of zeros, and its slices (D, H, W) as a view on the same memory."""
         volume = np.zeros(shape, dtype=np.uint8)
         return volume, as_slices(volume[None], affine, self.orientation)[:, 0]
 
@@ -185,34 +229,12 @@ class SliceSegmenter(Inferer):
         window = intensity_window(torch.as_tensor(array), self.intensity)
         return ScanSlices(slices, (rows, columns), float(steps[2]), window)
 
-    def _find_region(self, scan: ScanSlices, network: Network, device: str | torch.device, step: float) -> Region:
-        """Segments slices `step` mm apart and returns the box, widened, of what they show; empty for nothing."""
-        every = max(1, round(step / scan.step))
-        sizes = (len(scan.slices), *(len(axis) for axis in scan.positions))
-        coarse = np.zeros((len(range(0, sizes[0], every)), *sizes[1:]), dtype=np.uint8)
-        for number, index in enumerate(range(0, sizes[0], every)):
-            one = scan.whole._replace(slices=slice(index, index + 1))
-            probabilities = self._probabilities(scan, one, network, device)
-            if probabilities is not None:
-                coarse[number] = probabilities.argmax(dim=1)[0].cpu().numpy()
-        found = box_of_main_pieces(coarse, self.region_island)
-        if found is None:
-            return scan.whole._replace(slices=slice(0, 0))
-        low = [found[0].start * every, found[1].start, found[2].start]
-        high = [(found[0].stop - 1) * every + 1, found[1].stop, found[2].stop]
-        margins = [self.region_margin / length for length in (scan.step, *self.pixel_spacing)]
-        margins[0] += every  # a structure may end anywhere between two slices of the coarse pass
-        box = zip(low, high, margins, sizes, strict=True)
-        return Region(
-            *(slice(max(0, int(a - margin)), min(size, int(np.ceil(b + margin)))) for a, b, margin, size in box)
-        )
-
     def _probabilities(
-        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device
+        self, scan: ScanSlices, region: Region, network: Network, device: str | torch.device, precision: str
     ) -> torch.Tensor | None:
-        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None in air."""
+        """Returns class probabilities (N, classes, rows, columns) of a region, averaged over windows; None for air."""
         windows = [
-            _windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
+            windows_over(part, len(axis), size, max(1, int(size * (1 - self.overlap))))
             for part, axis, size in zip((region.rows, region.columns), scan.positions, self.slice_size, strict=True)
         ]
         slab = scan.sample(Region(region.slices, *windows), device)
@@ -222,13 +244,13 @@ class SliceSegmenter(Inferer):
         def predict(windows: torch.Tensor) -> torch.Tensor:
             seen = (windows > AIR_THRESHOLD).flatten(1).any(dim=1)
             result = windows.new_zeros((len(windows), self.classes, *windows.shape[2:]))
-            result[:, 0] = 1  # windows of nothing but air are background
+            result[:, 0] = 1  # windows that show only air are background
             if bool(seen.any()):
                 shown = windows[seen]
-                result[seen] = refine(network(shown).float().softmax(dim=1), shown, self.refinement_iterations)
+                result[seen] = refine_with_pamr(network(shown).float().softmax(dim=1), shown, self.pamr_iterations)
             return result
 
-        with torch.autocast(slab.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(slab.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             probabilities = sliding_window_inference(
                 slab,
                 self.slice_size,
@@ -248,46 +270,13 @@ class SliceSegmenter(Inferer):
 
 
 def _slabs(region: Region, count: int) -> Iterator[Region]:
-    """Yields the region in slabs of at most `count` slices."""
+    """Yields slabs of the region, of at most `count` slices each."""
     for start in range(region.slices.start, region.slices.stop, count):
         yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
 
 
-def _windows_over(part: slice, size: int, window: int, interval: int) -> slice:
-    """Returns the union of the sliding windows that touch `part` of an axis.
-
-    The windows of the union are windows of the whole axis, so that what they say inside `part` is what it would be.
-
-    Args:
-        part: a range of the axis.
-        size: length of the axis.
-        window: length of a window.
-        interval: distance of windows; the last one ends with the axis.
-    """
-    last = max(0, size - window)
-    first = max(0, (part.start - window) // interval + 1) * interval
-    stop = (max(0, part.stop - 1) // interval) * interval + window
-    return slice(min(first, last), size if last < part.stop else min(size, stop))
-
-
-def box_of_main_pieces(labels: np.ndarray, least_share: float) -> tuple[slice, ...] | None:
-    """Returns the box around the structures of a mask, without pieces too small to count; None for an empty mask.
-
-    Args:
-        labels: a mask, 0 for background.
-        least_share: a piece counts when it has at least this share of the voxels of its structure's largest piece.
-    """
-    counts = np.zeros(labels.shape, dtype=np.uint8)
-    for value in range(1, int(labels.max()) + 1):
-        pieces, _ = ndimage.label(labels == value, np.ones((3, 3, 3)))
-        voxels = np.bincount(pieces.ravel())
-        voxels[0] = 0  # what is not of this structure
-        counts |= (voxels >= max(1, least_share * voxels.max()))[pieces]
-    return ndimage.find_objects(counts)[0] if counts.any() else None
-
-
 def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
-    """Returns, for each slice (N, 3, classes): how many pixels have the class, their confidence and entropy in sum."""
+    """Returns (N, 3, classes): number of pixels, summed confidence and summed entropy of each slice and class."""
     numbers = torch.arange(len(predicted), device=predicted.device)[:, None, None]
     flat, bins = (predicted + numbers * classes).flatten(), len(predicted) * classes
     sums = [torch.bincount(flat, minlength=bins).double()]

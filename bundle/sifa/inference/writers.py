@@ -1,4 +1,4 @@
-"""What inference can make beside each mask: a picture, a DICOM SEG, a map of uncertainty."""
+"""Writers of optional files beside each mask: a preview, a DICOM SEG, an uncertainty map."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import sifa
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.find_scans import MASK_SUFFIX, UNCERTAINTY_SUFFIX
-from sifa.inference.results import SegmentedScan
-from sifa.inference.slice_segmenter import HALF_PERCENTS
+from sifa.inference.results import UNCERTAINTY_SCALE, SegmentedScan
 from sifa.io.dicom_seg import require_highdicom, write_dicom_seg
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.previews import write_preview
@@ -29,7 +28,7 @@ class PreviewWriter:
         self.fingerprint = fingerprint
 
     def __call__(self, scan: SegmentedScan) -> dict[str, Any]:
-        """Writes the picture and returns `{"preview": path below output_dir}`."""
+        """Writes the preview and returns `{"preview": path below output_dir}`."""
         path = _beside(scan, "_preview.png")
         write_preview(
             path,
@@ -73,10 +72,10 @@ class DicomSegWriter:
 
 
 class UncertaintyWriter:
-    """Writes where the network hesitates: `<mask without _seg.nii.gz>_uncertainty.nii.gz` beside the mask.
+    """Writes an uncertainty map beside each mask: `<mask without _seg.nii.gz>_uncertainty.nii.gz`.
 
-    The map is in the scan's own grid; readers see the entropy of the class probabilities as a share of the greatest
-    that is possible, from 0 (certain) to 1 (every class alike), in steps of 1/200.
+    The map is in the scan's own grid. It holds the entropy of the class probabilities as a share of the greatest
+    possible, from 0 (certain) to 1 (all classes equally likely), in steps of 1/200.
 
     Args:
         output_dir: folder of the masks.
@@ -87,9 +86,9 @@ class UncertaintyWriter:
 
     def __call__(self, scan: SegmentedScan) -> dict[str, Any]:
         """Writes the map and returns `{"uncertainty": path below output_dir}`."""
-        assert scan.uncertainty is not None  # the inferer was asked for it
+        assert scan.uncertainty is not None  # the inferer has `uncertainty: true`
         path = _beside(scan, UNCERTAINTY_SUFFIX)
-        write_mask(scan.uncertainty, scan.image, scan.affine, path, slope=1 / HALF_PERCENTS)
+        write_mask(scan.uncertainty, scan.image, scan.affine, path, slope=1 / UNCERTAINTY_SCALE)
         return {"uncertainty": os.path.relpath(path, self.output_dir)}
 
 

@@ -1,4 +1,4 @@
-"""DICOM series: slice geometry that makes one volume, a folder for its reader, padding."""
+"""DICOM series: checks that the slices form one volume, stages a folder for the reader, replaces padding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import torch
 from sifa.io.dicom_headers import SliceHeader, in_slice_order, read_headers, slice_normal
 from sifa.utils.errors import InputError, find_input_error
 
-AIR, CEILING = -1024, 3071  # HU: the least and the greatest of a 12-bit CT
+AIR, CEILING = -1024, 3071  # HU: the smallest and largest value of a 12-bit CT
 PADDING_BELOW = -1500  # HU: no tissue and no noise in air is that low; scanners pad with -2000, -2048 or -3024
-PLAUSIBLE_PADDING = -900  # HU: a declared padding between this and the ceiling would be tissue, and is not believed
-SLICES = 16  # looked at at once
+PLAUSIBLE_PADDING = -900  # HU: a declared padding between this and the ceiling could be tissue, and is ignored
+SLICES = 16  # processed at once
 
 
 class CheckedSeries(NamedTuple):
-    """A series that may be segmented: `shape` and `spacing` (mm) are along rows' direction, columns', slices'."""
+    """A series that may be segmented; axes of `shape` and `spacing` (mm) are columns, rows and slices."""
 
     files: list[Path]
     warnings: list[str]
@@ -45,20 +45,20 @@ def read_series(files: Sequence[Path | str]) -> CheckedSeries:
 
 
 def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
-    """Checks that the slices of a series make one volume on a regular grid, which is what readers assume.
+    """Checks that the slices of a series form one volume on a regular grid, as readers assume.
 
-    A slice that is there twice is kept once, with a warning. Gaps between slices that differ from their median by more
+    Duplicates of a slice are left out, with a warning. Gaps between slices that differ from their median by more
     than 10 % and 0.1 mm give a warning (a file of several frames: a refusal), by more than 50 % a refusal.
 
     Args:
         headers: what `read_headers` returned, in any order.
 
     Returns:
-        The files in slice order, warnings, and the shape and spacing that the volume has to have.
+        The files in slice order, warnings, and the shape and spacing of the volume.
 
     Raises:
-        InputError: when slices are missing, lie at the same place, tilted or shifted, differ in size, orientation or
-            pixel spacing, or when a file of several frames is one that ITK reads wrongly.
+        InputError: when slices are missing, at the same position, tilted or shifted, differ in size, orientation or
+            pixel spacing, or when ITK would read a multi-frame file wrongly.
     """
     folder = headers[0].file.parent
     unique = _without_repeats(headers, folder)
@@ -116,7 +116,7 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
 
 
 def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:
-    """Refuses a single slice, and slices that do not lie straight above each other."""
+    """Refuses a single slice, and slices that are tilted or shifted against each other."""
     if len(slices) < 2:
         raise InputError(f"{folder}: it holds a single slice: give it the whole series.")
     normal = slice_normal(slices[0])
@@ -124,7 +124,7 @@ def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:
     heights = steps @ normal
     sideways = steps - np.outer(heights, normal)
     if heights[-1] < 1e-2:
-        return  # all at one place, which `_check_gaps` refuses
+        return  # all at one position, which `_check_gaps` refuses
     tilt = math.degrees(math.atan2(float(np.linalg.norm(sideways[-1])), heights[-1]))
     if tilt > 0.5:
         raise InputError(
@@ -139,7 +139,7 @@ def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:
 
 
 def _check_gaps(gaps: npt.NDArray[np.float64], folder: Path) -> tuple[float, float]:
-    """Returns the median gap and the one that differs most from it, or refuses."""
+    """Returns the median gap and the gap that differs most from it; refuses missing and doubled slices."""
     if gaps.min() < 1e-2:
         raise InputError(
             f"{folder}: several slices lie at the same place (phases or reconstructions in one series): export one "
@@ -161,7 +161,7 @@ def _check_gaps(gaps: npt.NDArray[np.float64], folder: Path) -> tuple[float, flo
 
 
 def _check_frames(unique: Sequence[SliceHeader], uneven: bool, folder: Path) -> None:
-    """Refuses a file of several frames whose geometry or intensities ITK would get wrong."""
+    """Refuses a multi-frame file whose geometry or intensities ITK would get wrong."""
     heights = np.array([np.dot(slice_normal(unique[0]), header.position) for header in unique])
     steps = np.diff(heights)
     several = len({header.file for header in unique}) > 1
@@ -173,7 +173,7 @@ def _check_frames(unique: Sequence[SliceHeader], uneven: bool, folder: Path) -> 
 
 
 def check_loaded(folder: Path | str, checked: CheckedSeries, shape: Sequence[int], affine: Any) -> None:
-    """Checks that the reader read the whole series: some leave out a file that is cut short, without a word.
+    """Checks that the reader read the whole series: some silently leave out a file that is cut short.
 
     Args:
         folder: the series' folder, for the message.
@@ -182,7 +182,7 @@ def check_loaded(folder: Path | str, checked: CheckedSeries, shape: Sequence[int
         affine: of the loaded volume, 4 x 4.
 
     Raises:
-        InputError: when the volume has not the shape or the spacing that the headers announce.
+        InputError: when the volume does not have the shape and the spacing of the headers.
     """
     spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     if tuple(shape) != checked.shape or not np.allclose(spacing, checked.spacing, rtol=1e-2):
@@ -198,10 +198,10 @@ def _grid(shape: Sequence[int], spacing: Sequence[float] | npt.NDArray[np.float6
 
 @contextmanager
 def staged_series(files: Sequence[Path | str]) -> Iterator[Path]:
-    """Yields a folder that holds exactly this series, for readers that take a folder; it is removed afterwards.
+    """Yields a temporary folder that holds exactly this series, for readers that take a folder.
 
-    It holds links `000000.dcm`, `000001.dcm`, ... in the order given, or copies where there are no links. An
-    `InputError` that names one of them names the file itself when it leaves.
+    It holds links `000000.dcm`, `000001.dcm`, ... in the given order, or copies where the system has no links. An
+    `InputError` about one of them is raised with the name of the original file.
 
     Args:
         files: the slices' files, as `check_geometry` returned them.
@@ -232,13 +232,13 @@ def _link(file: Path, target: Path) -> None:
 Volume = TypeVar("Volume", npt.NDArray[Any], torch.Tensor)
 
 
-def tame_padding(image: Volume, padding: float | None = None) -> Volume:
+def replace_padding_with_air(image: Volume, padding: float | None = None) -> Volume:
     """Sets voxels outside the scanner's field of view to air, -1024 HU, in place.
 
-    Scanners fill the corners of a slice with values far below air (-2000, -2048, -3024), which would bend what a
-    resampling filter makes of the skin beside them. Values of -1500 HU and less are such, and those that equal the
-    header's PixelPaddingValue, unless that lies between -900 and 3071 HU and so could be tissue. A ceiling of 3071 HU
-    (metal) stays.
+    Scanners fill the corners of a slice with values far below air (-2000, -2048, -3024), which would spoil the skin
+    beside them when the slice is resampled. Values of -1500 HU and less are replaced, and values equal to the header's
+    PixelPaddingValue, unless that is between -900 and 3071 HU and so could be tissue. A ceiling of 3071 HU
+    (metal) is kept.
 
     Args:
         image: HU, of any shape.
@@ -249,7 +249,7 @@ def tame_padding(image: Volume, padding: float | None = None) -> Volume:
     """
     if padding is not None and PLAUSIBLE_PADDING < padding <= CEILING:
         padding = None
-    for start in range(0, image.shape[-1], SLICES):  # masks of the whole would take as much memory as the scan
+    for start in range(0, image.shape[-1], SLICES):  # comparisons of the whole would take as much memory as the scan
         part = image[..., start : start + SLICES]
         part[part <= PADDING_BELOW] = AIR
         if padding is not None:

@@ -1,4 +1,4 @@
-"""Reads a DICOM series a few slices at a time, so that the scan is in memory once."""
+"""Reads a DICOM series a few slices at a time, so that the scan is in memory only once."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from sifa.io.dicom_headers import SliceHeader, read_slices, skip_reason
 from sifa.utils.errors import InputError
 
 INT16 = np.iinfo(np.int16)
-SLICES = 16  # turned at once to the order of memory that tensors have; one at a time takes ten times as long
+SLICES = 16  # copied at once to the memory order of tensors; one at a time takes ten times as long
 
 
 class SeriesReader(ImageReader):
     """Reads a folder that holds one CT series: slices of a file each, or all in one file.
 
-    Array and affine are those of MONAI's ITKReader, which holds the scan three and a half times where this one holds it
-    once, and which takes one series for several where slices differ in a tag as little as `3` and `3.0`.
+    Array and affine equal those of MONAI's ITKReader, which takes three and a half times the memory and splits a series
+    whose slices differ in a tag as little as `3` and `3.0`.
 
-    - Values are HU, int16 where that holds them all, else float32; rescaled, and unpacked where they are compressed.
+    - Values are HU, int16 where that holds all of them, else float32; compressed files are decoded.
     - Slices are sorted along the normal of their plane; the frames of a multi-frame file stay as they are.
-    - Of the headers, no text reaches the metadata.
+    - No text of the headers reaches the metadata.
 
-    A folder without DICOM, and all that is no folder, are left to MONAI's other readers.
+    Files, and folders without DICOM, are left to MONAI's other readers.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Tells whether `filename` is one folder."""
+        """Returns whether `filename` is one folder."""
         names = ensure_tuple(filename)
         return len(names) == 1 and Path(names[0]).is_dir()
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[SliceHeader]:
-        """Reads the headers of a folder's files, but for hidden ones.
+        """Reads the headers of all files in a folder that are not hidden.
 
         Raises:
-            ValueError: when it is no folder or holds no DICOM, so that MONAI's other readers are asked.
+            ValueError: when it is not a folder or holds no DICOM, so that MONAI tries its other readers.
         """
         if not self.verify_suffix(data):
             raise ValueError("not a folder")
@@ -56,17 +56,17 @@ class SeriesReader(ImageReader):
         return headers
 
     def get_data(self, img: Sequence[SliceHeader]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Reads the voxels; what it raises is final, while `read` would have other readers asked.
+        """Reads the voxels; after an error here, unlike in `read`, MONAI does not try other readers.
 
         Args:
             img: what `read` returned.
 
         Returns:
-            Voxels (columns, rows, slices), and where they lie: an affine to RAS in mm.
+            Voxels (columns, rows, slices), and metadata with the affine to RAS in mm.
 
         Raises:
             InputError: when the folder holds no CT series or several, a file is damaged, cut short or cannot be
-                decoded, or the slices make no volume.
+                decoded, or the slices do not form a volume.
         """
         series = check_geometry(_slices_of_one_series(img))
         voxels = np.empty(series.shape, np.int16)
@@ -85,7 +85,7 @@ class SeriesReader(ImageReader):
 
 
 def _slices_of_one_series(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
-    """Returns the CT slices of a folder, without localizers and the like, or refuses them."""
+    """Returns the CT slices of a folder, without localizers and the like; refuses anything but one whole series."""
     folder = headers[0].file.parent
     slices = [header for header in headers if not skip_reason(header)]
     if not slices:
@@ -100,7 +100,7 @@ def _slices_of_one_series(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
 
 
 def _fill(voxels: np.ndarray, series: CheckedSeries) -> bool:
-    """Fills a volume (columns, rows, slices) and returns True; stops with False where integers do not hold a value."""
+    """Fills a volume (columns, rows, slices); returns False, and stops, where an integer volume cannot hold a value."""
     for start, slab in zip(range(0, voxels.shape[2], SLICES), _slabs(series), strict=True):
         if voxels.dtype == np.int16 and not _is_int16(slab):
             return False
@@ -125,7 +125,7 @@ def _decode(file: Path, size: tuple[int, int, int]) -> Any:
         size: frames, rows and columns that its header announces.
 
     Raises:
-        InputError: when there are fewer or others, or they cannot be decoded.
+        InputError: when the file has another size, or cannot be decoded.
     """
     reader = _open(file)
     with _named(file):
@@ -144,7 +144,7 @@ def _open(file: Path) -> Any:
 
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """Turns what ITK raises into a sentence that names the file."""
+    """Turns an error of ITK into an `InputError` that names the file."""
     try:
         yield
     except RuntimeError as error:
@@ -155,7 +155,7 @@ def _named(file: Path) -> Iterator[None]:
 
 
 def _is_int16(slab: Sequence[np.ndarray]) -> bool:
-    """Tells whether all values are whole numbers that 16 bits hold."""
+    """Returns whether all values are whole numbers within the range of int16."""
     return all(
         INT16.min <= pixels.min() and pixels.max() <= INT16.max and np.array_equal(pixels, np.rint(pixels))
         for pixels in slab
@@ -163,7 +163,7 @@ def _is_int16(slab: Sequence[np.ndarray]) -> bool:
 
 
 def _affine(series: CheckedSeries) -> np.ndarray:
-    """Returns the affine of a series' volume to RAS in mm: the first slice's, and the mean step between slices."""
+    """Returns the affine of a series to RAS in mm: that of the first slice, with the mean distance between slices."""
     reader = _open(series.files[0])
     with _named(series.files[0]):
         reader.UpdateOutputInformation()

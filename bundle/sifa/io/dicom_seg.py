@@ -1,4 +1,4 @@
-"""DICOM SEG: a mask as one object that an archive files beside the series it was made from.
+"""Writes a mask as a DICOM SEG object, which an archive files with the series that it was made from.
 
 Only this module needs `highdicom`, which is not among the bundle's requirements.
 """
@@ -35,9 +35,9 @@ SERIES_NUMBER = 9000  # far from the scanner's own
 UTF_8 = "ISO_IR 192"
 LONGEST = 64  # characters of DICOM's LO
 
-TOLERANCE = 0.1  # voxels; scanners round positions, and any other grid is further off somewhere
+TOLERANCE = 0.1  # voxels; scanners round positions; any other grid differs by more somewhere
 
-# Without these the object could not say which series it belongs to, or where it lies.
+# Without these the object could not refer to its series, or be placed in space.
 REQUIRED = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -49,7 +49,7 @@ REQUIRED = (
     "Rows",
     "Columns",
 )
-# Elements of the file's own header that have the same value by definition, also where the others were blanked.
+# Elements of the file meta information with the same value by definition, used where the others were blanked.
 STAND_INS = {"SOPClassUID": "MediaStorageSOPClassUID", "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
 # These may be empty, and some series lack them.
 MAY_BE_EMPTY = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -58,7 +58,7 @@ TAKEN_AS_THEY_ARE = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
 
 
 def require_highdicom() -> None:
-    """Checks that DICOM SEG can be written at all; worth calling before the first scan.
+    """Checks that DICOM SEG can be written; call it before the first scan.
 
     Raises:
         InputError: when highdicom is not installed.
@@ -77,24 +77,24 @@ def write_dicom_seg(
     version: str,
     terminology: Path | str = TERMINOLOGY,
 ) -> None:
-    """Writes a mask as one DICOM SEG object with a binary segment for each structure, also for those it lacks.
+    """Writes a mask as one DICOM SEG object with a binary segment for each structure, empty ones included.
 
-    The pixel values of the source are not read. Slices that hold no structure get no frame. A series that names no
-    frame of reference gets one in the object, made from the series' UID, for a SEG that lies in space has to have one.
+    The pixel values of the source are not read. Slices that hold no structure get no frame. The object needs a frame of
+    reference; where the series has none, one is derived from the series' UID.
 
     Args:
         mask: labels (X, Y, Z) on the grid that MONAI's `LoadImaged` gives for the series: columns, rows, slices.
         affine: (4, 4), voxel indices to mm, right, anterior and superior being positive.
         files: every file of the series, one a slice, in any order.
         labels: name of each label from 1 on, as numbers or as the fingerprint has them; 0, the background, is ignored.
-        path: the object; its folder is made.
-        model: name of the model, at most 64 characters of which are kept.
+        path: the object; its folder is created.
+        model: name of the model, cut to 64 characters.
         version: its version, likewise.
         terminology: YAML from structure to codes, see `configs/terminology.yaml`.
 
     Raises:
-        InputError: when highdicom is not installed, a file is not DICOM or lacks what ties the object to its series,
-            or the mask does not lie on the grid of the series.
+        InputError: when highdicom is not installed, a file is not DICOM or lacks elements that the object refers to, or
+            the mask is not on the grid of the series.
     """
     require_highdicom()
     voxels = np.asarray(mask)
@@ -242,12 +242,12 @@ def _describe(
 
 
 def _long_string(text: str) -> str:
-    """Returns `text` as DICOM's LO takes it."""
+    """Returns `text` as a valid value of DICOM's LO."""
     return text.replace("\\", "/")[:LONGEST]
 
 
 def _make_acceptable(headers: Sequence[pydicom.Dataset], slice_distance: float) -> list[pydicom.DataElement]:
-    """Fills in what highdicom insists on, in memory, and returns elements to put into the object as they were."""
+    """Fills in elements that highdicom requires, in memory; returns elements to copy into the object unchanged."""
     first = headers[0]
     first.decode()  # text in nested items, too: the object is written in UTF-8
     kept = [first[keyword] for keyword in TAKEN_AS_THEY_ARE if keyword in first]

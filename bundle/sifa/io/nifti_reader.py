@@ -1,4 +1,4 @@
-"""Reads NIfTI scans whole, once, and where their headers place them."""
+"""Reads NIfTI scans: once, to the end of the file, on the grid of their headers."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ CHUNK = 1 << 20  # bytes
 
 
 class ScanReader(NibabelReader):
-    """MONAI's NIfTI reader, stricter and leaner.
+    """MONAI's NIfTI reader, stricter and with less memory.
 
-    - Values are int16 where that holds them all, as in CT, else float32. They are brought to the order of memory that
-      tensors have a few slices at a time; MONAI's own holds the scan twice, and four times where it is scaled.
-    - A compressed file is read to its end, which is where its checksum stands.
-    - The grid is where nibabel has it, sform before qform; MONAI takes the qform where the sform contradicts `pixdim`.
-    - Affines are in mm, also where the header counts in meters or microns.
+    - Values are int16 where that holds all of them, as in CT, else float32. They are copied to the memory order of
+      tensors a few slices at a time; MONAI's reader holds the scan twice, and four times where it is scaled.
+    - A compressed file is read to its end, where the checksum is.
+    - The grid is nibabel's, sform before qform; MONAI takes the qform where the sform contradicts `pixdim`.
+    - Affines are in mm, even where the header gives meters or microns.
 
     Files that are not NIfTI are left to MONAI's other readers.
     """
@@ -56,7 +56,7 @@ class ScanReader(NibabelReader):
         """Opens `.nii` or `.nii.gz` files.
 
         Raises:
-            ValueError: when one is something else, so that MONAI's other readers are asked.
+            ValueError: when one is something else, so that MONAI tries its other readers.
         """
         if not self.verify_suffix(data):
             raise ValueError("not a NIfTI file")
@@ -68,7 +68,7 @@ class ScanReader(NibabelReader):
         return np.diag([*[mm_per_unit(img.header)] * 3, 1.0]) @ img.affine
 
     def _get_array_data(self, img: nib.Nifti1Image, filename: str) -> np.ndarray:
-        """Returns the voxels; what it raises is final, while `read` would have other readers asked.
+        """Returns the voxels; after an error here, unlike in `read`, MONAI does not try other readers.
 
         Raises:
             OSError, EOFError, zlib.error: when the file is cut short or its checksum is wrong.
@@ -87,7 +87,7 @@ class ScanReader(NibabelReader):
 
 
 def load_image(path: str | Path) -> MetaTensor:
-    """Returns an image (X, Y, Z), float32, read and placed as training and inference read and place it.
+    """Returns an image (X, Y, Z), float32, as training and inference read it.
 
     NIfTI is read by `ScanReader`, anything else by MONAI's readers.
     """
@@ -97,7 +97,7 @@ def load_image(path: str | Path) -> MetaTensor:
 
 
 def _slabs(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yields ranges of the third axis; one range where there is no third axis or nothing."""
+    """Yields ranges of the third axis; one range where there is no third axis or it is empty."""
     depth = shape[2] if len(shape) > 2 else 0
     for start in range(0, depth, SLICES):
         yield (slice(None), slice(None), slice(start, start + SLICES))
@@ -106,12 +106,12 @@ def _slabs(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def _is_whole(image: nib.Nifti1Image) -> bool:
-    """Tells whether a file holds whole numbers of at most 16 bits, also when they are scaled."""
+    """Returns whether a file holds whole numbers of at most 16 bits, before and after scaling."""
     proxy: Any = image.dataobj
     stored, scaling = image.get_data_dtype(), (proxy.slope, proxy.inter)
     return stored.kind in "iu" and stored.itemsize <= 2 and all(float(number).is_integer() for number in scaling)
 
 
 def mm_per_unit(header: nib.Nifti1Header) -> float:
-    """Returns the length in mm of the unit in which a NIfTI header gives sizes and affines; mm if it is silent."""
+    """Returns the length unit of a NIfTI header in mm; 1 where the header has none."""
     return MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)

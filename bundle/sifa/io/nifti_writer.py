@@ -1,4 +1,4 @@
-"""Writes masks, and other maps of a scan, as NIfTI in the scan's own grid, whole or not at all."""
+"""Writes masks and other maps of a scan as NIfTI in the scan's own grid, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sifa.utils.files import temporary_beside
 
-# What places a NIfTI grid in space. Nothing else of a scan's header is taken over: its texts may name the patient.
+# Header fields that place a NIfTI grid in space. No other field of a scan is copied: its texts may name the patient.
 GRID_FIELDS = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -21,10 +21,10 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
 
     Args:
         labels: (X, Y, Z) uint8, in the scan's own order.
-        scan: the scan; of a NIfTI file the mask takes over sform, qform, their codes and the units, bit by bit.
-        affine: of the scan's grid, to RAS in mm; used where the scan is no NIfTI file.
-        path: the `.nii.gz` to write; its folder is made.
-        slope: what readers multiply the stored values with; None for labels.
+        scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit.
+        affine: of the scan's grid, to RAS in mm; used where the scan is a DICOM series.
+        path: the `.nii.gz` to write; its folder is created.
+        slope: factor that readers multiply the stored values by; None for labels.
     """
     if scan.is_dir():
         mask = nib.Nifti1Image(labels, affine)

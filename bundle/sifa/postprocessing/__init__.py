@@ -1,7 +1,7 @@
 """Postprocessing of masks: masks in, masks out."""
 
-from sifa.postprocessing.pamr import refine
+from sifa.postprocessing.pamr import refine_with_pamr
 
 __all__ = [
-    "refine",
+    "refine_with_pamr",
 ]

@@ -1,4 +1,4 @@
-"""Outlines of structures, moved to where the image has edges."""
+"""PAMR: pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020), which moves outlines to edges of the image."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch.nn import functional
 
 
-def refine(
+def refine_with_pamr(
     probabilities: torch.Tensor,
     image: torch.Tensor,
     iterations: int = 10,
     dilations: Sequence[int] = (1, 2, 4),
     contrast: float = 0.1,
 ) -> torch.Tensor:
-    """Lets each pixel take the mean of its neighbors that look like it, again and again.
+    """Replaces, in each iteration, the probabilities of a pixel by a mean over neighbors of similar intensity.
 
-    Pixel-adaptive mask refinement (PAMR) of Araslanov and Roth, "Single-stage semantic segmentation from image labels",
-    CVPR 2020: p_i becomes the sum over neighbors j of a_ij p_j; a_i is the softmax over j of -|x_i - x_j| / contrast.
-    Neighbors are the eight around a pixel at each of the `dilations`. Where they divide the difference by the standard
-    deviation of the neighbors, which is small where there is nothing but noise, this divides by a fixed contrast.
+    Araslanov and Roth, "Single-stage semantic segmentation from image labels", CVPR 2020: p_i becomes the sum over
+    neighbors j of a_ij p_j; a_i is the softmax over j of -|x_i - x_j| / contrast. Neighbors are the eight around a
+    pixel at each of the `dilations`. The authors divide the difference by the standard deviation of the neighbors,
+    which is small where there is nothing but noise; here the contrast is fixed.
 
     Args:
         probabilities: (B, num_classes, H, W), sum to 1 over classes.
-        image: the image that they are of, (B, C, H, W) in [-1, 1].
-        iterations: how often; 0 leaves the probabilities as they are.
+        image: the segmented image, (B, C, H, W) in [-1, 1].
+        iterations: number of iterations; 0 returns the probabilities unchanged.
         dilations: distances of the neighbors, in pixels.
-        contrast: difference of intensities that makes a neighbor count e times less.
+        contrast: difference of intensities that divides the weight of a neighbor by e.
 
     Returns:
         Probabilities of the same shape.
@@ -45,7 +45,7 @@ def refine(
 
 
 def _neighbors(values: torch.Tensor, dilations: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Yields `values` (B, C, H, W) as seen by each neighbor; beyond its border an image goes on as it ends."""
+    """Yields `values` (B, C, H, W) shifted to each neighbor; the border is repeated."""
     height, width = values.shape[2:]
     for dilation in dilations:
         padded = functional.pad(values, [dilation] * 4, mode="replicate")

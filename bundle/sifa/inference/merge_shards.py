@@ -1,0 +1,40 @@
+"""Merges the manifests of a run that several processes shared."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sifa.inference.case import Case
+from sifa.inference.manifest import NAME, manifest_content, read_cases, shard_name, write_manifest
+from sifa.reports.case_index import write_index
+from sifa.utils.errors import InputError
+
+SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see `shard_name`
+
+
+def merge_shards(output_dir: str | Path) -> None:
+    """Writes `manifest.json` from the manifests of all shards; where there are previews, `index.html` too.
+
+    Raises:
+        InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
+    """
+    folder = Path(output_dir)
+    shards = sorted(path for path in folder.glob("manifest.shard-*.json") if SHARD.fullmatch(path.name))
+    if not shards:
+        raise InputError(f"{folder}: it holds no manifest.shard-*.json: run inference with --num_shards first.")
+    number = max(int(SHARD.sub(r"\1", path.name)) for path in shards)
+    for path in (folder / shard_name(shard, number) for shard in range(number)):
+        if not path.is_file():
+            raise InputError(f"{path}: it is missing: run that shard to its end first.")
+    merged: dict[str, Case] = {}
+    for shard in shards:
+        for case in read_cases(shard):
+            if case.input in merged:
+                raise InputError(f"{shard}: {case.input} stands in another shard too: remove shards of older runs.")
+            merged[case.input] = case
+    content = manifest_content(merged.values())
+    write_manifest(folder / NAME, content)
+    models = sorted({str(case.model) for case in merged.values() if case.preview})
+    if models:
+        write_index(folder, content | {"model": ", ".join(models)})
