@@ -17,6 +17,8 @@ from conftest import BUNDLE, ROOT, TINY, run_bundle, run_script
 from sifa.io.nifti_reader import load_nifti
 from sifa.training.checkpoint import NAME, read_state
 
+pytestmark = pytest.mark.slow
+
 SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}
 
 
