@@ -57,15 +57,18 @@ def run_bundle(
     files = ",".join(f"'{bundle / 'configs' / name}'" for name in configs)
     command = ["-m", "monai.bundle", "run", *([run_id] if run_id else [])]
     flags = as_flags({"config_file": f"[{files}]", **{name.replace("__", "#"): v for name, v in options.items()}})
-    return _run([*command, *flags], cwd, check, fork)
+    return run_python([*command, *flags], cwd, check, fork)
 
 
 def run_script(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs a script of `scripts/` in a process of its own."""
-    return _run([str(ROOT / "scripts" / name), *arguments], Path.cwd(), check, fork=True)
+    return run_python([str(ROOT / "scripts" / name), *arguments], Path.cwd(), check)
 
 
-def _run(arguments: list[str], cwd: Path | str, check: bool, fork: bool) -> subprocess.CompletedProcess[str]:
+def run_python(
+    arguments: Sequence[str], cwd: Path | str, check: bool = True, fork: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python <arguments>` in a process of its own, without PYTHONPATH; the arguments are as in `run_bundle`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if fork and hasattr(os, "fork"):
         result = run_forked(arguments, cwd, environment)
