@@ -27,7 +27,7 @@ MOST_VOXELS = 5  # that may differ in a scan, since processors round differently
 
 def segment(folder: Path) -> dict[str, dict[str, Any]]:
     """Generates scans, segments them with the shipped weights and returns mask, Dice and volumes by scan."""
-    run_script("make_phantom.py", str(folder / "data"), *as_flags({**DATA, "seed": 5, "spacing": 4.0, "workers": 1}))
+    run_script("make_phantom.py", str(folder / "data"), *as_flags({**DATA, "seed": 0, "spacing": 2.5, "workers": 1}))
     scans = folder / "data" / "ct_images"
     run_bundle("inference", ["inference.yaml"], dataset_dir=scans, output_dir=folder / "masks", device="cpu")
     cases = json.loads((folder / "masks" / "manifest.json").read_text(encoding="utf-8"))["cases"]
