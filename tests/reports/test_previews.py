@@ -20,8 +20,6 @@ from PIL import Image
 from sifa.reports.case_index import write_index
 from sifa.reports.previews import draw_preview, organ_point, plane_slices, write_preview
 
-pytestmark = pytest.mark.slow
-
 Array = npt.NDArray[Any]
 
 SPACING = (1.0, 2.0, 4.0)  # mm to the right, to the front, upward
