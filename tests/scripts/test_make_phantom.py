@@ -15,6 +15,8 @@ from builders import read_json
 from conftest import run_python
 from sifa.data.dataset_json import read_dataset
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_phantom.py"
 COUNTS = {
     "source_training": 6,
