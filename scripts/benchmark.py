@@ -3,17 +3,17 @@
     python scripts/benchmark.py OUTPUT --seeds 0,1,2 [--abdomen DIR] [--datasets phantom] [--groups methods]
         [--methods source_only,recommended] [--jobs 2] [--document FILE]
 
-What there is to choose of stands in benchmark.yaml. A cell is one method on one data set with one seed: a training and
-its `evaluating`, in OUTPUT/cells/<data set>-<method>-<seed>-<hash of all that the result depends on>. A cell that is
-complete is not run again and an interrupted one goes on, so the same command serves every start. Writes
+The choices are listed in benchmark.yaml. A cell is one method on one data set with one seed: a training and its
+`evaluating`, in OUTPUT/cells/<data set>-<method>-<seed>-<hash of all that the result depends on>. A complete cell is
+not run again and an interrupted one is resumed, so the same command can be repeated. Writes
 
     OUTPUT/results.json, results.csv   per method: Dice, surface distance, share of the gap recovered, minutes
     OUTPUT/figures/                    the paper's Figures 3, 4 and 5: <data set>_translation.png, _methods.png, ...
 
-The share of the gap is (method - source-only) / (supervised - source-only) of mean Dice. Minutes are those of the
-training, of an interrupted one the sum, with those of the model that it starts from. `--document` replaces the tables
+The share of the gap is (method - source-only) / (supervised - source-only) of mean Dice. Minutes are the time of the
+training, summed over interruptions, plus that of the model that it starts from. `--document` replaces the tables
 between `<!-- benchmark <data set> <group> -->` and `<!-- end -->` in a Markdown file. The exit status is 1 when a cell
-failed, which leaves the others alone, and 2 when an option is wrong.
+failed (the others still run), and 2 when an option is wrong.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from sifa.utils.files import write_json, write_text
 
 SCRIPTS = Path(__file__).resolve().parent
 
-console = Console(width=max(Console().width, 160), soft_wrap=True)  # the tables need so much
+console = Console(width=max(Console().width, 160), soft_wrap=True)  # the width of the tables
 
 
 def run_cells(cells: Sequence[Cell], jobs: int, processes: Processes) -> dict[str, str]:
-    """Runs what is not complete, with a line for each cell, and returns the failed ones with the reason."""
+    """Runs the cells that are not complete, prints a line for each, and returns the failed ones with the reason."""
     failed = generate(cells, processes)
     futures: dict[Path, Future[dict[str, Any]]] = {}
 
     def finish(cell: Cell) -> dict[str, Any]:
-        if cell.after and cell.after.folder in futures:  # begun before this one
+        if cell.after and cell.after.folder in futures:  # submitted before this one
             futures[cell.after.folder].result()
         return run_cell(cell, processes)
 
@@ -58,7 +58,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, processes: Processes) -> dict[st
                 line = f"[{count}/{len(cells)}] {names[future]}: "
                 try:
                     result = future.result()
-                except Exception as error:  # whatever it is, the other cells go on
+                except Exception as error:  # of any kind: the other cells still run
                     failed[names[future]] = str(error)
                     console.print(f"{line}failed, {error}", markup=False)
                 else:
@@ -66,13 +66,13 @@ def run_cells(cells: Sequence[Cell], jobs: int, processes: Processes) -> dict[st
                     console.print(f"{line}mean Dice {dice} %, {minutes:.1f} min", markup=False)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            processes.stop()  # else the pool would wait for them
+            processes.stop()  # otherwise the pool would wait for them
             raise
     return failed
 
 
 def generate(cells: Sequence[Cell], processes: Processes) -> dict[str, str]:
-    """Makes the data that are not there yet, and returns the cells for which that failed with the reason."""
+    """Generates missing data sets, and returns the cells for which that failed with the reason."""
     failed = {}
     missing = {cell.data.folder: cell.data for cell in cells if not cell.data.is_there}
     for folder, data in missing.items():
@@ -119,7 +119,7 @@ def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, 
 def write_tables(
     content: Mapping[str, Any], groups: Mapping[str, Sequence[str]], output: Path, document: Path | None
 ) -> None:
-    """Prints the tables and writes them: JSON, CSV and, where one is given, a document."""
+    """Prints the tables and writes them as JSON, as CSV and into the document, if there is one."""
     datasets = content["datasets"]
     write_json(output / "results.json", content)
     write_text(output / "results.csv", as_csv({name: entry["methods"] for name, entry in datasets.items()}))
@@ -146,23 +146,23 @@ def main(
     declaration: str = DECLARATION,
     **folders: str,
 ) -> None:
-    """Runs the benchmark; the same command goes on with one that was interrupted.
+    """Runs the benchmark; the same command resumes an interrupted one.
 
     Args:
         output: folder of cells, tables and pictures.
-        seeds: of the trainings and of generated anatomies, such as 0,1,2.
-        datasets: names of data sets; all without this.
-        groups: names of groups of methods, a table each; all without this.
-        methods: names of methods of these groups; all without this.
-        jobs: cells at a time, each with one thread.
-        epochs: of every training; the configs' without this.
-        iterations_per_epoch: the same.
+        seeds: seeds of the trainings and of generated anatomies, such as 0,1,2.
+        datasets: names of data sets; all by default.
+        groups: names of groups of methods, with a table for each; all by default.
+        methods: names of methods of these groups; all by default.
+        jobs: number of cells that run at the same time, each with one thread.
+        epochs: epochs of every training; as in the configs by default.
+        iterations_per_epoch: iterations of every epoch; as in the configs by default.
         document: Markdown file whose tables are replaced.
         declaration: the YAML file with data sets, methods, groups and figures.
         **folders: folders of data sets that are not generated, such as --abdomen DIR.
 
     Raises:
-        InputError: when an option cannot be used; before any long work.
+        InputError: when an option cannot be used; raised before any long work.
     """
     declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     chosen_seeds = check_seeds(seeds)

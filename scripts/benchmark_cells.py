@@ -1,4 +1,4 @@
-"""Cells of the benchmark: a method on a data set with a seed, trained and measured in a folder named by its content."""
+"""Trains and measures the cells of the benchmark: a method on a data set with a seed, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sifa.utils.files import write_json
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle" / "sifa"
 
-TICK = 5  # seconds between two notes of how long a training has run: what an interrupted one keeps
+TICK = 5  # seconds between two records of a training's duration, which survive an interruption
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, of one seed where it is generated."""
+    """A data set; if it is generated, with one seed."""
 
     name: str
     seed: int
@@ -36,7 +36,7 @@ class Data:
 
     @property
     def is_there(self) -> bool:
-        """Tells whether the folder is complete: its dataset.json is written last."""
+        """Returns whether the folder is complete: its dataset.json is written last."""
         return (self.folder / "dataset.json").is_file()
 
 
@@ -48,11 +48,11 @@ class Cell:
         data: the data set.
         method: its name.
         parent: folder of all cells.
-        configs: overlays after those of the data set.
-        base: overlays before those of the data set.
-        options: further options of what is run.
-        run: what makes the model, which is measured then; `evaluating`: nothing, that of `after` is measured.
-        after: the cell whose model it starts from.
+        configs: overlays that follow those of the data set.
+        base: overlays that come before those of the data set.
+        options: further options of the command.
+        run: the run ID that creates the model to measure; `evaluating`: none, the model of `after` is measured.
+        after: the cell whose model this one starts from.
     """
 
     data: Data
@@ -71,17 +71,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What it is, in words."""
+        """Description for messages."""
         return f"{self.data.name}, {self.method}, seed {self.data.seed}"
 
     @property
     def result(self) -> Path:
-        """The file that a complete cell has."""
+        """The file that marks a complete cell."""
         return self.folder / "result.json"
 
     @property
     def makes_model(self) -> bool:
-        """Tells whether `run` makes a model of the cell's own; else that of `after` is measured."""
+        """Returns whether the cell creates a model of its own; otherwise that of `after` is measured."""
         return self.run != "evaluating"
 
     @property
@@ -89,12 +89,12 @@ class Cell:
         """The folder of the model that is measured."""
         if self.makes_model:
             return self.folder
-        assert self.after is not None  # as a test of benchmark.yaml asks for
+        assert self.after is not None  # a test of benchmark.yaml ensures this
         return self.after.folder
 
     @property
     def clock(self) -> Path:
-        """The file with the seconds of the training so far, and whether it is finished."""
+        """The file with the seconds of training so far, and whether it has finished."""
         return self.folder / "training_seconds.json"
 
     @property
@@ -103,10 +103,11 @@ class Cell:
         return ("train.yaml", *self.base, *self.data.configs, *self.configs)
 
     def training_command(self) -> list[str]:
-        """Returns the command that makes the model in the cell's folder."""
+        """Returns the command that creates the model in the cell's folder."""
         start = {"model_dir": self.after.folder} if self.after else {"resume": "auto"}
         folders = {"dataset_dir": self.data.folder, "output_dir": self.folder}
-        options = {**start, **folders, "seed": self.data.seed, "num_workers": 0, **self.options}  # others run beside it
+        # no workers: other cells run at the same time
+        options = {**start, **folders, "seed": self.data.seed, "num_workers": 0, **self.options}
         return bundle(self.run, self.training_configs, **options)
 
     def evaluating_command(self) -> list[str]:
@@ -116,7 +117,7 @@ class Cell:
         return bundle("evaluating", ["train.yaml", "evaluate.yaml"], **folders, split=self.data.split, **options)
 
     def _key(self) -> str:
-        """Returns 12 digits of the hash of all that the result depends on."""
+        """Returns 12 digits of a hash of everything that the result depends on."""
         names = (*self.training_configs, "evaluate.yaml")
         content = {
             "configs": [hash_file(CONFIGS / name) for name in names],
@@ -132,14 +133,14 @@ class Cell:
 
 
 class CommandError(RuntimeError):
-    """A command failed; `log` says why."""
+    """A command failed; `log` holds the reason."""
 
     def __init__(self, log: Path, status: int) -> None:
         super().__init__(f"exit status {status}, see {log}")
 
 
 class Processes:
-    """The running child processes, which end when this one does."""
+    """The running child processes, which are stopped together with this one."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -147,7 +148,7 @@ class Processes:
         self.stopped = False
 
     def run(self, command: Sequence[str], log: Path, clock: Path | None = None) -> None:
-        """Runs a command with its output at the end of `log`; adds its seconds to those in `clock`.
+        """Runs a command, appends its output to `log` and adds its seconds to those in `clock`.
 
         Raises:
             CommandError: when it fails.
@@ -167,7 +168,7 @@ class Processes:
             raise CommandError(log, process.returncode)
 
     def stop(self) -> None:
-        """Asks all to end and starts no more."""
+        """Terminates all processes and lets no more start."""
         with self.lock:
             self.stopped = True
             for process in list(self.running):
@@ -177,7 +178,7 @@ class Processes:
         with self.lock:
             if self.stopped:
                 raise KeyboardInterrupt
-            process = subprocess.Popen(  # a session of its own: Ctrl-C reaches it through `stop` alone
+            process = subprocess.Popen(  # in a session of its own, so that Ctrl-C reaches it only through `stop`
                 command, stdout=stream, stderr=subprocess.STDOUT, env=environment(), start_new_session=True
             )
             self.running.add(process)
@@ -185,7 +186,7 @@ class Processes:
 
 
 def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
-    """Does what a cell still lacks, and returns its result.
+    """Runs the steps that a cell still lacks, and returns its result.
 
     Raises:
         CommandError: when a command fails.
@@ -208,7 +209,7 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
 
 
 def read_device(cell: Cell) -> str:
-    """Returns the name of the device that a cell was trained on, as its training noted it."""
+    """Returns the name of the device that a cell was trained on, from its run record."""
     return str(read_json(cell.folder / "run.json")["sessions"][-1]["device_name"])
 
 
@@ -218,7 +219,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_seconds(clock: Path | None) -> float:
-    """Returns the seconds that a training has run; 0 before its start."""
+    """Returns the seconds that a training has run so far; 0 before its start."""
     return float(read_json(clock)["seconds"]) if clock and clock.is_file() else 0.0
 
 

@@ -1,10 +1,11 @@
-"""Draws the benchmark's pictures in the manner of the paper's figures, from its finished cells.
+"""Draws the figures of the benchmark from its complete cells, in the style of the paper.
 
     python scripts/benchmark_figures.py OUTPUT [--rows 4]
 
-OUTPUT is the folder of scripts/benchmark.py, which calls this. Writes OUTPUT/figures/<data set>_translation.png
-(Figure 3: images, their translations and reconstructions), and for each list of methods <data set>_methods.png
-(Figure 4) and <data set>_ablation.png (Figure 5): a row for each scan, its image, a method's prediction each, truth.
+OUTPUT is the output folder of scripts/benchmark.py, which calls this script. Writes OUTPUT/figures/<data
+set>_translation.png (Figure 3: images, their translations and reconstructions), and for each list of methods <data
+set>_methods.png (Figure 4) and <data set>_ablation.png (Figure 5): a row for each scan with its image, the prediction
+of each method, and the truth.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from monai.transforms import Compose
 from panels import draw, load_row, middle_slice, read_config, translate
 from sifa.utils.files import temporary_beside
 
-WIDTH = 20  # characters of a line of a column's title
+WIDTH = 20  # characters in a line of a column title
 TRANSLATION = "translation"  # the figure whose method shows images; the others compare predictions
 
 
@@ -36,7 +37,7 @@ def read_cell(cell: Mapping[str, str], split: str) -> ConfigParser:
 
 
 def translation(cell: Mapping[str, str], split: str, rows: int, path: Path) -> None:
-    """Draws source and target images, their translations and reconstructions; nothing without generators."""
+    """Draws source and target images, their translations and reconstructions, if the cell has generators."""
     if not (Path(cell["model_dir"]) / "generators").is_dir():
         return
     parser = read_cell(cell, split)
@@ -65,12 +66,12 @@ def translation(cell: Mapping[str, str], split: str, rows: int, path: Path) -> N
 def comparison(
     cells: Mapping[str, Mapping[str, str]], labels: Mapping[str, str], split: str, rows: int, path: Path
 ) -> None:
-    """Draws the scans and what each method makes of them; all in the grid of the first method's network.
+    """Draws the scans and the prediction of each method, all in the grid of the first method's network.
 
     Args:
-        cells: method to its cell, of one seed.
-        labels: method to the title of its column.
-        split: of the target's labeled scans.
+        cells: cell of each method, all of one seed.
+        labels: column title of each method.
+        split: split of the labeled target scans.
         rows: number of scans.
         path: the PNG to write.
     """
@@ -109,18 +110,18 @@ def save(rows: Sequence[dict[str, Any]], parser: ConfigParser, headings: Mapping
 
 
 def of_one_seed(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Returns the cells of the seed that most methods have, the first of them."""
+    """Returns the cells of the seed that most methods have; of several such seeds, the first."""
     seeds = sorted({seed for method in methods.values() for seed in method["cells"]}, key=int)
     best = max(seeds, key=lambda seed: sum(seed in method["cells"] for method in methods.values()), default=None)
     return {name: method["cells"][best] for name, method in methods.items() if best in method["cells"]}
 
 
 def main(output: str, rows: int = 4) -> None:
-    """Draws all pictures of a benchmark.
+    """Draws all figures of a benchmark.
 
     Args:
-        output: its folder.
-        rows: scans in a picture.
+        output: folder of the benchmark.
+        rows: number of scans in a figure.
     """
     matplotlib.use("Agg")
     content = read_json(Path(output) / "results.json")

@@ -1,12 +1,12 @@
-"""Times inference beside a plain loop, side by side in one run: seconds a scan, slices a second, share of the peak.
+"""Times inference against a plain loop: seconds per scan, slices per second, share of the peak performance.
 
     python scripts/benchmark_inference.py [--model_dir DIR] [--repeats 3] [--json FILE]
 
-The plain loop is what a first version would do: MONAI's stock transforms turn, normalize and resample the whole volume,
-`SliceInferer` runs the network in float32 on one window at a time, and `Invertd` brings the mask back. Two generated
-scans: one whose body fills it, and one of four times the slices, of which the organ takes a quarter. A first pass that
-finds the region helps as far as the model sees nothing elsewhere, so give it a model that knows CT: the docs name the
-commands that train one on the phantom's labeled CT.
+The plain loop is the simplest version: MONAI's own transforms reorient, normalize and resample the whole volume,
+`SliceInferer` runs the network in float32 on one window at a time, and `Invertd` restores the grid of the scan. There
+are two generated scans: one that the body fills, and one with four times as many slices, a quarter of which show the
+organ. The first pass, which finds the region, only helps if the model predicts nothing elsewhere, so use a model that
+was trained on CT: the documentation has the commands that train one on the phantom's labeled CT.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Segment = Callable[[MetaTensor], np.ndarray]
 
 
 def read_parser(model_dir: str | None) -> ConfigParser:
-    """Returns the inference config, on the CPU, with another model where one is given."""
+    """Returns the inference config on the CPU, with another model if one is given."""
     parser = ConfigParser()
     parser.read_config(str(ROOT / "bundle" / "configs" / "inference.yaml"))
     parser.update({"device": "cpu", **({"model_dir": model_dir} if model_dir else {})})
@@ -53,10 +53,10 @@ def read_parser(model_dir: str | None) -> ConfigParser:
 
 
 def make_scans(orientation: str) -> dict[str, MetaTensor]:
-    """Returns the scans to time on: `body-filling`, and `organ a quarter`, its last slices without an organ repeated.
+    """Returns the scans to measure: `body-filling`, and `organ a quarter`, whose last slices show no organ.
 
     Args:
-        orientation: axis codes of the fingerprint, whose last axis is the one that is lengthened.
+        orientation: axis codes of the fingerprint; the last axis is extended.
     """
     with tempfile.TemporaryDirectory() as folder:
         counts = ["--source_training=1", "--source_validation=0", "--target_training=1", "--target_validation=0"]
@@ -73,7 +73,7 @@ def make_scans(orientation: str) -> dict[str, MetaTensor]:
 
 
 def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
-    """Returns the loop that the bundle is compared with."""
+    """Returns the plain loop that the bundle is compared with."""
     preprocessing = Compose(
         [
             NormalizeIntensityd("image", fingerprint.target.intensity),
@@ -94,12 +94,12 @@ def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
 
 
 def bundle(inferer: SliceSegmenter, network: nn.Module) -> Segment:
-    """Returns what the bundle does."""
+    """Returns the inference of the bundle."""
     return lambda scan: inferer.segment(scan, network, "cpu").labels.numpy()
 
 
 def convolution_peak() -> float:
-    """Returns the multiply-accumulates a second that this machine reaches in a float32 convolution that suits it."""
+    """Returns the multiply-accumulates per second that this machine reaches in a favorable float32 convolution."""
     layer, images = nn.Conv2d(128, 128, 3, padding=1), torch.rand(4, 128, 128, 128)
     layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = images.to(memory_format=torch.channels_last)
@@ -112,14 +112,14 @@ def convolution_peak() -> float:
 
 
 def multiply_accumulates(segment: Segment, scan: MetaTensor) -> float:
-    """Returns the multiply-accumulates of one scan, counted by torch."""
+    """Returns the multiply-accumulates of one scan, counted by PyTorch."""
     with FlopCounterMode(display=False) as counter:
         segment(scan)
     return counter.get_total_flops() / 2
 
 
 def dice_change(mask: np.ndarray, reference: np.ndarray) -> float:
-    """Returns 100 minus the smallest Dice, in percent, of a structure of `mask` against the same one of `reference`."""
+    """Returns 100 minus the smallest Dice (%) over the structures of `mask`, compared with `reference`."""
     worst = 100.0
     for value in range(1, int(reference.max()) + 1):
         one, other = mask == value, reference == value
@@ -131,7 +131,7 @@ def dice_change(mask: np.ndarray, reference: np.ndarray) -> float:
 def measure(
     name: str, segments: dict[str, Segment], scan: MetaTensor, repeats: int, peak: float
 ) -> list[dict[str, Any]]:
-    """Times each way to segment a scan, taking turns, and returns a row for each; the best time counts."""
+    """Times each way to segment a scan in alternation and returns a row for each with its best time."""
     seconds: dict[str, list[float]] = {way: [] for way in segments}
     masks: dict[str, np.ndarray] = {}
     for _ in range(repeats):
@@ -161,15 +161,15 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     """Prints the table.
 
     Args:
-        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
-        repeats: how often each way is timed.
-        json: a file for the rows.
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own by default.
+        repeats: number of measurements of each way.
+        json: file to write the rows to.
     """
     parser = read_parser(model_dir)
     parser["plain_network"] = parser["network"]["network"]
     fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
     plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
-    parser["inferer#spatial_prior"] = None  # the plain loop drops nothing either
+    parser["inferer#spatial_prior"] = None  # the plain loop does not remove components either
     inferer = parser.get_parsed_content("inferer", reset=True)
     parser["inferer#region_step"] = REGION_STEP
     with_region = parser.get_parsed_content("inferer", reset=True)

@@ -1,9 +1,9 @@
-"""Measures the peak memory of inference on scans of growing length, each run a real command in a process of its own.
+"""Measures the peak memory of inference on scans of growing length, each in a process of its own.
 
     python scripts/benchmark_memory.py [--lengths 250,1000] [--model_dir DIR] [--json FILE]
 
 A generated scan has 512 x 512 pixels of 0.8 mm and slices of 0.7 mm: a body with noise in air. The growth is given as a
-share of what the added slices take as float32, which is the most that a user should have to provide.
+share of the size of the added slices in float32, which is the most that inference should need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GIB = 2**30
 
 
 def write_scan(path: Path, slices: int) -> None:
-    """Writes a scan of int16 HU: an elliptic body of 40 HU with noise, and a brighter cylinder in it that sways."""
+    """Writes a scan of int16 HU: an elliptic body of 40 HU with noise that contains a brighter, curved cylinder."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:PIXELS, :PIXELS] - PIXELS // 2
     body = np.where((columns / 220) ** 2 + (rows / 160) ** 2 < 1, 40, -1000)
@@ -46,7 +46,7 @@ def write_scan(path: Path, slices: int) -> None:
 
 
 def peak_memory(command: Sequence[str]) -> int:
-    """Runs a command and returns the most memory that it held at once, in bytes.
+    """Runs a command and returns its peak memory in bytes.
 
     Raises:
         SystemExit: when the command fails.
@@ -65,7 +65,9 @@ def measure(slices: int, flags: Sequence[str]) -> dict[str, Any]:
     """Returns a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii.gz"
-        writer = get_context("spawn").Process(target=write_scan, args=(scan, slices))  # what it holds is not counted
+        writer = get_context("spawn").Process(
+            target=write_scan, args=(scan, slices)
+        )  # so that its memory is not counted
         writer.start()
         writer.join()
         start = time.monotonic()
@@ -81,8 +83,8 @@ def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, jso
 
     Args:
         lengths: numbers of slices.
-        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
-        json: a file for the rows.
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own by default.
+        json: file to write the rows to.
     """
     rows = [measure(slices, ["--model_dir", model_dir] if model_dir else []) for slices in lengths]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Options that the scripts of the benchmark share: what can be chosen, what is refused, how a run ends."""
+"""Reads and checks the options that the benchmark scripts share."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ DECLARATION = str(Path(__file__).resolve().parent / "benchmark.yaml")
 def read_declaration(
     path: str, folders: Mapping[str, str], jobs: int, epochs: int | None, iterations_per_epoch: int | None
 ) -> dict[str, Any]:
-    """Returns the content of a declaration, with the length of trainings among its `options`.
+    """Returns the content of a declaration, with the length of trainings added to its `options`.
 
     Args:
         path: the YAML file.
         folders: folders of data sets, by name.
-        jobs: cells at a time.
-        epochs: of every training; None: the configs'.
-        iterations_per_epoch: the same.
+        jobs: number of cells that run at the same time.
+        epochs: epochs of every training; None: as in the configs.
+        iterations_per_epoch: iterations of every epoch; None: as in the configs.
 
     Raises:
-        InputError: when a folder's name is no data set's, or a number is not a whole one from 1.
+        InputError: when a folder has the name of no data set, or a number is not an integer of at least 1.
     """
     declared: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if unknown := [name for name in folders if name not in declared["datasets"]]:
@@ -43,7 +43,7 @@ def read_declaration(
 
 
 def choose(option: str, given: Any, choices: Iterable[str]) -> list[str]:
-    """Returns what was chosen, in the order of the choices; all of them where nothing was given."""
+    """Returns the chosen names in the order of `choices`; all of them if none is given."""
     names = list(choices) if given is None else [str(name) for name in as_list(given)]
     unknown = [name for name in names if name not in choices]
     if unknown or not names:
@@ -53,7 +53,7 @@ def choose(option: str, given: Any, choices: Iterable[str]) -> list[str]:
 
 
 def check_seeds(given: Any) -> list[int]:
-    """Returns the seeds, each once."""
+    """Returns the seeds without duplicates."""
     seeds = as_list(given)
     if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
         raise InputError(f"--seeds is {given!r}: give whole numbers of at least 0, such as 0,1,2.")
@@ -61,17 +61,17 @@ def check_seeds(given: Any) -> list[int]:
 
 
 def as_list(given: Any) -> list[Any]:
-    """Returns what python-fire made of one word or several."""
+    """Returns what python-fire parsed, one value or several, as a list."""
     return given.split(",") if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
 
 
 def run_resumable(main: Callable[..., None]) -> None:
-    """Runs a script's `main` on the command line; SIGTERM ends it as Ctrl-C does."""
+    """Runs a script's `main` on the command line; SIGTERM stops it like Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         run_command_line(main)
     except KeyboardInterrupt:
-        print("error: interrupted: the same command goes on.", file=sys.stderr)
+        print("error: interrupted: run the same command again to continue.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

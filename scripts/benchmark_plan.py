@@ -1,4 +1,4 @@
-"""What a benchmark consists of: the data sets of each seed, and the cells of the methods chosen."""
+"""Plans a benchmark: the data sets of each seed, and the cells of the chosen methods."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def plan_data(
     declaration: Mapping[str, Any], names: Sequence[str], seeds: Sequence[int], folders: Mapping[str, str], output: Path
 ) -> list[Data]:
-    """Returns the data sets, each for every seed.
+    """Returns each data set for every seed.
 
     Args:
         declaration: the content of benchmark.yaml.
-        names: of the data sets.
-        seeds: of trainings, and of anatomies where a data set is generated.
-        folders: of data sets that are not generated, by name.
+        names: names of the data sets.
+        seeds: seeds of trainings, and of anatomies if a data set is generated.
+        folders: folders of data sets that are not generated, by name.
         output: folder of the benchmark.
 
     Raises:
-        InputError: when a folder is not given or holds no data set.
+        InputError: when a folder is missing or holds no data set.
     """
     planned = []
     for name in names:
@@ -54,7 +54,7 @@ def find_folder(name: str, folders: Mapping[str, str]) -> Path:
     """Returns the folder of a data set that is not generated.
 
     Raises:
-        InputError: when it is not given or holds no dataset.json.
+        InputError: when it is missing or holds no dataset.json.
     """
     if name not in folders:
         raise InputError(f"--{name} is missing: give the folder of that data set, or choose --datasets without it.")
@@ -65,7 +65,7 @@ def find_folder(name: str, folders: Mapping[str, str]) -> Path:
 
 
 def find_split(folder: Path) -> str:
-    """Returns which labeled target scans of a folder are measured: `test`, or `validation` where there are none.
+    """Returns the split of labeled target scans that is measured: `test`, or `validation` if there are no test scans.
 
     Raises:
         InputError: when its dataset.json has no `target`.
@@ -80,7 +80,7 @@ def find_split(folder: Path) -> str:
 def plan_cells(
     declaration: Mapping[str, Any], methods: Iterable[str], data: Sequence[Data], output: Path
 ) -> list[Cell]:
-    """Returns the cells of methods, each after the one that it starts from, which is added where it is not chosen.
+    """Returns the cells of methods, each after the one that it starts from, which is added if it is not chosen.
 
     Raises:
         InputError: when a config file of a method is missing.

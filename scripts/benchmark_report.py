@@ -1,4 +1,4 @@
-"""Tables of the benchmark: means and standard deviations over seeds, for the screen, as JSON, CSV and Markdown."""
+"""Makes the tables of the benchmark: means and standard deviations over seeds, on screen, as CSV and as Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Returns mean and standard deviation (of a sample) of what was measured; None where there is too little of it."""
+    """Returns mean and sample standard deviation of the measured values; None if there are too few."""
     measured = [value for value in values if value is not None]
     return {
         "mean": round(statistics.fmean(measured), 4) if measured else None,
@@ -31,7 +31,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def share_of_gap(method: Results, lower: Results, upper: Results) -> dict[str, float | None]:
-    """Returns (method - lower) / (upper - lower) of mean Dice, for each seed that all three have, then averaged."""
+    """Returns (method - lower) / (upper - lower) of mean Dice, averaged over the seeds that all three have."""
     shares = []
     for seed in method.keys() & lower.keys() & upper.keys():
         own, low, high = (results[seed]["metrics"]["mean_dice"]["mean"] for results in (method, lower, upper))
@@ -44,13 +44,13 @@ def summarize(results: Results, lower: Results, upper: Results) -> Row:
     """Returns the figures of a method on a data set.
 
     Args:
-        results: of the method; empty where no cell is finished.
-        lower: of the method whose share of the gap is 0.
-        upper: of the one whose share is 1; empty where there is none.
+        results: results of the method; empty if no cell is complete.
+        lower: results of the method whose share of the gap is 0.
+        upper: results of the method whose share is 1; empty if there are none.
     """
     row: Row = {
         "seeds": sorted(results),
-        "volumes": max((len(result["volumes"]) for result in results.values()), default=0),  # of a seed
+        "volumes": max((len(result["volumes"]) for result in results.values()), default=0),  # of one seed
         "gap": share_of_gap(results, lower, upper),
         "minutes": spread([result["training_seconds"] / 60 for result in results.values()]),
     }
@@ -75,8 +75,8 @@ def table(rows: Mapping[str, Row], labels: Mapping[str, str]) -> list[list[str]]
     """Returns the cells of a table, headings first.
 
     Args:
-        rows: method to what `summarize` returned.
-        labels: method to its name in the table.
+        rows: output of `summarize` for each method.
+        labels: name of each method in the table.
     """
     structures = list(dict.fromkeys(name for row in rows.values() for name in row["dice"]["structures"]))
     headings = ["method", *structures, "mean Dice (%)", "ASD (voxels)", "ASD (mm)", "n/a", "gap recovered (%)"]
@@ -96,7 +96,7 @@ def table(rows: Mapping[str, Row], labels: Mapping[str, str]) -> list[list[str]]
 
 
 def as_text(value: Mapping[str, float | None], digits: int = 1) -> str:
-    """Returns mean and standard deviation as a table shows them."""
+    """Returns mean and standard deviation as text for a table."""
     mean, deviation = value.get("mean"), value.get("std")
     if mean is None:
         return "n/a"
@@ -104,7 +104,7 @@ def as_text(value: Mapping[str, float | None], digits: int = 1) -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns a table as a document has it."""
+    """Returns a table in Markdown."""
     ruler = ["---", *("---:" for _ in lines[0][1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ruler, *lines[1:]))
 
@@ -120,7 +120,7 @@ def show(title: str, lines: Sequence[Sequence[str]], console: Console) -> None:
 
 
 def as_csv(datasets: Mapping[str, Mapping[str, Row]]) -> str:
-    """Returns a row for each data set, method, quantity and structure."""
+    """Returns CSV text with a row for each data set, method, quantity and structure."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["dataset", "method", "quantity", "structure", "mean", "std", "not_available", "seeds"])
@@ -141,10 +141,10 @@ def _quantities(row: Row) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def split_at_table(document: Path, name: str) -> tuple[str, str]:
-    """Returns what stands before and after the table of that name in a document, the two comments included.
+    """Returns the text before and after the named table in a document, including the two comments.
 
     Raises:
-        InputError: when the document has no such place.
+        InputError: when the document has no such comments.
     """
     begin = f"<!-- benchmark {name} -->\n"
     text = document.read_text(encoding="utf-8") if document.is_file() else ""
@@ -158,10 +158,10 @@ def split_at_table(document: Path, name: str) -> tuple[str, str]:
 
 
 def replace_table(document: Path, name: str, lines: Sequence[Sequence[str]]) -> None:
-    """Writes a table between its two comments in a document.
+    """Replaces the table between its two comments in a document.
 
     Raises:
-        InputError: when the document has no such place.
+        InputError: when the document has no such comments.
     """
     before, after = split_at_table(document, name)
     write_text(document, f"{before}{markdown(lines)}\n{after}")

@@ -1,12 +1,12 @@
-"""Compares the network that the label-free score chooses with the last one and with the best one.
+"""Compares the network that model selection chooses with the last one and with the best one.
 
     python scripts/benchmark_selection.py OUTPUT --seeds 0,1,2 [--dataset phantom] [--abdomen DIR] [--document FILE]
 
-Trains the recommended setting as benchmark.py does, or takes what that trained, and measures the networks of all epochs
-on labeled target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs
+Trains the recommended setting like benchmark.py, or reuses its cells, and measures the networks of all epochs on
+labeled target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs
 labels), and Spearman's rank correlation between the score and mean Dice over the epochs. Writes OUTPUT/selection.json;
-`--document` replaces the table between `<!-- benchmark <data set> selection -->` and `<!-- end -->`. What is complete
-is not run again.
+`--document` replaces the table between `<!-- benchmark <data set> selection -->` and `<!-- end -->`. Complete cells are
+not run again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ console = Console(soft_wrap=True)
 
 
 def write_last_weights(cell: Cell) -> Path:
-    """Writes the segmenter of the last iteration, as it was in training, to a folder of its own, and returns that."""
+    """Writes the segmenter of the last iteration (not the weight average) to a folder and returns the folder."""
     folder = cell.folder / "last_weights"
     if not (folder / "model.pt").is_file():
         folder.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def write_last_weights(cell: Cell) -> Path:
 
 
 def measure(cell: Cell, model: Path, processes: Processes) -> float:
-    """Returns mean Dice in percent of the model in a folder of the cell, measured now or before."""
+    """Returns mean Dice in percent of the model in a folder of the cell; measures it if that was not done before."""
     output = cell.folder / "selection" / model.relative_to(cell.folder)
     if not (output / "results.json").is_file():
         options = {"model_dir": model, "dataset_dir": cell.data.folder, "output_dir": output, "split": cell.data.split}
@@ -104,18 +104,18 @@ def main(
     """Runs the comparison.
 
     Args:
-        output: folder of cells and figures; that of benchmark.py can be used.
-        seeds: of the trainings and of generated anatomies, such as 0,1,2.
+        output: folder of cells and figures; may be that of benchmark.py.
+        seeds: seeds of the trainings and of generated anatomies, such as 0,1,2.
         dataset: name of the data set in benchmark.yaml.
-        jobs: trainings at a time, each with one thread.
-        epochs: of every training; the configs' without this.
-        iterations_per_epoch: the same.
+        jobs: number of trainings that run at the same time, each with one thread.
+        epochs: epochs of every training; as in the configs by default.
+        iterations_per_epoch: iterations of every epoch; as in the configs by default.
         document: Markdown file whose table is replaced.
         declaration: the YAML file with the data sets and the recommended method.
         **folders: folder of a data set that is not generated, such as --abdomen DIR.
 
     Raises:
-        InputError: when an option cannot be used; before any long work.
+        InputError: when an option cannot be used; raised before any long work.
     """
     declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     (name,) = choose("dataset", [dataset], declared["datasets"])

@@ -1,4 +1,4 @@
-"""Command lines of the bundle, and the environment that two of them run in side by side."""
+"""Builds command lines of the bundle, and the environment in which two of them run side by side."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def as_flags(options: Mapping[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment of child processes: one thread each, since two of them share two cores."""
+    """Returns the environment of child processes: one thread each, so that two of them share two cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}

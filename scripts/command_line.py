@@ -1,4 +1,4 @@
-"""The command line of a script: nothing begins before all of it is understood, and bad input is told in a sentence."""
+"""Runs a script on its command line: options are checked before any work, and bad input ends it with one sentence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sifa.utils.errors import InputError, find_input_error
 
 
 def run_command_line(main: Callable[..., None]) -> None:
-    """Runs `main` with what the command line says; ends the process with status 2 when it cannot be done.
+    """Runs `main` with the options on the command line; ends the process with status 2 on bad input.
 
-    python-fire calls a function with the options that it knows and complains about the others afterwards, which may be
-    hours later. Here it does no more than note the call.
+    python-fire calls a function with the options that it knows and reports unknown ones only afterwards, possibly hours
+    later. So it is given a function that only records the call.
 
     Args:
-        main: its parameters are the options, its docstring the help.
+        main: its parameters are the options, its docstring is the help text.
     """
     calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
 
@@ -29,8 +29,8 @@ def run_command_line(main: Callable[..., None]) -> None:
     def note(*values: Any, **options: Any) -> None:
         calls.append((values, options))
 
-    said = io.StringIO()  # help, or usage of several lines
-    asks_for_help = not {"-h", "--help"}.isdisjoint(sys.argv)  # wherever it stands
+    said = io.StringIO()  # the help, or several lines of usage
+    asks_for_help = not {"-h", "--help"}.isdisjoint(sys.argv)  # anywhere on the command line
     try:
         with redirect_stderr(said):
             fire.Fire(note, command=["--", "--help"] if asks_for_help else None)

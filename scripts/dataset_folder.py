@@ -1,6 +1,6 @@
-"""What the command-line tools share that turn a public download into a data set folder.
+"""Writes a data set folder; shared by the scripts that convert a public download.
 
-Both write the same folder, for a labeled MR source and a CT target:
+They write the same folder, for a labeled MR source and a CT target:
 
 ```
 dataset.json         the adaptation task: labels for the source and for the target's test subjects only
@@ -66,7 +66,7 @@ def require_folder(folder: Path, option: str, expected: str) -> None:
 
 
 def open_output_dir(output_dir: Path, overwrite: bool) -> None:
-    """Creates the output folder, and takes away the descriptions of an earlier run so that none outlives its files.
+    """Creates the output folder and removes the descriptions of an earlier run, which may not match the new files.
 
     Args:
         output_dir: the folder to write to.
@@ -115,7 +115,7 @@ def split_subjects(subjects: Sequence[str], held_out_fraction: float, seed: int)
 def remap_labels(
     labels: npt.NDArray[Any], mapping: Mapping[int, int], path: Path
 ) -> tuple[npt.NDArray[np.uint8], dict[int, int]]:
-    """Replaces every label value by the class it stands for.
+    """Replaces every label value by its class index.
 
     Args:
         labels: label values as stored, of any shape.
@@ -184,7 +184,7 @@ def check_same_grid(image_path: Path, label_path: Path) -> None:
         InputError: if the shapes differ, or if the affines put a corner more than a tenth of a voxel apart.
     """
     image, label = load_nifti(image_path), load_nifti(label_path)
-    assert image.affine is not None  # only images made in memory can lack one
+    assert image.affine is not None  # only images created in memory can lack one
     assert label.affine is not None
     if image.shape != label.shape:
         raise InputError(
@@ -202,13 +202,13 @@ def check_same_grid(image_path: Path, label_path: Path) -> None:
 
 
 def write_nifti(image: nib.Nifti1Image, path: Path) -> None:
-    """Writes a NIfTI file, so that no half-written file ever has its name."""
+    """Writes a NIfTI file, whole or not at all."""
     with temporary_beside(path) as temporary:
         nib.save(image, temporary)
 
 
 def link_or_copy(source: Path, destination: Path) -> None:
-    """Gives a file a second name without a second copy of its bytes, or copies it where hard links are not possible."""
+    """Creates a hard link to a file, or a copy where hard links are not possible."""
     with temporary_beside(destination) as temporary:
         try:
             os.link(source.resolve(), temporary)
@@ -254,11 +254,11 @@ def write_descriptions(
     mr_split: tuple[list[str], list[str]],
     ct_split: tuple[list[str], list[str]],
 ) -> None:
-    """Writes `supervised.json` and then, last of all files, `dataset.json`.
+    """Writes `supervised.json`, and `dataset.json` last, which marks a complete folder.
 
     Args:
         output_dir: the data set folder, laid out as this module says.
-        name: what the data set is.
+        name: name of the data set.
         slice_plane: `axial`, `coronal` or `sagittal`.
         labels: class names in the order of their indices, background first.
         mr_split: training and validation subjects of the source.

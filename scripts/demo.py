@@ -1,4 +1,4 @@
-"""The whole job on generated data: adapt from MR to CT, segment a folder of CT scans, measure, draw.
+"""Runs the whole workflow on generated data: adapt from MR to CT, segment a folder of CT scans, measure, draw.
 
     python scripts/demo.py [--output_dir demo] [--seed 0]
 
@@ -7,7 +7,7 @@ Writes
 
     results.json   mean Dice of the CT test scans in percent, and per structure, of both
     report.html    the table, and panels: MR, fake CT, CT, fake MR, prediction, truth
-    masks/         what `run inference` made of the folder of CT test scans
+    masks/         masks of the folder of CT test scans, written by `run inference`
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ console = Console()
 
 
 def script(name: str, **options: Any) -> list[str]:
-    """Returns the command line of another script of this folder."""
+    """Returns the command line of another script in this folder."""
     return [sys.executable, str(ROOT / "scripts" / name), *as_flags(options)]
 
 
@@ -52,7 +52,7 @@ def run(command: list[str], log: Path) -> None:
 
 
 def train(output: Path, data: Path, options: Mapping[str, Any]) -> dict[str, float]:
-    """Trains all methods at once, each in its own process, and returns their seconds."""
+    """Trains all methods at the same time, each in its own process, and returns their seconds."""
     started = time.monotonic()
     children: dict[str, subprocess.Popen[bytes]] = {}
     logs = {method: output / "logs" / f"training_{method}.log" for method in METHODS}
@@ -108,7 +108,7 @@ def gather_scans(data: Path, scans: Path) -> None:
 
 
 def read_dice(results: Path) -> dict[str, Any]:
-    """Returns mean Dice and Dice per structure, in percent, from what `run evaluating` wrote."""
+    """Returns mean Dice and Dice per structure, in percent, from the files that `run evaluating` wrote."""
     dice = json.loads(results.read_text(encoding="utf-8"))["metrics"]["mean_dice"]
     return {
         "mean_dice": round(dice["mean"], 2),
@@ -129,7 +129,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def report(results: dict[str, Any], masks: list[str], seconds: float) -> str:
-    """Returns the HTML page: table, pictures, and the masks that inference wrote."""
+    """Returns the HTML page with the table, the figures and the list of masks."""
     structures = list(results["sifa"]["structures"])
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *structures, "mean"))
     rows = "".join(
@@ -168,10 +168,10 @@ def main(
     """Runs the demo.
 
     Args:
-        output_dir: where everything goes; must not exist or be an earlier demo's, which is replaced.
+        output_dir: folder to write to; must not exist or be that of an earlier demo, which is replaced.
         seed: seed of the data and of both trainings.
         epochs: epochs of each training.
-        iterations_per_epoch: batches in an epoch.
+        iterations_per_epoch: iterations of each epoch.
         subjects: MR and CT training subjects, each.
         test_subjects: labeled CT subjects to measure on.
     """

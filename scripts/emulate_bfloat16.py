@@ -1,9 +1,9 @@
-"""Runs a command of the bundle with bfloat16's rounding, computed in float32: for processors where bfloat16 is slow.
+"""Runs a command of the bundle in float32 with the rounding of bfloat16, for processors where bfloat16 is slow.
 
     python scripts/emulate_bfloat16.py run training --config_file ... --dataset_dir DATA --output_dir RUN
 
-Inputs, weights and outputs of convolutions and outputs of norms are rounded to bfloat16, and so are their gradients on
-the way back: what `--precision bfloat16` keeps of them. Sums are in float32, as the hardware has them.
+As with `--precision bfloat16`, inputs, weights and outputs of convolutions, outputs of norms, and the gradients of all
+of these are rounded to bfloat16. Sums are in float32, as in hardware.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.nn import functional
 
 
 def rounded(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns `tensor` rounded to bfloat16, as float32; its gradient is rounded alike."""
+    """Returns `tensor` rounded to bfloat16, as float32; its gradient is rounded in the same way."""
     return tensor.to(torch.bfloat16).to(torch.float32)
 
 
 def rounds(function: Callable[..., torch.Tensor], tensors: int) -> Callable[..., torch.Tensor]:
-    """Returns `function` with its first `tensors` arguments, where they are tensors, and its result rounded."""
+    """Returns `function` with its result and those of its first `tensors` arguments that are tensors rounded."""
 
     def run(*arguments: Any, **options: Any) -> torch.Tensor:
         head = [rounded(value) if torch.is_tensor(value) else value for value in arguments[:tensors]]
@@ -34,7 +34,7 @@ def rounds(function: Callable[..., torch.Tensor], tensors: int) -> Callable[...,
 
 
 def patch_torch() -> None:
-    """Makes convolutions and norms round, in this process."""
+    """Makes convolutions and norms in this process round."""
     functional.conv2d = rounds(functional.conv2d, 3)
     functional.conv_transpose2d = rounds(functional.conv_transpose2d, 3)
     for norm in (nn.BatchNorm2d, nn.InstanceNorm2d):

@@ -1,17 +1,17 @@
-"""Exports the segmenter as TorchScript and ONNX, compares both with PyTorch on real slices, and times them.
+"""Exports the segmenter as TorchScript and ONNX, compares both with PyTorch on slices of a scan, and times them.
 
     python scripts/export_bundle.py [--model_dir DIR] [--output_dir dist] [--scan FILE] [--torchscript_only]
 
 Writes
 
-    model.ts      TorchScript by MONAI's `ckpt_export`; carries metadata and the inference config, fingerprint included
+    model.ts      TorchScript by MONAI's `ckpt_export`, with metadata and the inference config, fingerprint included
     model.onnx    any batch and slice size; its metadata properties hold fingerprint and labels
-    exports.json  what was compared and timed
-    exports.md    the same as tables
+    exports.json  results of the comparison and the timing
+    exports.md    the same as a table
 
-Both files hold the network alone: slices in [-1, 1] at the fingerprint's pixel size go in, logits come out. The exit
-status is 1 when an export does not say what PyTorch says. ONNX needs `pip install onnx onnxscript onnxruntime`.
-OpenVINO is timed where it is installed.
+Both files hold only the network: from slices in [-1, 1] at the fingerprint's pixel size to logits. The exit status is 1
+when the output of an export differs from PyTorch's. ONNX needs `pip install onnx onnxscript onnxruntime`. OpenVINO is
+timed if it is installed.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
 
-SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # beside the checkout, where it is
-LEAST_AGREEMENT = 0.9999  # share of pixels that have the same class
-BATCH = 8  # slices in one pass, as in inference
+SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # may lie beside the checkout
+LEAST_AGREEMENT = 0.9999  # share of pixels with the same class
+BATCH = 8  # slices per pass, as in inference
 OPSET = 20
 REFERENCE = "eager"
-LOW = ", bfloat16"  # ends the names of runtimes that compute in bfloat16
+LOW = ", bfloat16"  # suffix of the names of runtimes that compute in bfloat16
 
 Runtime = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,10 +65,10 @@ console = Console(width=None if sys.stdout.isatty() else 150)
 
 
 def inference_config(fingerprint: Fingerprint) -> dict[str, Any]:
-    """Returns the inference config with the fingerprint inside, so that it needs no file beside it.
+    """Returns the inference config with the fingerprint embedded, so that it needs no other file.
 
-    The fingerprint goes in as JSON text: MONAI's parser takes some strings for references or code. "#" is written as
-    its escape, since the parser replaces it.
+    The fingerprint is embedded as JSON text, since MONAI's parser interprets some strings as references or code. "#",
+    which the parser replaces, is written as its escape.
     """
     config = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
     text = json.dumps(fingerprint.to_json()).replace("#", "\\u0023")
@@ -76,7 +76,7 @@ def inference_config(fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def metadata(fingerprint: Fingerprint) -> dict[str, Any]:
-    """Returns the bundle's metadata, saying of this model what its fingerprint says."""
+    """Returns the bundle's metadata, with the description of this model taken from its fingerprint."""
     content = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
     structures = ", ".join(fingerprint.structure_names.values())
     modality, channels = fingerprint.target.modality, fingerprint.network.out_channels
@@ -93,8 +93,8 @@ def metadata(fingerprint: Fingerprint) -> dict[str, Any]:
 def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) -> None:
     """Writes TorchScript by MONAI's `ckpt_export`.
 
-    MONAI Deploy looks for `<name of the file>/extra/metadata.json` in it, so it is written under its own name, in a
-    folder of its own, and then moved.
+    MONAI Deploy looks for `<name of the file>/extra/metadata.json` in the archive, so the file is written under its
+    final name in a temporary folder and then moved.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         written = {name: Path(folder) / f"{name}.json" for name in ("metadata", "inference")}
@@ -114,8 +114,8 @@ def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) ->
 def export_onnx(network: nn.Module, fingerprint: Fingerprint, path: Path) -> None:
     """Writes ONNX for any batch, height and width.
 
-    `torch.export` follows the network's padding to multiples of 8 symbolically, so the file pads for itself; the sizes
-    of the example are no multiples, so that nothing about them is taken for granted.
+    `torch.export` traces the network's padding to multiples of 8 symbolically, so the file does its own padding. The
+    sizes of the example are not multiples of 8, so that the export does not specialize on multiples.
     """
     import onnx
 
@@ -147,7 +147,7 @@ def export_onnx(network: nn.Module, fingerprint: Fingerprint, path: Path) -> Non
 
 
 def torch_runtimes(eager: nn.Module, torchscript: Path) -> dict[str, Runtime]:
-    """Returns PyTorch's ways to run the network."""
+    """Returns the ways to run the network in PyTorch."""
     folded = for_inference(eager)
     scripted = torch.jit.load(torchscript).eval()
 
@@ -164,7 +164,7 @@ def torch_runtimes(eager: nn.Module, torchscript: Path) -> dict[str, Runtime]:
 
 
 def onnx_runtimes(path: Path) -> dict[str, Runtime]:
-    """Returns the ways to run the ONNX file, each on one thread and, unless it says so, in float32."""
+    """Returns the ways to run the ONNX file, each on one thread and, unless its name has a precision, in float32."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -179,7 +179,7 @@ def onnx_runtimes(path: Path) -> dict[str, Runtime]:
 
 
 def openvino_runtime(path: Path, precision: str) -> Runtime:
-    """Returns OpenVINO's way to run the ONNX file, in `f32` or `bf16`."""
+    """Returns a function that runs the ONNX file in OpenVINO, in `f32` or `bf16`."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
@@ -188,7 +188,7 @@ def openvino_runtime(path: Path, precision: str) -> Runtime:
 
 
 def read_windows(model_dir: Path, scan: Path | None) -> torch.Tensor:
-    """Returns the windows (N, C, H, W) that the network sees when inference segments a scan.
+    """Returns the windows (N, C, H, W) that the network receives when inference segments a scan.
 
     Args:
         model_dir: folder of the fingerprint.
@@ -216,7 +216,7 @@ def read_windows(model_dir: Path, scan: Path | None) -> torch.Tensor:
 
 
 def as_sizes(windows: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Returns the windows (N, C, H, W) as they are and in three other sizes that are no multiples of 8."""
+    """Returns the windows (N, C, H, W) unchanged and in three other sizes that are not multiples of 8."""
     height, width = windows.shape[-2:]
     pairs = torch.cat([windows[0:-1:2], windows[1::2]], dim=-1)
     variants = [windows, windows[:, :, : height - 3, : width - 5], windows[:, :, 1:], pairs[:, :, :, :-1]]
@@ -224,7 +224,7 @@ def as_sizes(windows: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def compare(runtime: Runtime, reference: Runtime, slices: torch.Tensor) -> dict[str, float]:
-    """Returns the greatest difference of a probability, and the share of pixels that have the same class."""
+    """Returns the largest difference of a probability, and the share of pixels with the same class."""
     greatest, same = 0.0, 0
     for part in slices.split(_batches(len(slices))):
         one, other = (run(part.contiguous()).softmax(dim=1) for run in (runtime, reference))
@@ -234,7 +234,7 @@ def compare(runtime: Runtime, reference: Runtime, slices: torch.Tensor) -> dict[
 
 
 def _batches(count: int) -> list[int]:
-    """Returns sizes of batches that sum to `count` and differ: 1, 2, ... up to the size in inference, and so on."""
+    """Returns different batch sizes that sum to `count`: 1, 2, ... up to the size in inference, then again from 1."""
     sizes: list[int] = []
     while sum(sizes) < count:
         sizes.append(min(len(sizes) % BATCH + 1, count - sum(sizes)))
@@ -242,7 +242,7 @@ def _batches(count: int) -> list[int]:
 
 
 def measure(runtimes: Mapping[str, Runtime], slices: torch.Tensor, repeats: int) -> dict[str, list[float]]:
-    """Returns the seconds of `repeats` passes of each runtime, which take turns, after three to warm up."""
+    """Returns the seconds of `repeats` passes of each runtime, in alternation, after three passes to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
     for repeat in range(-3, repeats):
         for name, run in runtimes.items():
@@ -256,7 +256,7 @@ def measure(runtimes: Mapping[str, Runtime], slices: torch.Tensor, repeats: int)
 def summarize(
     runtimes: Mapping[str, Runtime], variants: Mapping[str, torch.Tensor], seconds: Mapping[str, list[float]]
 ) -> list[dict[str, Any]]:
-    """Returns a row for each runtime: ms a slice, times faster than the best eager one of its precision, difference."""
+    """Returns a row for each runtime: ms per slice, speed-up over the best eager one of its precision, difference."""
     best = {name: min(times) / BATCH * 1000 for name, times in seconds.items()}
     eager: dict[bool, float] = {}
     for name, value in best.items():
@@ -289,7 +289,7 @@ HEADINGS = {
 
 
 def texts(row: Mapping[str, Any]) -> list[str]:
-    """Returns the cells of a row as they are shown."""
+    """Returns the cells of a row as text."""
     shown = {**row, "greatest_difference": f"{row['greatest_difference']:.1e}"}
     shown["least_agreement"] = f"{int(row['least_agreement'] * 1e6) / 1e4:.4f}"  # rounded down: 100 means all
     return [str(shown[name]) for name in HEADINGS]
@@ -310,7 +310,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def versions() -> list[str]:
-    """Returns names and versions of what took part."""
+    """Returns names and versions of Python and the libraries involved."""
     found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
     for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -329,12 +329,12 @@ def main(
     """Exports, compares and times.
 
     Args:
-        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own when left out.
-        output_dir: where everything goes.
-        scan: a CT to take slices from; when left out, a heart of `../shared/data` if it is there, else a generated one.
-        slices: how many slices of the scan are compared, at most.
-        repeats: passes that are timed.
-        torchscript_only: whether to leave ONNX out.
+        model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own by default.
+        output_dir: folder to write to.
+        scan: a CT to take slices from; by default a heart in `../shared/data` if it exists, else a generated one.
+        slices: maximum number of slices of the scan to compare.
+        repeats: number of passes to time.
+        torchscript_only: whether to skip ONNX.
     """
     needed = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if needed and not torchscript_only:

@@ -1,7 +1,7 @@
 """Generates a cardiac phantom data set: unpaired MR and CT of procedurally drawn hearts, with labels.
 
-Every subject is another heart, drawn in patient coordinates (RAS+, mm) and sampled on a grid of its own: spacing,
-field of view, tilt and storage orientation all vary, so that only the NIfTI affine tells where things are. No
+Every subject has a different heart, drawn in patient coordinates (RAS+, mm) and sampled on a grid of its own: spacing,
+field of view, tilt and storage orientation vary, so that positions are known only through the NIfTI affine. No
 patient data is involved, and nothing learned from these images says anything about patients.
 
 Usage:
@@ -99,7 +99,7 @@ class Tissue(IntEnum):
     VENA_CAVA = 20, (0.85, 0.10), (275, 130)
 
     def __new__(cls, value: int, mr: tuple[float, float], ct: tuple[float, float]) -> Tissue:
-        """Makes a member that is an integer and carries its contrasts."""
+        """Creates an integer member with its contrasts as attributes."""
         member = int.__new__(cls, value)
         member._value_, member.mr, member.ct = value, mr, ct
         return member
@@ -125,7 +125,7 @@ class Subject:
         return "mr" if self.part in (Part.SOURCE_TRAINING, Part.SOURCE_VALIDATION) else "ct"
 
     def path(self, kind: str) -> str:
-        """Path of the "image" or "label" in the data set; CT labels that adaptation must not see lie apart."""
+        """Path of the "image" or "label" in the data set; CT labels hidden from adaptation have their own folder."""
         apart = "training_" if kind == "label" and self.part is Part.TARGET_TRAINING else ""
         purpose = self.part.name.split("_")[1].lower()
         return f"{self.modality}_{apart}{kind}s/{self.modality}_{purpose}_{self.index:03d}.nii.gz"
@@ -133,7 +133,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a subject is sampled: voxels per axis, voxel size in mm, 4x4 affine from indices to RAS+ in mm.
+    """Sampling grid of a subject: voxels per axis, voxel size in mm, 4x4 affine from indices to RAS+ in mm.
 
     `field_of_view` is the intended extent in mm, which unlike shape * spacing does not depend on the spacing.
     """
@@ -341,7 +341,7 @@ def draw_tissues(grid: Grid, rng: Random) -> Tissues:
 
 
 def render_mr(tissues: Tissues, grid: Grid, rng: Random) -> npt.NDArray[np.int16]:
-    """Turns tissues into an MR image in arbitrary units: zero or more, on a scale of 200 to 1200."""
+    """Renders tissues as an MR image in arbitrary units: zero or more, on a scale of 200 to 1200."""
     levels = np.array([rng.normal(*tissue.mr) for tissue in Tissue])
     levels[Tissue.PULMONARY_VEIN] = levels[Tissue.LEFT_ATRIUM]
     levels[LEFT_BLOOD + RIGHT_BLOOD] *= rng.normal(0.78, 0.06)
@@ -361,7 +361,7 @@ def render_mr(tissues: Tissues, grid: Grid, rng: Random) -> npt.NDArray[np.int16
 
 
 def render_ct(tissues: Tissues, grid: Grid, rng: Random) -> npt.NDArray[np.int16]:
-    """Turns tissues into a CT in HU, -1024 to 1500, with contrast in the left heart and less of it in the right."""
+    """Renders tissues as CT in HU, -1024 to 1500, with contrast in the left heart and less of it in the right."""
     levels = np.array([rng.normal(*tissue.ct) for tissue in Tissue])
     levels[Tissue.PULMONARY_VEIN] = levels[Tissue.LEFT_ATRIUM]
     levels[LEFT_BLOOD] += np.clip(rng.normal(340, 45), 240, 440)
@@ -413,7 +413,7 @@ def write_subject(subject: Subject, seed: int, spacing: float, folder: Path) -> 
 
 
 def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path) -> None:
-    """Writes supervised.json and, last of all files, dataset.json."""
+    """Writes supervised.json, and dataset.json last, which marks a complete folder."""
     pairs: dict[Part, list[dict[str, str]]] = {part: [] for part in Part}
     for subject in subjects:
         pairs[subject.part].append({kind: subject.path(kind) for kind in ("image", "label")})
@@ -428,7 +428,7 @@ def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path) -> 
 
 
 def check_options(spacing: object, integers: dict[str, object]) -> None:
-    """Refuses a spacing out of range, and integers that are none or too small, by option name."""
+    """Checks the range of the spacing and that each integer option is an integer and large enough."""
     low, high = 0.5, 6.0  # mm
     if isinstance(spacing, bool) or not isinstance(spacing, int | float) or not low <= spacing <= high:
         raise InputError(f"--spacing is {spacing!r}: give a number from {low} to {high} mm.")

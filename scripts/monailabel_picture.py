@@ -1,4 +1,4 @@
-"""Draws what a running MONAI Label server answers for one scan: three planes with contours, as a PNG.
+"""Draws the labels that a running MONAI Label server returns for one scan: three planes with contours, as a PNG.
 
 python scripts/monailabel_picture.py --image NAME --output PICTURE.png [--address http://127.0.0.1:8000]
 """
@@ -29,10 +29,10 @@ TIMEOUT = 600  # seconds
 
 
 def ask(address: str, body: bytes | None = None) -> bytes:
-    """Sends a request, a POST when there is a body, and returns the content of the reply.
+    """Sends a request, a POST if there is a body, and returns the content of the reply.
 
     Raises:
-        InputError: with the server's own sentence, or when there is no server.
+        InputError: with the server's message, or when there is no server.
     """
     try:
         with urllib.request.urlopen(urllib.request.Request(address, body), timeout=TIMEOUT) as reply:
@@ -54,12 +54,12 @@ def as_volume(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(image: str, output: str, address: str = "http://127.0.0.1:8000") -> None:
-    """Asks the server for a scan and for its labels, and draws them.
+    """Requests a scan and its labels from the server and draws them.
 
     Args:
-        image: name of a scan among the studies, a `.nii.gz` file.
-        output: the picture.
-        address: of the server.
+        image: name of a scan (`.nii.gz`) among the studies.
+        output: the PNG to write.
+        address: address of the server.
     """
     models: dict[str, Any] = json.loads(ask(f"{address}/info/"))["models"]
     name, model = next(iter(models.items()))

@@ -1,14 +1,14 @@
-"""What `scripts/monailabel.sh` does: checks its input, makes an environment and a working folder, starts MONAI Label.
+"""Implements `scripts/monailabel.sh`: checks the input, creates environment and working folder, starts MONAI Label.
 
-Everything lies in `.venv-monailabel/` and in the working folder (`build/monailabel/`):
+It writes to `.venv-monailabel/` and to the working folder (`build/monailabel/`):
 
-    apps/monaibundle/                the app of MONAI Label, as it comes
-    apps/monaibundle/model/<name>/   a copy of the bundle: what training through the server changes is this copy
+    apps/monaibundle/                the app of MONAI Label, unchanged
+    apps/monaibundle/model/<name>/   a copy of the bundle, which training through the server changes
         models/                      the weights in use and their fingerprint
-        output/                      of the last training: weights, losses
+        output/                      weights and losses of the last training
         earlier/<time>/              the weights that a training replaced
     studies/<folder>-<hash>/         a copy of the studies, into which the server writes labels
-    python-of-monailabel/            on the server's path: plain replies, stand-ins for packages that cannot be imported
+    python-of-monailabel/            on the server's path: plain replies, stubs of packages that cannot be imported
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SUPPORT = ROOT / "scripts" / "monailabel_support"
 REQUIREMENTS = ROOT / "requirements-monailabel.txt"
 ENVIRONMENT = ROOT / ".venv-monailabel"
 
-IMAGES = (".nii.gz", ".nii", ".nrrd")  # what the server is told to list
-MASK = "_seg.nii.gz"  # ends the masks of `run inference`
+IMAGES = (".nii.gz", ".nii", ".nrrd")  # the files that the server lists
+MASK = "_seg.nii.gz"  # suffix of masks of `run inference`
 PAIR = ("model.pt", "fingerprint.json")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Returns what the command line says; python-fire is not there yet on a fresh machine."""
+    """Returns the options; on a fresh machine python-fire is not installed yet."""
     parser = argparse.ArgumentParser(
         prog="bash scripts/monailabel.sh", description="Starts a MONAI Label server for the bundle; needs no internet."
     )
@@ -65,12 +65,12 @@ def refuse(sentence: str) -> NoReturn:
 
 
 def is_address(studies: str) -> bool:
-    """Tells whether the studies are a DICOMweb server's."""
+    """Returns whether the studies are on a DICOMweb server."""
     return studies.startswith(("http://", "https://"))
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuses wrong input before anything is made; needs nothing but Python."""
+    """Checks the input before anything is created; needs only Python."""
     studies = Path(arguments.studies)
     if not is_address(arguments.studies):
         if not studies.is_dir():
@@ -97,7 +97,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Returns the scans that the server would list."""
+    """Returns the scans that the server lists."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -106,13 +106,13 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def make_environment() -> Path:
-    """Makes MONAI Label's environment, on top of this one, and returns its Python.
+    """Creates MONAI Label's environment on top of this one and returns its Python.
 
-    It sees the packages of this one, torch above all, and has what MONAI Label needs beside them. The bundle's package
-    is not among them: the server imports it from its copy of the bundle.
+    It shares the packages of this environment, such as PyTorch, and adds what MONAI Label needs. The bundle's package
+    is not shared: the server imports it from its copy of the bundle.
     """
     packages = next(path for path in sys.path if path.endswith("site-packages"))
-    link = f"{packages}\n"  # .pth files in that folder, such as that of the editable install, are not read
+    link = f"{packages}\n"  # .pth files in that folder, such as the editable install's, are not processed
     wanted = hashlib.sha256(f"{link}{sys.version} {REQUIREMENTS.read_text(encoding='utf-8')}".encode()).hexdigest()
     stamp, python = ENVIRONMENT / "installed.txt", ENVIRONMENT / "bin" / "python"
     ENVIRONMENT.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def make_model(app: Path, model_dir: str | None) -> Path:
     Raises:
         sifa.utils.errors.InputError: when the weights do not fit their fingerprint.
     """
-    from monai.bundle import ConfigParser  # not there when the input is checked on a fresh machine
+    from monai.bundle import ConfigParser  # not installed when a fresh machine checks the input
     from sifa.fingerprint.fingerprint import read_fingerprint
     from sifa.networks import Segmenter
     from sifa.networks.weights import load_weights
@@ -185,7 +185,7 @@ def model_name(name: str) -> str:
 
 
 def put_weights(model: Path, model_dir: str | None) -> None:
-    """Puts weights and fingerprint into a copy of the bundle, and says which ones are in use."""
+    """Copies weights and fingerprint into a copy of the bundle, and prints which ones are in use."""
     source, models, record = Path(model_dir or BUNDLE / "models"), model / "models", model / "put.json"
     put = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
     trained = (models / "model.pt").is_file() and digest(models) != put
@@ -203,7 +203,7 @@ def put_weights(model: Path, model_dir: str | None) -> None:
 
 
 def exist(folder: Path) -> Path:
-    """Makes a folder that is not there yet, and returns it."""
+    """Creates a folder if it does not exist, and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -214,7 +214,7 @@ def digest(models: Path) -> str:
 
 
 def copy_studies(studies: Path, work: Path) -> Path:
-    """Copies scans that are new or changed, and labels that are new, and returns the copy; nothing in it is removed."""
+    """Copies new and changed scans and new labels and returns the folder, from which nothing is removed."""
     path = studies.resolve()
     copy = work / "studies" / f"{model_name(path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     for image in images_in(studies):
@@ -230,7 +230,7 @@ def copy_studies(studies: Path, work: Path) -> Path:
 
 
 def make_python(work: Path, python: Path) -> Path:
-    """Makes the folder that goes on the server's path: plain replies, and stand-ins where the real import fails."""
+    """Creates the folder for the server's path: plain replies, and stubs of packages whose import fails."""
     folder = work / "python-of-monailabel"
     if folder.exists():
         shutil.rmtree(folder)
@@ -243,7 +243,7 @@ def make_python(work: Path, python: Path) -> Path:
 
 
 def environment(work: Path, python_path: Path, target: str | None) -> dict[str, str]:
-    """Returns the server's environment: nothing is looked up on the internet, nothing is written outside `work`."""
+    """Returns the server's environment, with which it uses no internet and writes only below `work`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MONAI_LABEL_")}
     return kept | {
         "PYTHONPATH": str(python_path),
@@ -258,7 +258,7 @@ def environment(work: Path, python_path: Path, target: str | None) -> dict[str, 
 
 
 def introduce(arguments: argparse.Namespace, model: Path, studies: str) -> None:
-    """Says what is served, where labels go, and how to connect."""
+    """Prints what is served, where labels are written, and how to connect."""
     host = "127.0.0.1" if arguments.host == "0.0.0.0" else arguments.host
     address = f"http://{host}:{arguments.port}"
     print(f"Model: {model.name}\nStudies: {studies}")
@@ -278,7 +278,7 @@ def introduce(arguments: argparse.Namespace, model: Path, studies: str) -> None:
 
 
 def main() -> None:
-    """Checks the input; unless only that is asked for, sets up everything and becomes the server."""
+    """Checks the input and, without `--check`, sets everything up and becomes the server."""
     arguments = parse_arguments()
     check(arguments)
     if arguments.check:
@@ -289,7 +289,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         refuse(f"{work}: another server uses this folder: end it, or choose another --work_dir.")
-    os.set_inheritable(lock, True)  # held for as long as the server runs
+    os.set_inheritable(lock, True)  # held while the server runs
     python = make_environment()
     app = make_app(work)
     try:
@@ -306,7 +306,7 @@ def main() -> None:
     command += ["--app", app, "--studies", studies, "--host", arguments.host, "--port", str(arguments.port)]
     for name, value in {"models": model.name, "zoo_source": "local", "sam2": "false"}.items():
         command += ["--conf", name, value]
-    os.chdir(work)  # MONAI Label reads a `.env` of the folder that it is started in
+    os.chdir(work)  # MONAI Label reads `.env` from the folder in which it is started
     os.execve(python, [str(part) for part in command], environment(work, python_path, arguments.target))
 
 

@@ -2,9 +2,9 @@
 
     python scripts/package_bundle.py [--output_dir dist] [--bundle DIR]
 
-Name and version are those of `metadata.json`, the name in lower case with `_` for what is no letter or digit. The zip
-holds configs, models, docs, the package, LICENSE and requirements.txt, and nothing that a run leaves behind. The same
-files give the same bytes: sorted, stored without compression, with one fixed time.
+Name and version come from `metadata.json`; the name is in lower case, with `_` in place of other characters. The zip
+holds configs, models, docs, the package, LICENSE and requirements.txt, and no output of runs. The same files give the
+same bytes: they are sorted, stored without compression, and have a fixed time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sifa.utils.files import temporary_beside
 ROOT = Path(__file__).resolve().parents[1]
 
 FOLDERS = ("configs", "docs", "models", "sifa")
-TIME = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
-FILE_MODE = 0o100644  # a regular file, written by its owner, read by all
-UNIX = 3  # the system that zip notes, which else is the one that packs
+TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+FILE_MODE = 0o100644  # a regular file, writable by its owner, readable by all
+UNIX = 3  # the system noted in the zip; by default that of the machine that packs
 
 
 def name_and_version(bundle: Path) -> tuple[str, str]:
-    """Returns what the zip is called after, from `metadata.json`; ends with a sentence where versions disagree."""
+    """Returns name and version from `metadata.json`; exits with an error if versions disagree."""
     path = bundle / "configs" / "metadata.json"
     if not path.is_file():
         sys.exit(f"error: {path} is missing: give the bundle's folder as --bundle DIR.")
@@ -50,7 +50,7 @@ def name_and_version(bundle: Path) -> tuple[str, str]:
 
 
 def find_files(bundle: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the files to pack and their names in the zip's folder."""
+    """Yields the files to pack with their names below the zip's top folder."""
     yield "LICENSE", bundle / "LICENSE"
     yield "requirements.txt", ROOT / "requirements.txt"
     for folder in FOLDERS:
@@ -64,8 +64,8 @@ def main(output_dir: str = "dist", bundle: str | None = None) -> None:
     """Writes the zip and prints its path and SHA-256.
 
     Args:
-        output_dir: where it goes.
-        bundle: the bundle's folder; this checkout's when left out.
+        output_dir: folder to write to.
+        bundle: the bundle's folder; that of this checkout by default.
     """
     root = Path(bundle or ROOT / "bundle").absolute()
     name, version = name_and_version(root)

@@ -1,8 +1,8 @@
-"""Draws what a trained adaptation does: MR, fake CT, CT, fake MR, prediction and truth, one subject a row.
+"""Draws the images of a trained adaptation: MR, fake CT, CT, fake MR, prediction and truth, one row per subject.
 
     python scripts/panels.py --model_dir DIR --dataset_dir DIR --output panels.png [--split test] [--rows 4]
 
-`model_dir` is the `output_dir` of a training: model.pt, fingerprint.json and generators/.
+`model_dir` is the `output_dir` of a training, with model.pt, fingerprint.json and generators/.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 
 
 def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:
-    """Returns the parsed training config with networks and preprocessing as the fingerprint in `model_dir` says."""
+    """Returns the parsed training config with networks and preprocessing as in the fingerprint in `model_dir`."""
     parser = ConfigParser()
     parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.yaml", "evaluate.yaml")])
     parser.update({"model_dir": model_dir, "dataset_dir": dataset_dir, "device": "cpu"})
-    labeled = deepcopy(parser["train#preprocessing"])  # of the target: the same with the target's intensities
+    labeled = deepcopy(
+        parser["train#preprocessing"]
+    )  # of labeled target scans: that of the source with the target's intensities
     for transform in labeled["transforms"]:
         if "intensity" in transform:
             transform["intensity"] = "$@fingerprint.target.intensity"
@@ -45,7 +47,7 @@ def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:
 
 
 def middle_slice(label: torch.Tensor) -> int:
-    """Returns the index of the slice of (1, H, W, D) that shows the most structures, then the most of them."""
+    """Returns the index of the slice of (1, H, W, D) with the most structures, and among these the most voxels."""
     slices = torch.as_tensor(label).as_subclass(torch.Tensor).unbind(-1)
     structures, areas = [len(part.unique()) for part in slices], [int((part > 0).sum()) for part in slices]
     return max(range(label.shape[-1]), key=lambda index: (structures[index], areas[index]))
@@ -60,7 +62,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
         sample: `source_image` and `target_image`, (1, H, W) in [-1, 1], and `source_label` (1, H, W).
 
     Returns:
-        `fake_target`, `fake_source`, `reconstructed_source` and `reconstructed_target` (H, W) in [-1, 1] where
+        `fake_target`, `fake_source`, `reconstructed_source` and `reconstructed_target` (H, W) in [-1, 1] if
         generators were trained, and `pred` (H, W), class indices.
     """
     segmenter = parser.get_parsed_content("network")
@@ -88,7 +90,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
 
 
 def _is_guided(parser: ConfigParser, weights: Path) -> bool:
-    """Tells whether G_t's first convolution takes more than the image."""
+    """Returns whether G_t's first convolution takes more than the image."""
     first = next(iter(torch.load(weights, map_location="cpu", weights_only=True).values()))
     return bool(first.shape[1] > parser.get_parsed_content("fingerprint").network.in_channels)
 
@@ -109,13 +111,13 @@ def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[st
 def draw(
     rows: Sequence[Mapping[str, np.ndarray]], structures: Mapping[int, str], headings: Mapping[str, str]
 ) -> Figure:
-    """Draws one row of pictures for each item; masks lie over the target image.
+    """Draws one row of images for each item; masks are overlaid on the target image.
 
     Args:
-        rows: for each heading's key an image (H, W) in [-1, 1], or class indices for `target_label` and every key that
-            begins with `pred`.
+        rows: an image (H, W) in [-1, 1] for each key of `headings`; class indices for `target_label` and keys that
+            begin with `pred`.
         structures: names by value, without the background.
-        headings: key to column title, in order.
+        headings: column title of each key, in order.
     """
     columns = [key for key in headings if all(key in row for row in rows)]
     figure = Figure(figsize=(2 * len(columns), 2 * len(rows) + 0.5), facecolor="white")
@@ -150,7 +152,7 @@ def _draw_one(ax: Axes, row: Mapping[str, np.ndarray], key: str) -> None:
 
 
 def main(model_dir: str, dataset_dir: str, output: str, split: str = "test", rows: int = 4) -> None:
-    """Writes the picture.
+    """Writes the figure.
 
     Args:
         model_dir: the `output_dir` of a training.

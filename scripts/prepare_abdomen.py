@@ -1,4 +1,4 @@
-"""Turn the CHAOS and BTCV downloads into a data set folder for MR to CT adaptation of the abdomen.
+"""Converts the CHAOS and BTCV downloads into a data set folder for MR to CT adaptation of the abdomen.
 
 Example: python scripts/prepare_abdomen.py --chaos CHAOS_Train_Sets --btcv RawData --output_dir DATA/abdomen
 """
@@ -210,7 +210,7 @@ def read_stack(series: Path) -> Stack:
     row_spacing, column_spacing = (float(spacing) for spacing in headers[0].PixelSpacing)  # mm
     affine = np.eye(4)
     affine[:3] = np.stack([along_row * column_spacing, along_column * row_spacing, step, positions[0]], axis=1)
-    affine[:2] *= -1  # DICOM counts to the left and back (LPS), NIfTI to the right and front (RAS)
+    affine[:2] *= -1  # DICOM axes point to the left and back (LPS), NIfTI axes to the right and front (RAS)
     return Stack([dicoms[index] for index in order], [grounds[index] for index in order], affine)
 
 
@@ -222,7 +222,7 @@ def read_dicom(path: Path, pixels: bool) -> pydicom.FileDataset:
         pixels: whether to read the pixels as well as the header.
 
     Raises:
-        InputError: if it is not a DICOM file, or its header lacks what places it in space.
+        InputError: if it is not a DICOM file, or its header lacks the position or orientation.
     """
     try:
         dicom = pydicom.dcmread(path, stop_before_pixels=not pixels)
@@ -235,7 +235,7 @@ def read_dicom(path: Path, pixels: bool) -> pydicom.FileDataset:
 
 
 def in_plane_geometry(header: pydicom.FileDataset) -> list[float]:
-    """Returns what all slices of a stack share: orientation cosines, pixel spacing in mm, rows and columns."""
+    """Returns the shared geometry of a stack's slices: orientation cosines, pixel spacing in mm, rows and columns."""
     return [
         float(value) for value in (*header.ImageOrientationPatient, *header.PixelSpacing, header.Rows, header.Columns)
     ]
@@ -278,13 +278,13 @@ def load_label(stack: Stack) -> npt.NDArray[np.uint8]:
     """Returns the ground truth of a stack as uint8 of shape (columns, rows, slices), values 0 to 4.
 
     Raises:
-        InputError: if a gray value stands for no organ.
+        InputError: if a gray value belongs to no organ.
     """
     return np.stack([remap_labels(read_png(path).T, CLASS_OF_CHAOS_GRAY, path)[0] for path in stack.grounds], axis=-1)
 
 
 def nifti_in_mm(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> nib.Nifti1Image:
-    """Returns a NIfTI image whose two ways to store an affine agree.
+    """Returns a NIfTI image with the same affine as sform and qform.
 
     Args:
         voxels: array of shape (columns, rows, slices).

@@ -1,4 +1,4 @@
-"""Turn the MM-WHS 2017 download into a data set folder for MR to CT adaptation of the heart.
+"""Converts the MM-WHS 2017 download into a data set folder for MR to CT adaptation of the heart.
 
 Example: python scripts/prepare_mmwhs.py --mr DOWNLOADS/mr_train --ct DOWNLOADS/ct_train --output_dir DATA/heart
 """
@@ -112,7 +112,7 @@ def find_volumes(folder: Path, modality: str) -> dict[str, LabeledVolume]:
 
 
 def write_heart(volume: LabeledVolume, image_path: Path, label_path: Path) -> None:
-    """Links or copies an image and writes its remapped label; warns of the stray value if it occurs.
+    """Links or copies an image and writes its remapped label; warns if the stray value occurs.
 
     Args:
         volume: the files of the download.

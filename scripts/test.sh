@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole test suite, on a fresh machine: set-up, ruff, mypy, pytest.
-# Usage: bash scripts/test.sh [pytest arguments]
+# Runs the whole test suite, on a fresh machine: set-up, ruff, mypy, pytest.
+# Usage: bash scripts/test.sh [pytest arguments]; -m "not slow" skips the slow tests
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements-dev.txt
 cd "$root"
@@ -8,4 +8,4 @@ cd "$root"
 "$python" -m ruff format --check .
 "$python" -m mypy
 export OMP_NUM_THREADS=1  # two test processes share two cores
-exec "$python" -m pytest -n 2 "$@"
+exec "$python" -m pytest -n 2 --dist loadscope "$@"  # a module stays in one process, so that its fixtures run once

@@ -1,9 +1,9 @@
-"""Checks a bundle by MONAI's own commands and by the model zoo's rules, and prints a table.
+"""Checks a bundle with MONAI's own commands and against the rules of the model zoo, and prints a table.
 
     python scripts/verify_bundle.py [BUNDLE] [--schema FILE] [--only NAME,NAME] [--json FILE]
 
-Nothing is downloaded: without the metadata schema its row says `skipped`. The exit status is 1 when a row failed. Every
-command runs in a process of its own in the bundle's folder, so that the bundle's package is the one that is imported.
+Nothing is downloaded: without a metadata schema that check is `skipped`. The exit status is 1 when a check failed. All
+commands run in processes of their own in the bundle's folder, so that they import the package of that bundle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-SCHEMAS = ROOT.parent / "shared" / "data"  # where the metadata schema lies beside the checkout
+SCHEMAS = ROOT.parent / "shared" / "data"  # may hold the metadata schema
 LARGEST_FILE = 25 * 2**20  # bytes; larger ones are listed in large_files.yml and downloaded
 HEADINGS = (  # of the zoo's readme template, those that are not optional
     *("Authors", "Tags", "Model Description", "Data", "Preprocessing", "Performance", "System Configuration"),
@@ -52,11 +52,11 @@ LOAD = "import sys, torch; [torch.jit.load(path) for path in sys.argv[1:]]"
 
 
 class FaultError(Exception):
-    """A check found a fault; the message says which."""
+    """A check found a fault, which the message describes."""
 
 
 class SkipError(Exception):
-    """A check could not be made; the message says why."""
+    """A check could not be run; the message has the reason."""
 
 
 @dataclass
@@ -70,12 +70,12 @@ class Row:
 
 @dataclass
 class Bundle:
-    """What the checks look at.
+    """The bundle to check.
 
     Attributes:
         root: the folder that holds `configs/`.
         schema: the metadata schema, if there is one.
-        scratch: a folder for what the checks write.
+        scratch: a folder for files that the checks write.
     """
 
     root: Path
@@ -96,14 +96,14 @@ class Bundle:
         return content
 
     def files(self) -> Iterator[tuple[str, Path]]:
-        """Yields the files that belong to the bundle, with their paths below it; not what runs leave behind."""
+        """Yields the files of the bundle with their relative paths; leaves out the output of runs."""
         for path in sorted(self.root.rglob("*")):
             parts = path.relative_to(self.root).parts
             if path.is_file() and parts[0] not in ("eval", "output") and "__pycache__" not in parts:
                 yield "/".join(parts), path
 
     def python(self, *arguments: str) -> str:
-        """Runs Python in the bundle's folder, its package importable, and returns what it printed.
+        """Runs Python in the bundle's folder, where its package can be imported, and returns the output.
 
         Raises:
             FaultError: with the last line of the error, when the exit status is not 0.
@@ -119,7 +119,7 @@ class Bundle:
         return result.stdout + result.stderr
 
     def monai(self, command: str, *arguments: str, says: str) -> str:
-        """Runs `python -m monai.bundle COMMAND`, which has to say `says`, and returns what it was."""
+        """Runs `python -m monai.bundle COMMAND`, whose output must contain `says`, and returns a description."""
         said = self.python("-m", "monai.bundle", command, *arguments)
         if says not in said:
             raise FaultError(f"{command} ended without saying {says!r}")
@@ -127,7 +127,7 @@ class Bundle:
 
 
 def check_license(bundle: Bundle) -> str:
-    """LICENSE stands in the bundle's folder under exactly this name."""
+    """Checks that the bundle's folder has a file named LICENSE."""
     path = bundle.root / "LICENSE"
     if not path.is_file() or path.stat().st_size == 0:
         raise FaultError("LICENSE is missing or empty")
@@ -135,7 +135,7 @@ def check_license(bundle: Bundle) -> str:
 
 
 def check_files(bundle: Bundle) -> str:
-    """The files that the zoo asks for or prefers are there."""
+    """Checks that the files that the zoo requires or prefers exist."""
     wanted = ("configs/metadata.json", "configs/train.yaml", "configs/inference.yaml", "models/model.pt")
     missing = [name for name in wanted if not (bundle.root / name).is_file()]
     if missing:
@@ -145,7 +145,7 @@ def check_files(bundle: Bundle) -> str:
 
 
 def check_version(bundle: Bundle) -> str:
-    """The version has three parts and an entry in the changelog, and is the package's."""
+    """Checks that the version has three parts and a changelog entry, and equals that of the package."""
     metadata = bundle.metadata()
     version = metadata.get("version")
     if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+\.\d+", version):
@@ -160,7 +160,7 @@ def check_version(bundle: Bundle) -> str:
 
 
 def check_sizes(bundle: Bundle) -> str:
-    """No file is larger than the zoo takes."""
+    """Checks that no file is larger than the zoo accepts."""
     sizes = {name: path.stat().st_size for name, path in bundle.files()}
     large = [f"{name} ({size / 2**20:.1f} MB)" for name, size in sizes.items() if size > LARGEST_FILE]
     if large:
@@ -170,7 +170,7 @@ def check_sizes(bundle: Bundle) -> str:
 
 
 def check_paths(bundle: Bundle) -> str:
-    """No text names a place on somebody's machine."""
+    """Checks that no text file contains an absolute path of some machine."""
     texts = [(name, path) for name, path in bundle.files() if path.suffix in TEXT_SUFFIXES]
     for name, path in texts:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -181,7 +181,7 @@ def check_paths(bundle: Bundle) -> str:
 
 
 def check_readme(bundle: Bundle) -> str:
-    """docs/README.md has the headings of the zoo's template."""
+    """Checks that docs/README.md has the headings of the zoo's template."""
     path = bundle.root / "docs" / "README.md"
     if not path.is_file():
         raise FaultError("docs/README.md is missing")
@@ -194,7 +194,7 @@ def check_readme(bundle: Bundle) -> str:
 
 
 def check_data_license(bundle: Bundle) -> str:
-    """docs/data_license.txt says under which terms the data are."""
+    """Checks that docs/data_license.txt exists and is not empty."""
     path = bundle.root / "docs" / "data_license.txt"
     if not path.is_file() or path.stat().st_size == 0:
         raise FaultError("docs/data_license.txt is missing or empty")
@@ -202,7 +202,7 @@ def check_data_license(bundle: Bundle) -> str:
 
 
 def check_metadata(bundle: Bundle) -> str:
-    """MONAI's `verify_metadata`, with a schema that lies here."""
+    """Runs MONAI's `verify_metadata` with a local schema file."""
     bundle.metadata()
     if bundle.schema is None:
         raise SkipError("there is no schema file: give --schema FILE; it is not downloaded")
@@ -215,27 +215,27 @@ def check_metadata(bundle: Bundle) -> str:
 
 
 def check_train_properties(bundle: Bundle) -> str:
-    """MONAI finds every property that it asks of a training config, on generated data."""
+    """Checks on generated data that a training config has every property that MONAI requires."""
     options = {"dataset_dir": str(_phantom(bundle)), "output_dir": str(bundle.scratch / "run"), "width": 0.0625}
     bundle.python("-c", PROPERTIES, "train", "configs/train.yaml", json.dumps(options))
     return "ConfigWorkflow.check_properties: none missing"
 
 
 def check_inference_properties(bundle: Bundle) -> str:
-    """MONAI finds every property that it asks of an inference config, on generated data."""
+    """Checks on generated data that an inference config has every property that MONAI requires."""
     options = {"dataset_dir": str(_phantom(bundle) / "ct_images"), "output_dir": str(bundle.scratch / "masks")}
     bundle.python("-c", PROPERTIES, "infer", "configs/inference.yaml", json.dumps(options))
     return "ConfigWorkflow.check_properties: none missing"
 
 
 def check_network(bundle: Bundle) -> str:
-    """MONAI's `verify_net_in_out`: channels and types are what metadata.json says."""
+    """Runs MONAI's `verify_net_in_out`, which compares channels and types with metadata.json."""
     says = "data shape of network is verified with no error"
     return bundle.monai("verify_net_in_out", "--net_id", "network_def", *NETWORK, says=says)
 
 
 def check_torchscript(bundle: Bundle) -> str:
-    """MONAI's `ckpt_export`, and the result loads, as does `models/model.ts` where it is shipped."""
+    """Runs MONAI's `ckpt_export` and loads the result, and `models/model.ts` if it is shipped."""
     exported = bundle.scratch / "model.ts"
     weights = ("--filepath", str(exported), "--ckpt_file", "models/model.pt")
     bundle.monai("ckpt_export", "network_def", *weights, *NETWORK, says="exported to file")
@@ -245,7 +245,7 @@ def check_torchscript(bundle: Bundle) -> str:
 
 
 def _phantom(bundle: Bundle) -> Path:
-    """Returns a small generated data set, made when it is first asked for."""
+    """Returns a small generated data set, which the first call creates."""
     data = bundle.scratch / "data"
     if not data.is_dir():
         counts = ("--source_training=1", "--source_validation=0", "--target_training=1", "--target_validation=1")
@@ -271,7 +271,7 @@ CHECKS: dict[str, Callable[[Bundle], str]] = {
 
 
 def verify(bundle: Bundle, names: Sequence[str]) -> list[Row]:
-    """Makes the named checks and returns a row for each."""
+    """Runs the named checks and returns a row for each."""
     rows = []
     for name in names:
         try:
@@ -284,7 +284,7 @@ def verify(bundle: Bundle, names: Sequence[str]) -> list[Row]:
 
 
 def find_schema(root: Path, schema: str | None) -> Path | None:
-    """Returns the schema file that is given, or the one of the metadata's name beside the checkout, or None."""
+    """Returns the given schema file, or the one beside the checkout with the name in the metadata, or None."""
     if schema is not None:
         if not Path(schema).is_file():
             sys.exit(f"error: {schema} is not a file: give the schema as --schema FILE.")
@@ -303,10 +303,10 @@ def main(
     """Checks a bundle.
 
     Args:
-        bundle: its folder; this checkout's when left out.
-        schema: the metadata schema, a JSON file; when left out, one of its name in `../shared/data`, if it is there.
-        only: names of checks, with commas; all when left out.
-        json: a file for the rows.
+        bundle: its folder; that of this checkout by default.
+        schema: the metadata schema, a JSON file; by default the one of its name in `../shared/data`, if it exists.
+        only: names of checks, separated by commas; all by default.
+        json: file to write the rows to.
     """
     root = Path(bundle or ROOT / "bundle").resolve()
     if not root.is_dir():

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sifa
+from fork_server import TIMEOUT_S, run_forked
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +46,10 @@ def run_bundle(
     bundle: Path = BUNDLE,
     cwd: Path | str = "/",
     check: bool = True,
+    fork: bool = True,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m monai.bundle run` in a process of its own, as a user would, without PYTHONPATH.
+    """Runs `python -m monai.bundle run` in a process of its own, without PYTHONPATH.
 
     Args:
         run_id: what to run; None for plain `run`.
@@ -55,26 +57,34 @@ def run_bundle(
         bundle: the bundle's folder; relative to `cwd` when relative.
         cwd: the folder to call it from.
         check: whether a non-zero exit status fails the test.
+        fork: whether the process is a fork that has imported MONAI, which is faster, or a new one, as a user starts.
         **options: further flags; `__` in a name stands for `#`.
     """
     files = ",".join(f"'{bundle / 'configs' / name}'" for name in configs)
-    command = [sys.executable, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
+    command = ["-m", "monai.bundle", "run", *([run_id] if run_id else [])]
     flags = as_flags({"config_file": f"[{files}]", **{name.replace("__", "#"): v for name, v in options.items()}})
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run(
-        [*command, *flags], cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=600
-    )
-    if check and result.returncode != 0:
-        pytest.fail(f"{' '.join(command)} ended with status {result.returncode}:\n{result.stdout}\n{result.stderr}")
-    return result
+    return run_python([*command, *flags], cwd, check, fork)
 
 
 def run_script(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs a script of `scripts/` in a process of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=600)
+    return run_python([str(ROOT / "scripts" / name), *arguments], Path.cwd(), check)
+
+
+def run_python(
+    arguments: Sequence[str], cwd: Path | str, check: bool = True, fork: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python <arguments>` in a process of its own, without PYTHONPATH; the arguments are as in `run_bundle`."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if fork and hasattr(os, "fork"):
+        result = run_forked(arguments, cwd, environment)
+    else:
+        command = [sys.executable, *arguments]
+        result = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=TIMEOUT_S
+        )
     if check and result.returncode != 0:
-        pytest.fail(f"{' '.join(command)} ended with status {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        pytest.fail(f"{result.args} ended with status {result.returncode}:\n{result.stdout}\n{result.stderr}")
     return result
 
 

@@ -1,8 +1,8 @@
-"""MONAI Label's server whose replies say in one sentence what is wrong: `--uvicorn_app plain_replies:app`.
+"""Wraps MONAI Label's server so that its replies to errors are one sentence: `--uvicorn_app plain_replies:app`.
 
-The server as it comes answers `Internal Server Error` to whatever it cannot do, and some requests it answers wrongly:
-it goes on with random weights where the file of weights is gone, and with the preprocessing of the weights that it was
-started with where others were put in their place.
+MONAI Label itself replies `Internal Server Error` to every request that fails, and some replies are wrong: it continues
+with random weights if the weights file is gone, and with the preprocessing of the weights that it was started with if
+they were replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class RefusalError(Exception):
-    """A request that cannot be done as it is: HTTP status and a sentence."""
+    """A request that cannot be fulfilled: HTTP status and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -42,7 +42,7 @@ class RefusalError(Exception):
 
 
 class PlainReplies:
-    """Answers what cannot be done, or fails, with `{"detail": sentence}`, which also stands in the log.
+    """Replies to refused and failed requests with `{"detail": sentence}`, which is logged as well.
 
     Args:
         server: the application that it wraps.
@@ -52,7 +52,7 @@ class PlainReplies:
         self.server = server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands a request on, after a look at it; an error before the reply has begun becomes the reply."""
+        """Checks a request and passes it on; an error before the reply has begun becomes the reply."""
         begun = False
 
         async def watched_send(message: Message) -> None:
@@ -81,12 +81,12 @@ app.add_middleware(PlainReplies)
 
 
 def takes_options(path: str) -> bool:
-    """Tells whether a request's body is a JSON object of options."""
+    """Returns whether a request's body is a JSON object of options."""
     return path.startswith(("/train/", "/batch/infer/"))
 
 
 def read_again(body: bytes, receive: Receive) -> Receive:
-    """Returns what hands on a body that was read, then whatever comes after it."""
+    """Returns a `receive` that replays a body that was already read, then continues."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -99,9 +99,9 @@ def check(path: str, image: str, given: dict[str, Any]) -> None:
     """Refuses inference, batch inference and training that would fail or mislead.
 
     Args:
-        path: of the request.
+        path: path of the request.
         image: the scan that it names, if any.
-        given: its options.
+        given: options of the request.
 
     Raises:
         RefusalError: with the sentence that says what to change.
@@ -121,7 +121,7 @@ def check(path: str, image: str, given: dict[str, Any]) -> None:
 
 
 def check_name(model: str, models: dict[str, Any], instance: Any) -> None:
-    """Refuses a model that is not there."""
+    """Refuses a model that does not exist."""
     if model in models:
         return
     if (MODELS / model).is_dir() and model in instance.info()["trainers"]:
@@ -132,7 +132,7 @@ def check_name(model: str, models: dict[str, Any], instance: Any) -> None:
 
 
 def check_weights(model: str) -> None:
-    """Refuses to segment without the weights, or with weights that came with another fingerprint."""
+    """Refuses to segment without weights, or with weights that belong to another fingerprint."""
     folder = MODELS / model / "models"
     for name in ("model.pt", "fingerprint.json"):
         if not (folder / name).is_file():
@@ -157,7 +157,7 @@ def check_image(image: str, instance: Any) -> None:
 
 
 def check_training(model: str, given: dict[str, Any], instance: Any) -> None:
-    """Refuses requests that end in an error of MONAI Label's own, or in training nothing."""
+    """Refuses requests that would end in an error of MONAI Label itself or train nothing."""
     missing = [name for name in ("target_dir", "install_weights") if name not in given]
     if missing and missing[0] in instance.info()["trainers"][model]["config"]:
         raise RefusalError(400, f"the request lacks {' and '.join(missing)}: see /info/, trainers, {model}, config.")
@@ -182,14 +182,14 @@ async def options(request: Request) -> dict[str, Any]:
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """Returns the HTTP status and the sentence for an error: the bundle's own, else MONAI Label's, else its cause's."""
+    """Returns HTTP status and sentence for an error: that of the bundle, else of MONAI Label, else of its cause."""
     if isinstance(error, RefusalError):
         return error.status, str(error)
     chain = [error]
     while following := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(following)
     for one in chain:
-        if type(one).__name__ == "InputError":  # of the bundle in use, which is imported when its model is
+        if type(one).__name__ == "InputError":  # of the bundle in use, which is imported with its model
             return 400, str(one)
         if isinstance(one, MONAILabelException):
             return 400, f"{str(one.msg).rstrip('.')}."

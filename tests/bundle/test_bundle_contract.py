@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import sifa
 import sifa.networks
 import torch
 from builders import read_json
-from conftest import BUNDLE, RECOMMENDED, ROOT
+from conftest import BUNDLE, RECOMMENDED, ROOT, run_python
 from monai.bundle import ConfigWorkflow
 from sifa.fingerprint.fingerprint import read_fingerprint
 
@@ -24,8 +23,7 @@ def metadata() -> dict[str, Any]:
 
 def monai_bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m monai.bundle` from the bundle's folder."""
-    command = [sys.executable, "-m", "monai.bundle", *arguments]
-    return subprocess.run(command, cwd=BUNDLE, capture_output=True, text=True, encoding="utf-8", timeout=600)
+    return run_python(["-m", "monai.bundle", *arguments], BUNDLE, check=False)
 
 
 @pytest.mark.parametrize(

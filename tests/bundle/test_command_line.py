@@ -17,6 +17,8 @@ from conftest import BUNDLE, RECOMMENDED, ROOT, TINY, run_bundle, run_script
 from sifa.io.nifti_reader import load_nifti
 from sifa.training.checkpoint import NAME, read_state
 
+pytestmark = pytest.mark.slow
+
 SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}
 
 
@@ -52,9 +54,8 @@ def test_inference_writes_uint8_masks_in_the_grid_of_each_scan(phantom: Path, tr
 
 
 def test_evaluating_writes_a_table_a_csv_and_a_json(phantom: Path, trained: Path, tmp_path: Path) -> None:
-    result = run_bundle(
-        "evaluating", ["train.yaml", "evaluate.yaml"], model_dir=trained, dataset_dir=phantom, output_dir=tmp_path
-    )
+    options: dict[str, Any] = {"model_dir": trained, "dataset_dir": phantom, "output_dir": tmp_path}
+    result = run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], fork=False, **options)
     assert "ascending aorta" in result.stdout
     summary = read_json(tmp_path / "results.json")
     assert set(summary["metrics"]) == {"mean_dice", "surface_distance_voxels", "surface_distance_mm"}
@@ -89,7 +90,7 @@ def test_it_runs_from_the_repository_and_from_the_bundle_with_relative_paths(
     options: dict[str, Any] = {"model_dir": trained, "dataset_dir": phantom / "ct_images" / "ct_test_000.nii.gz"}
     for number, (cwd, bundle) in enumerate([(ROOT, Path("bundle")), (BUNDLE, Path())]):
         output = tmp_path / str(number)
-        run_bundle(None, ["inference.yaml"], bundle=bundle, cwd=cwd, output_dir=output, **options)
+        run_bundle(None, ["inference.yaml"], bundle=bundle, cwd=cwd, output_dir=output, fork=False, **options)
         assert (output / "ct_test_000_seg.nii.gz").is_file()
 
 
@@ -99,18 +100,19 @@ def test_a_copy_of_the_bundle_under_another_name_works_alone(phantom: Path, tmp_
     version = "0.0.0+copy"  # differs from the checkout's, which is installed
     (copy / "sifa" / "__init__.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
     training: dict[str, Any] = {"dataset_dir": phantom, **SINGLE}
-    run_bundle("training", RECOMMENDED, bundle=copy, cwd=tmp_path, **training)
+    run_bundle("training", RECOMMENDED, bundle=copy, cwd=tmp_path, fork=False, **training)
     assert (copy / "output" / "model.pt").is_file()
     assert read_json(copy / "output" / "fingerprint.json")["versions"]["sifa"] == version
     scan = phantom / "ct_images" / "ct_test_000.nii.gz"
-    run_bundle("inference", ["inference.yaml"], bundle=copy, cwd="/", model_dir=copy / "output", dataset_dir=scan)
+    segmenting: dict[str, Any] = {"model_dir": copy / "output", "dataset_dir": scan}
+    run_bundle("inference", ["inference.yaml"], bundle=copy, cwd="/", fork=False, **segmenting)
     assert (copy / "eval" / "ct_test_000_seg.nii.gz").is_file()
     assert read_json(copy / "eval" / "manifest.json")["bundle_version"] == version
 
 
 def test_the_shipped_weights_run_right_after_install(phantom: Path, tmp_path: Path) -> None:
     scan = phantom / "ct_images" / "ct_test_000.nii.gz"
-    run_bundle("inference", ["inference.yaml"], dataset_dir=scan, output_dir=tmp_path)
+    run_bundle("inference", ["inference.yaml"], dataset_dir=scan, output_dir=tmp_path, fork=False)
     mask = np.asarray(mask_of(tmp_path, scan).dataobj)
     assert set(np.unique(mask)) == {0, 1, 2, 3, 4}
     assert (BUNDLE / "models" / "model.pt").stat().st_size < 10e6
@@ -306,11 +308,7 @@ def test_with_an_interval_of_zero_nothing_is_validated(phantom: Path, tmp_path: 
 
 
 def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path, tmp_path: Path) -> None:
-    one: dict[str, Any] = {
-        "batch_size": 1,
-        "epochs": 1,
-        "iterations_per_epoch": 1,
-    }  # one slice: a batch of 8 takes minutes on a CPU
+    one: dict[str, Any] = {"batch_size": 1, "epochs": 1, "iterations_per_epoch": 1, "statistics_slices": 4}
     run_bundle("training", ["train.yaml"], dataset_dir=phantom, output_dir=tmp_path, **one)
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert sum(value.numel() for name, value in state.items() if name.endswith(("weight", "bias"))) > 27.5e6

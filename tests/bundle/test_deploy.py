@@ -29,6 +29,8 @@ from monai.utils import MetaKeys, SpaceKeys, convert_to_dst_type, ensure_tuple
 from monai.utils.misc import first
 from sifa.fingerprint.fingerprint import read_fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 def read_archive(path: Path) -> ConfigParser:
     """Reads metadata and inference config from the archive, whose root is named for the file, and parses them whole."""

@@ -21,6 +21,8 @@ from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.networks import Segmenter
 from sifa.networks.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "export_bundle.py"
 MISSING = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"ONNX export lacks {', '.join(MISSING)}")

@@ -13,6 +13,8 @@ import pytest
 from builders import read_json
 from conftest import BUNDLE, run_script
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {  # what the published schema asks of the entries that these tests break
     "type": "object",
     "properties": {"version": {"type": "string"}, "task": {"type": "string"}},

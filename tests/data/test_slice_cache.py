@@ -303,6 +303,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_of_processes_that_train_together_the_main_one_prepares_for_all_on_its_disk(folder: Path) -> None:
     arguments = [sys.executable, "-c", TOGETHER, str(TESTS), str(folder)]
     processes = [
@@ -348,6 +349,7 @@ print(json.dumps([growth(**cached, cache_rate=0), growth(**cached, cache_rate=0.
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="tells of memory as only Linux does")
+@pytest.mark.slow
 def test_memory_holds_the_share_that_is_asked_for_also_while_volumes_are_prepared(tmp_path: Path) -> None:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes: what is freed goes back at once
     command = [sys.executable, "-c", MEMORY, str(tmp_path)]

@@ -12,6 +12,8 @@ from conftest import RECOMMENDED, TINY, run_bundle
 from sifa.utils.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+pytestmark = pytest.mark.slow
+
 TERMS = [str(term.value) for term in LossTerms if term is not LossTerms.RANDOM_APPEARANCE]  # which is off
 LOSSES = {"loss", *TERMS, *(f"{name}_loss" for name in UPDATES)}
 SCALARS = {

@@ -17,6 +17,8 @@ from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
 from sifa.io.nifti_reader import load_nifti
 
+pytestmark = pytest.mark.slow
+
 LISTED = [case for case in CASES if case.status != "absent"]
 MADE = ("ok", "warning")
 

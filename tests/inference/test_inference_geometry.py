@@ -126,6 +126,7 @@ def test_a_scan_much_larger_than_a_window_is_segmented_whole(
     assert np.count_nonzero(whole) == np.count_nonzero(heart)
 
 
+@pytest.mark.slow
 def test_real_scans_get_masks_in_their_own_grids(parser: ConfigParser, shared: Path, tmp_path: Path) -> None:
     scans = [*sorted((shared / "scans").glob("*.nii.gz")), shared / "scans" / "dicom_ct"]
     assert len(scans) == 4

@@ -24,6 +24,8 @@ from builders import Array, read_json, stored_as, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle
 from sifa.io.nifti_reader import load_nifti
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "monailabel.sh"
 SET_UP, REPLY, BACKGROUND = 420, 120, 240  # seconds to wait at most
 ORIENTATIONS = {"ras": "RAS", "lps": "LPS", "permuted": "SAL", "oblique": "PRS"}

@@ -24,6 +24,8 @@ from iterations import (
 from sifa.adaptation.image_pool import ImagePool
 from sifa.training.iteration_update import IterationUpdate
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--width", "0.0625", "--size", "32", "--iterations", "1")
 
 

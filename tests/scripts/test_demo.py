@@ -8,6 +8,8 @@ import pytest
 from builders import assert_refused, read_json
 from conftest import run_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from builders import read_json
+from conftest import run_python
 from sifa.data.dataset_json import read_dataset
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_phantom.py"
 COUNTS = {
@@ -33,10 +35,7 @@ def run(output: Path, *options: str, spacing: float = SPACING, **counts: int) ->
     """Runs the script from a foreign working folder; without `counts` with one subject a list and one process."""
     options = (*options, f"--spacing={spacing}", f"--workers={2 if counts else 1}")
     words = [f"--{name}={value}" for name, value in (FEW | counts).items()]
-    command = [sys.executable, str(SCRIPT), str(output), *words, *options]
-    return subprocess.run(
-        command, cwd=output.parent, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
-    )
+    return run_python([str(SCRIPT), str(output), *words, *options], output.parent, check=False)
 
 
 def volumes(folder: Path) -> dict[str, bytes]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_python
 
 SCRIPT = """
 import sys
@@ -44,8 +43,7 @@ def run(folder: Path, *arguments: str, more: str = "") -> subprocess.CompletedPr
     """Runs a script whose `main` takes `more` parameters."""
     script = folder / "script.py"
     script.write_text(SCRIPT.format(scripts=str(ROOT / "scripts"), more=more), encoding="utf-8")
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    return run_python([str(script), *arguments], folder, check=False)
 
 
 def test_options_reach_the_script_with_their_types(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ from sifa.utils.distributed import (
 from sifa.utils.errors import find_input_error
 from torch import distributed, multiprocessing, nn
 
+pytestmark = pytest.mark.slow
+
 GLOO = distributed.is_available() and distributed.is_gloo_available()
 gloo = pytest.mark.skipif(not GLOO, reason="this torch is built without gloo, by which processes on CPUs talk")
 SECONDS = 300  # to wait for a process

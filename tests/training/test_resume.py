@@ -42,6 +42,8 @@ from sifa.utils.errors import Interrupted, find_input_error
 from sifa.utils.paths import require_writable
 from torch.utils.data import DataLoader, Dataset
 
+pytestmark = pytest.mark.slow
+
 LENGTH, EPOCHS = 5, 3  # iterations of an epoch
 SETTINGS: dict[str, Any] = {  # with which every part of the state matters
     **TINY,
