@@ -50,7 +50,7 @@ def draw_curve(iterations: Array, values: Array) -> str:
     """
     known = np.isfinite(values)
     if not known.any():
-        return '<p class="quiet">No finite value.</p>'
+        return '<p class="muted">No finite value.</p>'
     across = _interval(iterations[0], iterations[-1], margin=0)
     low, high = np.percentile(values[known], SHOWN)
     up = _interval(low, high, margin=0.06)

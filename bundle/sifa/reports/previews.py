@@ -25,7 +25,7 @@ from sifa.utils.files import temporary_beside
 Array = npt.NDArray[Any]
 Row = tuple[str | None, str, str, str, str]  # of the legend: contour's color, name, volume, note, note's color
 
-LIGHT, FLAGGED, QUIET = "#d8d8d8", "#ffb454", "#9a9a9a"
+LIGHT, FLAGGED, MUTED = "#d8d8d8", "#ffb454", "#9a9a9a"
 OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
 
 DPI = 100
@@ -172,8 +172,8 @@ def _legend(
     for name in dict.fromkeys([*colors, *flags]):
         notes = [(line, FLAGGED) for line in wrap("; ".join(flags.get(name, ())), LONGEST_NOTE)]
         if name in colors and name not in drawn and volumes_ml.get(name):
-            notes.append(("in none of these planes", QUIET))
-        first, *more = notes or [("", QUIET)]
+            notes.append(("in none of these planes", MUTED))
+        first, *more = notes or [("", MUTED)]
         volume = milliliters(volumes_ml.get(name)) if name in colors else ""
         rows.append((colors.get(name), shorten(name, LONGEST_NAME, placeholder="..."), volume, *first))
         rows.extend((None, "", "", *note) for note in more)

@@ -16,7 +16,7 @@ import sifa
 from sifa.utils.distributed import world_size
 from sifa.utils.paths import bundle_root
 
-PATIENCE = 10  # seconds to wait for git
+TIMEOUT_S = 10  # seconds to wait for git
 
 
 def describe_environment(device: torch.device | str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _git(*arguments: str) -> str | None:
     """Returns what git says of the bundle's folder; None where it says nothing or there is no git."""
     command = ["git", "-C", bundle_root(), *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

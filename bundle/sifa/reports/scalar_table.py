@@ -41,7 +41,7 @@ def rewrite(path: Path, last_iteration: int, columns: Iterable[str]) -> list[str
 
 
 def read_rows(path: Path, last_iteration: int = sys.maxsize) -> tuple[list[str], list[list[str]]]:
-    """Returns the column names and the cells of all complete rows up to an iteration; two empty lists without a table."""
+    """Returns the column names and the cells of all complete rows up to an iteration, both empty without a table."""
     if not path.is_file():
         return [], []
     with open(path, encoding="utf-8", errors="replace", newline="") as stream:
