@@ -10,6 +10,15 @@ import torch
 from ignite.engine import Engine
 
 LABELS = {"0": "background", "1": "left <atrium>", "2": "$aorta$"}
+FINGERPRINT = {
+    "name": "tiny & <generated>",
+    "labels": LABELS,
+    "slice_plane": "coronal",
+    "slice_size": [16, 16],
+    "spacing": [2.0, 2.0, 0],
+    "source": {"modality": "MR", "training": {"volumes": 3, "median_percentiles": [0.5, 7.0]}},
+    "target": {"modality": "CT", "training": {"volumes": 4}},
+}
 ADAPTED = ("fake_target", "reconstructed_source", "fake_source", "reconstructed_target")
 
 

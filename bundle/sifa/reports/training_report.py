@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sifa.reports.curves import draw_curve, group_scalars
+from sifa.reports.curves import draw_curve, group_scalars, to_svg
 from sifa.reports.pages import write_page
 from sifa.reports.scalar_table import ITERATION, read_columns
 from sifa.reports.slice_grid import list_pictures
@@ -124,13 +124,15 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f}"
 
 
-def _curves(path: Path) -> dict[str, dict[str, str]]:
-    """Returns the curves of each group, by the names of their scalars."""
+def _curves(path: Path) -> dict[str, dict[str, bytes | None]]:
+    """Returns the curves of each group as SVG files, by the names of their scalars; None without a finite value."""
     table = read_columns(path)
-    return {
-        group: {name: draw_curve(table[ITERATION], table[name]) for name in names}
-        for group, names in group_scalars(table).items()
-    }
+
+    def curve(name: str) -> bytes | None:
+        figure = draw_curve(table[ITERATION], table[name])
+        return None if figure is None else to_svg(figure)
+
+    return {group: {name: curve(name) for name in names} for group, names in group_scalars(table).items()}
 
 
 def _spread(iterations: Sequence[int]) -> list[int]:
