@@ -16,16 +16,19 @@ def test_scalars_are_shown_in_groups_and_new_ones_are_not_lost() -> None:
         "iteration",
         "loss",
         "surprise",
+        "segmenter_learning_rate",
         "segmenter_loss",
         "target_cycle",
         "prediction_adversarial_weight",
+        "segmenter_self_training_weight",
     ]
-    assert list(group_scalars(names).values()) == [
-        ["segmenter_loss"],
-        ["target_cycle"],
-        ["prediction_adversarial_weight"],
-        ["surprise"],
-    ]
+    assert group_scalars(names) == {
+        "Losses of generators and segmenter": ["segmenter_loss"],
+        "Terms of the losses, unweighted": ["target_cycle"],
+        "Loss weights that follow a schedule": ["prediction_adversarial_weight", "segmenter_self_training_weight"],
+        "Learning rates": ["segmenter_learning_rate"],
+        "Other scalars": ["surprise"],
+    }
 
 
 def lines(values: Array) -> tuple[Array, Array]:

@@ -18,14 +18,15 @@ from sifa.utils.keys import LossTerms, SIFAKeys
 
 Array = npt.NDArray[np.float64]
 
-LOSSES = "Losses of the networks that make images and masks"
+LOSSES = "Losses of generators and segmenter"
 DISCRIMINATORS = "Losses of the discriminators"
-TERMS = "Terms of the losses, not weighted"
-RATES = "Learning rates, and the weight of the prediction's adversarial term"
+TERMS = "Terms of the losses, unweighted"
+WEIGHTS = "Loss weights that follow a schedule"
+RATES = "Learning rates"
 NORMS = "Gradient norms"
 OTHERS = "Other scalars"
-GROUPS = (LOSSES, DISCRIMINATORS, TERMS, RATES, NORMS, OTHERS)  # in the report's order
-UNSHOWN = (EPOCH, ITERATION, str(SIFAKeys.LOSS))  # the last one is the segmenter's loss once more
+GROUPS = (LOSSES, DISCRIMINATORS, TERMS, WEIGHTS, RATES, NORMS, OTHERS)  # in the report's order
+UNSHOWN = (EPOCH, ITERATION, str(SIFAKeys.LOSS))  # the last one repeats the segmenter's loss
 
 SIZE = (3.6, 1.9)  # of a plot, in inches
 AXES = (0.16, 0.13, 0.78, 0.83)  # left, bottom, width and height of its axes, as shares of the plot
@@ -45,7 +46,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def group_scalars(names: Collection[str]) -> dict[str, list[str]]:
-    """Returns which scalars each group shows, in the order of `GROUPS`; groups without any are left out."""
+    """Returns the scalars of each group, in the order of `GROUPS`; empty groups are left out."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in names:
         if name not in UNSHOWN:
@@ -117,7 +118,9 @@ def _group(name: str) -> str:
         return LOSSES
     if name in list(LossTerms):
         return TERMS
-    if name.endswith(("_learning_rate", "_weight")):
+    if name.endswith("_weight"):
+        return WEIGHTS
+    if name.endswith("_learning_rate"):
         return RATES
     return NORMS if name.endswith("_gradient_norm") else OTHERS
 
