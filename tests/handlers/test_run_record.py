@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from builders import read_json, refusal
 from engines import FINGERPRINT, LABELS, go, scripted
 from monai.bundle import ConfigWorkflow
 from sifa.handlers import RunRecord, TrainingWatch
+from sifa.handlers.command_config import COMMAND, config_of_command
+from sifa.handlers.run_record import write_config
 from sifa.reports.run_environment import describe_code
 
 
@@ -35,7 +38,7 @@ def test_the_record_says_what_ran_on_what(tmp_path: Path) -> None:
     assert (session["first_iteration"], session["last_iteration"]) == (1, 4)
     assert session["started"] <= session["ended"]
     assert session["seconds"] >= 0
-    assert not (tmp_path / "config.yaml").exists()  # nobody ran a config
+    assert not (tmp_path / "config.yaml").exists()  # no config was handed in
 
 
 def test_a_run_that_did_not_come_to_its_end_has_a_record_without_one(tmp_path: Path) -> None:
@@ -103,25 +106,76 @@ def test_without_git_there_is_no_revision(monkeypatch: pytest.MonkeyPatch) -> No
     assert describe_code() is None
 
 
-def test_the_config_is_written_as_it_was_run_and_can_be_run_again(tmp_path: Path) -> None:
-    """A workflow whose config has overlays and settings of a caller from Python, objects among them."""
-    content = {
-        "output_dir": str(tmp_path),
-        "epochs": 5,
-        "recorder": {"_target_": "sifa.handlers.RunRecord", "output_dir": "@output_dir", "seed": 0},
-        "engine": "$__import__('ignite.engine').engine.Engine(lambda engine, batch: None)",
-        "run": ["$@recorder.attach(@engine)", "$@engine.run([0], max_epochs=@epochs)"],
-    }
-    config = tmp_path / "config_of_the_test.json"
-    config.write_text(json.dumps(content), encoding="utf-8")
+OBJECT = SimpleNamespace(name="an object")
 
-    def run(path: Path, **settings: Any) -> Any:
-        workflow = ConfigWorkflow(str(path), workflow_type="train", logging_file=False, **settings)
-        workflow.run()
-        return yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
 
-    written = run(config, epochs=2, folder=tmp_path)
-    assert (written["epochs"], written["folder"], written["run"]) == (2, str(tmp_path), content["run"])
-    assert read_json(tmp_path / "run.json")["sessions"][0]["last_iteration"] == 2
+def test_the_config_that_is_handed_in_is_written_and_objects_in_it_as_text(tmp_path: Path) -> None:
+    config = {"epochs": 2, "folder": tmp_path, "sizes": (1, 2.5), "none": None, "thing": OBJECT, "run": ["$@trainer"]}
 
-    assert run(tmp_path / "config.yaml") == written
+    go([RunRecord(tmp_path, 0, config=config)])
+
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert written == {**config, "folder": str(tmp_path), "sizes": [1, 2.5], "thing": str(OBJECT)}
+    assert list(written) == list(config)
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    """A folder with a config, an overlay, metadata and a file of arguments."""
+    folder = tmp_path / "some configs"
+    folder.mkdir()
+    base = {"epochs": 5, "rates": {"segmenter": [1.0, 2.0]}, "copy": "%rates", "run": "$@epochs"}
+    files = {"base": base, "over": {"rates#segmenter#0": 3.0}, "metadata": {"version": "1"}, "other": {"name": "b"}}
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    arguments = {"config_file": str(folder / "base.json"), "run_id": "run", "epochs": 9, "tracking": "mlflow"}
+    (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
+    return folder
+
+
+def test_the_config_of_a_command_is_the_one_that_monai_makes_of_it(configs: Path) -> None:
+    files = [str(configs / "base.json"), str(configs / "over.json")]
+    settings: dict[str, Any] = {"rates#segmenter#1": 4, "dataset_dir": "/a b", "flag": True}
+    flags = [*(f"--{name}={value}" for name, value in settings.items()), "--resume=None"]
+
+    found = config_of_command([COMMAND, "run", "run", "--config_file", str(files), *flags])
+
+    workflow = ConfigWorkflow(files, logging_file=False, **settings)
+    workflow.parser.parse()
+    assert found is not None
+    assert found == workflow.parser.get()
+    assert found["rates"] == found["copy"] == {"segmenter": [3.0, 4]}
+    assert found["_meta_"] == {"version": "1"}
+    assert "resume" not in found  # as MONAI ignores None
+
+
+@pytest.mark.parametrize(
+    ("flags", "epochs"),
+    [
+        (["--config_file={base}"], 5),
+        (["training", "--config_file", "['{base}']", "--epochs", "7", "--tracking", "mlflow"], 7),
+        (["--args_file={arguments}"], 9),
+        (["--args_file", "{arguments}", "--epochs", "7"], 7),
+        (["--config_file={base}", "--meta_file={other}", "--logging_file=a.conf", "--final_id=b"], 5),
+    ],
+)
+def test_all_ways_to_name_a_config_are_understood(flags: list[str], epochs: int, configs: Path) -> None:
+    paths = {path.stem: str(path) for path in configs.iterdir()}
+
+    found = config_of_command([COMMAND, "run", *(flag.format(**paths) for flag in flags)])
+
+    assert found is not None
+    assert found["epochs"] == epochs
+    assert set(found) == {"_meta_", "epochs", "rates", "copy", "run"}
+    assert found["_meta_"] == ({"name": "b"} if any("--meta_file" in flag for flag in flags) else {"version": "1"})
+
+
+def test_the_written_config_can_be_run_again(configs: Path, tmp_path: Path) -> None:
+    found = config_of_command([COMMAND, "run", f"--config_file={configs / 'base.json'}", "--epochs=2"])
+    write_config(found or {}, tmp_path / "config.yaml")
+    assert config_of_command([COMMAND, "run", f"--config_file={tmp_path / 'config.yaml'}"]) == found
+
+
+@pytest.mark.parametrize("arguments", [["pytest", "run"], [""], ["server.py"], [COMMAND, "verify_metadata"], [COMMAND]])
+def test_any_other_command_has_no_config(arguments: list[str]) -> None:
+    assert config_of_command(arguments) is None
