@@ -398,7 +398,7 @@ def test_a_pair_that_cannot_be_written_is_one_sentence(keep_epochs: bool, tmp_pa
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     """Returns what is logged of 3 epochs of 4 iterations of 5 s, each after 1 s of waiting; they go on after some."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("sifa.handlers.training_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("ignite.handlers.timing.perf_counter", lambda: clock.now)
     caplog.set_level(logging.INFO, logger="sifa")
 
     class Data:
