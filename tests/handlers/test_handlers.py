@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from builders import diagonal_affine, read_json, refusal
-from engines import wait_for_another_second
+from engines import date_events_back
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -252,7 +252,7 @@ def test_only_every_so_many_iterations_are_recorded_when_asked(tmp_path: Path) -
 def test_a_new_run_starts_the_table_and_the_curves_anew(tmp_path: Path) -> None:
     (tmp_path / "scalars.csv").write_text("epoch,iteration,other\n1,1,0.5\n", encoding="utf-8")
     train_with(ScalarLog(tmp_path), epochs=3)
-    wait_for_another_second()
+    date_events_back(tmp_path)
     train_with(ScalarLog(tmp_path), epochs=1)
 
     rows = read_csv(tmp_path / "scalars.csv")
@@ -283,7 +283,7 @@ def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cu
     table = tmp_path / "killed" / "scalars.csv"
     lines = table.read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join([*lines[:-1], cut]), encoding="utf-8")  # the last row, or a part of it, without its end
-    wait_for_another_second()
+    date_events_back(tmp_path / "killed")
 
     train_with(ScalarLog(tmp_path / "killed"), epochs=3, done=4)
 
@@ -293,7 +293,7 @@ def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cu
 
 def test_rows_before_the_iteration_from_which_training_goes_on_stay_as_they_were(tmp_path: Path) -> None:
     train_with(ScalarLog(tmp_path))
-    wait_for_another_second()
+    date_events_back(tmp_path)
     train_with(ScalarLog(tmp_path), done=4, factor=10)
 
     expected = [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0), (5, 12.5), (6, 15.0)]

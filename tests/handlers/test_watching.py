@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from builders import refusal
-from engines import ADAPTED, LABELS, go, scripted, slices, wait_for_another_second
+from engines import ADAPTED, LABELS, date_events_back, go, scripted, slices
 from ignite.engine import Engine
 from monai.data import MetaTensor, decollate_batch
 from PIL import Image
@@ -104,7 +104,7 @@ def test_training_that_goes_on_replaces_the_pictures_after_its_iteration(tmp_pat
     folder = draw(tmp_path)
     first = (folder / "iteration_000002.png").stat().st_mtime_ns
     (folder / "iteration_000099.png").touch()  # of a run that was longer
-    wait_for_another_second()
+    date_events_back(folder)
 
     draw(tmp_path, done=3)
 
