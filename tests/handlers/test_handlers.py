@@ -198,7 +198,7 @@ def test_the_table_of_an_evaluator_pairs_each_volume_with_its_own_results(tmp_pa
 
 
 def train_with(handler: Any, epochs: int = 2, iterations: int = 3, done: int = 0, factor: float = 1.0) -> None:
-    """Runs an engine, or goes on after `done` iterations; its loss is `factor` times the iteration, divided by 4."""
+    """Runs an engine from iteration `done` on; its loss is `factor` times the iteration, divided by 4."""
 
     def step(engine: Engine, batch: Any) -> dict[str, Any]:
         loss = torch.tensor(factor * engine.state.iteration / 4)
