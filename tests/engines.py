@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,15 @@ from sifa.training.model_files import save_model
 from torch import nn
 
 STRUCTURES = {1: "left <atrium>", 2: "$aorta$"}
+DATA = {
+    "name": "tiny & <generated>",
+    "labels": {"0": "background", "1": "left <atrium>", "2": "$aorta$"},
+    "slice_plane": "coronal",
+    "slice_size": [16, 16],
+    "spacing": [2.0, 2.0, 0],
+    "source": {"modality": "MR", "volumes": 3},
+    "target": {"modality": "CT", "volumes": 4},
+}
 ADAPTED = ("fake_target", "reconstructed_source", "fake_source", "reconstructed_target")
 
 
@@ -54,6 +62,9 @@ def scripted(values: dict[str, Sequence[float]]) -> Callable[[Engine, Any], dict
     return lambda engine, batch: {name: torch.tensor(row[engine.state.iteration - 1]) for name, row in values.items()}
 
 
-def wait_for_another_second() -> None:
-    """Lets a session begin in another second than the one before it, by which TensorBoard orders their event files."""
-    time.sleep(1 - time.time() % 1 + 0.01)
+def date_events_back(folder: Path) -> None:
+    """Makes the event files in a folder a second older by their names, by which TensorBoard orders them."""
+    prefix = "events.out.tfevents."
+    for path in folder.glob(f"{prefix}*"):
+        seconds, rest = path.name.removeprefix(prefix).split(".", 1)
+        path.rename(path.with_name(f"{prefix}{int(seconds) - 1:010d}.{rest}"))

@@ -253,7 +253,7 @@ def test_self_training_is_a_weight_away(phantom: Path, tmp_path: Path) -> None:
 
 def test_a_weight_whose_term_the_config_does_not_prepare_is_refused(phantom: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {**SINGLE, "loss_weights__segmenter": "{'segmentation': 1, 'self_training': 1}"}
-    places = {"dataset_dir": phantom, "output_dir": tmp_path}
+    places: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path}
     result = run_bundle("training", ["train.yaml", "compact.yaml"], check=False, **places, **options)
     assert result.returncode == 1
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -99,15 +100,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("pyproject.toml", "README.md", "requirements.txt", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
-    for path in (BUNDLE / "sifa").rglob("*.py"):
-        copy = source / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+    shutil.copytree(BUNDLE / "sifa", source / "bundle" / "sifa", ignore=shutil.ignore_patterns("__pycache__"))
     flags = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *flags, "--target", str(target), str(source)]
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
     assert result.returncode == 0, result.stderr
     return target
+
+
+def test_the_installed_package_holds_every_file_of_the_bundles_package(installed: Path) -> None:
+    files = {path.relative_to(BUNDLE) for path in (BUNDLE / "sifa").rglob("*") if path.is_file()}
+    missing = {path for path in files if not (installed / path).is_file() and "__pycache__" not in path.parts}
+    assert not missing
 
 
 def export(folder: Path, *flags: str) -> Path:

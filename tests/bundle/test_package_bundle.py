@@ -45,6 +45,7 @@ def test_the_zip_is_named_for_model_and_version_and_holds_one_folder(tmp_path: P
         "sifa",
     }
     assert f"{name}/models/fingerprint.json" in names
+    assert {f"{name}/sifa/reports/templates/{file}.html.j2" for file in ("page", "case_index")} <= set(names)
 
 
 def test_what_runs_and_systems_leave_behind_is_not_packed(copy: Path, tmp_path: Path) -> None:

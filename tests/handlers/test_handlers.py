@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from builders import diagonal_affine, make_fingerprint, read_json, refusal
-from engines import saver, wait_for_another_second
+from engines import date_events_back, saver
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -199,7 +199,7 @@ def test_the_table_of_an_evaluator_pairs_each_volume_with_its_own_results(tmp_pa
 
 
 def train_with(handler: Any, epochs: int = 2, iterations: int = 3, done: int = 0, factor: float = 1.0) -> None:
-    """Runs an engine, or goes on after `done` iterations; its loss is `factor` times the iteration, divided by 4."""
+    """Runs an engine from iteration `done` on; its loss is `factor` times the iteration, divided by 4."""
 
     def step(engine: Engine, batch: Any) -> dict[str, Any]:
         loss = torch.tensor(factor * engine.state.iteration / 4)
@@ -253,7 +253,7 @@ def test_only_every_so_many_iterations_are_recorded_when_asked(tmp_path: Path) -
 def test_a_new_run_starts_the_table_and_the_curves_anew(tmp_path: Path) -> None:
     (tmp_path / "scalars.csv").write_text("epoch,iteration,other\n1,1,0.5\n", encoding="utf-8")
     train_with(ScalarLog(tmp_path), epochs=3)
-    wait_for_another_second()
+    date_events_back(tmp_path)
     train_with(ScalarLog(tmp_path), epochs=1)
 
     rows = read_csv(tmp_path / "scalars.csv")
@@ -284,7 +284,7 @@ def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cu
     table = tmp_path / "killed" / "scalars.csv"
     lines = table.read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join([*lines[:-1], cut]), encoding="utf-8")  # the last row, or a part of it, without its end
-    wait_for_another_second()
+    date_events_back(tmp_path / "killed")
 
     train_with(ScalarLog(tmp_path / "killed"), epochs=3, done=4)
 
@@ -294,7 +294,7 @@ def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cu
 
 def test_rows_before_the_iteration_from_which_training_goes_on_stay_as_they_were(tmp_path: Path) -> None:
     train_with(ScalarLog(tmp_path))
-    wait_for_another_second()
+    date_events_back(tmp_path)
     train_with(ScalarLog(tmp_path), done=4, factor=10)
 
     expected = [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0), (5, 12.5), (6, 15.0)]
@@ -398,7 +398,7 @@ def test_a_pair_that_cannot_be_written_is_one_sentence(keep_epochs: bool, tmp_pa
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     """Returns what is logged of 3 epochs of 4 iterations of 5 s, each after 1 s of waiting; they go on after some."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("sifa.handlers.training_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("ignite.handlers.timing.perf_counter", lambda: clock.now)
     caplog.set_level(logging.INFO, logger="sifa")
 
     class Data:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from builders import refusal
-from engines import ADAPTED, STRUCTURES, go, saver, scripted, slices, wait_for_another_second
+from engines import ADAPTED, STRUCTURES, date_events_back, go, saver, scripted, slices
 from ignite.engine import Engine
 from monai.data import MetaTensor, decollate_batch
 from PIL import Image
@@ -104,7 +104,7 @@ def test_training_that_goes_on_replaces_the_pictures_after_its_iteration(tmp_pat
     folder = draw(tmp_path)
     first = (folder / "iteration_000002.png").stat().st_mtime_ns
     (folder / "iteration_000099.png").touch()  # of a run that was longer
-    wait_for_another_second()
+    date_events_back(folder)
 
     draw(tmp_path, done=3)
 
@@ -192,7 +192,7 @@ def test_gradients_that_overflow_now_and_then_are_normal_with_a_gradient_scaler(
     assert not warned(caplog)
 
 
-def test_gradients_that_keep_overflowing_are_worth_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_gradients_that_keep_overflowing_cause_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     step = scripted({"loss": [1.0] * 50, "segmenter_gradient_norm": [math.inf] * 50})
 
     go([TrainingWatch(tmp_path, gradient_scaler=True)], step, iterations=50)
@@ -209,7 +209,7 @@ COLLAPSING: dict[str, Sequence[float]] = {
 }
 
 
-def test_a_discriminator_that_always_wins_is_worth_a_warning_and_another_after_it_recovered(
+def test_a_discriminator_that_always_wins_causes_a_warning_and_another_after_it_recovered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     go([TrainingWatch(tmp_path, collapse_iterations=3)], scripted(COLLAPSING), iterations=10)
@@ -224,7 +224,7 @@ def test_a_discriminator_that_always_wins_stops_training_when_asked(tmp_path: Pa
 
     message = refusal(lambda: go([watch], scripted(COLLAPSING), iterations=10))
 
-    for part in ("source_discriminator_loss", "epoch 1, iteration 4", "adversarial_rate", "on_collapse"):
+    for part in ("source_discriminator_loss", "epoch 1, iteration 4", "adversarial_lr", "on_collapse"):
         assert part in message
 
 

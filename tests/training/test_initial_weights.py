@@ -103,7 +103,7 @@ def test_a_stage_starts_from_another_run_by_one_option_and_resumes_from_no_other
     phantom: Path, trained: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1, "segmenter_lr": 0, "ema_decay": 0}
-    places = {"dataset_dir": phantom, "output_dir": tmp_path / "stage"}
+    places: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path / "stage"}
     run_bundle("training", RECOMMENDED, initial_weights=trained, **places, **options)
     weights = torch.load(tmp_path / "stage" / "model.pt", weights_only=True)
     expected = torch.load(trained / "model.pt", weights_only=True)

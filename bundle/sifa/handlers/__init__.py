@@ -1,6 +1,7 @@
 """Ignite handlers and metrics that the configs attach to trainer and evaluators."""
 
 from sifa.handlers.batch_norm_statistics import BatchNormStatistics
+from sifa.handlers.command_config import config_of_command
 from sifa.handlers.epoch_means import EpochMeans
 from sifa.handlers.image_grid import ImageGrid
 from sifa.handlers.matched_field_of_view import MatchedFieldOfView
@@ -30,4 +31,5 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingWatch",
+    "config_of_command",
 ]

@@ -1,4 +1,4 @@
-"""Batch norm's running statistics of the segmenter that is exported, measured before it is used or written."""
+"""Batch norm statistics of the exported segmenter, measured at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sifa.networks import Segmenter
 class BatchNormStatistics:
     """Measures the running statistics on target slices at the end of each epoch.
 
-    It comes before the handlers that validate and save. Every process measures, on the same slices.
+    Attach it before the handlers that validate and save. Every process measures on the same slices.
 
     Args:
         statistics: how to measure them.
@@ -23,9 +23,9 @@ class BatchNormStatistics:
         self.segmenter = segmenter
 
     def attach(self, engine: Engine) -> None:
-        """Listens to the epochs of `engine`."""
+        """Measures at the end of each epoch of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.measure)
 
     def measure(self) -> None:
-        """Puts the statistics into the segmenter."""
+        """Measures the statistics and stores them in the segmenter."""
         self.statistics.measure(self.segmenter)

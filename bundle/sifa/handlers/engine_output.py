@@ -1,4 +1,4 @@
-"""What an iteration took in and put out, for handlers."""
+"""Scalars and images of an iteration's batch and output, for handlers of any method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai.data import decollate_batch
 
 
 def scalars(engine: Engine) -> dict[str, float]:
-    """Returns the scalars of `engine.state.output`: a dictionary of tensors or, once decollated, a list of such."""
+    """Returns the scalars of `engine.state.output`: a dictionary of tensors, or a list of them once decollated."""
     output: Any = engine.state.output
     entries = output[0] if isinstance(output, list) else output
     return {
@@ -24,14 +24,14 @@ def scalars(engine: Engine) -> dict[str, float]:
 
 
 def samples(engine: Engine, count: int) -> list[dict[str, npt.NDArray[np.float32]]]:
-    """Returns what is an image, a label or a map of logits in `engine.state.batch` and `engine.state.output`.
+    """Returns the images, labels and logits in `engine.state.batch` and `engine.state.output`.
 
     Args:
         engine: the trainer; its batch and its output may be decollated or not.
-        count: number of samples, the first of the batch; fewer where it holds fewer.
+        count: number of samples, from the first of the batch on; fewer if the batch is smaller.
 
     Returns:
-        A dictionary for each sample, by the names of `SIFAKeys`: arrays (C, H, W).
+        A dictionary per sample, from the names in batch and output to arrays (C, H, W).
     """
     batch, output = _by_sample(engine.state.batch), _by_sample(engine.state.output)
     return [

@@ -1,4 +1,4 @@
-"""The mean of each loss over an epoch, where trackers look for it."""
+"""The mean of each scalar over an epoch, for trackers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sifa.handlers.engine_output import scalars
 class EpochMeans:
     """Puts the mean of every scalar of an iteration's output over the epoch into `engine.state.metrics`.
 
-    Of an epoch that a training went on within, the mean is over the rest. Trackers such as MONAI's `MLFlowHandler` log
-    what is there at the end of an epoch, so attach this one before them.
+    For an epoch within which a training was resumed, the mean is over the remaining iterations. Trackers such as
+    MONAI's `MLFlowHandler` log these metrics at the end of an epoch, so attach this handler before them.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = defaultdict(list)
 
     def attach(self, engine: Engine) -> None:
-        """Listens to the iterations and epochs of `engine`."""
+        """Collects scalars in each iteration of `engine` and writes their means at the end of each epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.publish)
 
     def begin(self, engine: Engine) -> None:
-        """Forgets the epoch before."""
+        """Drops the values of the previous epoch."""
         self.values.clear()
 
     def collect(self, engine: Engine) -> None:
-        """Keeps the scalars of an iteration."""
+        """Collects the scalars of an iteration."""
         for name, value in scalars(engine).items():
             self.values[name].append(value)
 

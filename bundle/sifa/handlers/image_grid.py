@@ -1,4 +1,4 @@
-"""Pictures of an iteration's slices while training runs, as files and in TensorBoard."""
+"""Pictures of slices and network outputs during training, as files and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from sifa.utils.files import temporary_beside, writing
 
 
 class ImageGrid:
-    """Draws the first slices of the batch every so many iterations and at the last one.
+    """Draws the first slices of the batch every `interval` iterations and in the last one.
 
-    A row a slice; columns: source, fake target, reconstructed source, target, fake source, reconstructed target, and
-    the prediction over the image that it was made of. What the training does not make has no column.
+    There is a row per slice. Columns: source, fake target, reconstructed source, target, fake source, reconstructed
+    target, and the prediction over its image. Images that the method does not produce have no column.
 
-    Files: `<output_dir>/images/iteration_<number>.png`. TensorBoard's event file lies beside them: of two that grow in
-    one folder, TensorBoard follows the later one only. A training that goes on replaces the pictures of later
-    iterations.
+    Files: `<output_dir>/images/iteration_<number>.png`. TensorBoard's event file lies beside them, apart from that of
+    the scalars: of two growing files in one folder, TensorBoard follows the later one only. A resumed training
+    replaces the pictures of later iterations.
 
     Args:
-        output_dir: where the folder of the pictures goes.
-        structures: names of the structures by value, for a legend; None: no legend.
-        interval: iterations between two pictures.
-        rows: slices of the batch to draw.
+        output_dir: the run's folder.
+        structures: names of the structures by value, for the legend; None: no legend.
+        interval: number of iterations between two pictures.
+        rows: number of slices to draw.
 
     Raises:
-        InputError: when the interval or the number of slices is less than 1.
+        InputError: when `interval` or `rows` is less than 1.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ImageGrid:
         engine.add_event_handler(Events.COMPLETED, self.close)
 
     def open(self, engine: Engine) -> None:
-        """Removes pictures of iterations that are still to come, and opens an event file.
+        """Removes pictures of later iterations and opens an event file.
 
         Raises:
             InputError: when the folder cannot be written, as in `draw`.
@@ -69,7 +69,7 @@ class ImageGrid:
             self.writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
     def is_due(self, engine: Engine, iteration: int) -> bool:
-        """Tells whether to draw at an iteration."""
+        """Returns whether to draw at an iteration."""
         last = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
         return iteration % self.interval == 0 or iteration == last
 

@@ -1,4 +1,4 @@
-"""Which target slices training draws."""
+"""Restricts the target slices that training draws to the source's field of view."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 class MatchedFieldOfView:
-    """Lets the sampler draw, after each epoch anew, the target slices that show what the source's scans show.
+    """After each epoch, selects the target slices that show what the source's scans show, for the sampler to draw.
 
-    In the first epoch all are drawn. The main process finds them for all.
+    In the first epoch all target slices are drawn. The main process selects them for all processes.
 
     Args:
-        field_of_view: how to find them.
+        field_of_view: how to select them.
         segmenter: the network that is exported.
         sampler: of the training data.
     """
@@ -31,11 +31,11 @@ class MatchedFieldOfView:
         self.sampler = sampler
 
     def attach(self, engine: Engine) -> None:
-        """Listens to the epochs of `engine`."""
+        """Selects at the end of each epoch of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.match)
 
     def match(self) -> None:
-        """Tells the sampler."""
+        """Selects the slices and passes them to the sampler."""
         found = self.field_of_view.find(self.segmenter) if is_main_process() else None
         self.sampler.target_slices = broadcast_object(found)
         if is_main_process():

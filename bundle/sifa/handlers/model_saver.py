@@ -32,7 +32,7 @@ class ModelSaver:
         save_model: writes the pair to `folder`, a keyword argument; see `sifa.training.model_files.save_model`.
         output_dir: folder of the pair.
         generators: networks to keep beside it, by name.
-        score: tells without labels how good it is on the target; None: the last epoch is the best.
+        score: scores the segmenter on unlabeled target slices; None: the last epoch is the best.
         keep_epochs: whether every epoch's pair stays as well, in `epochs/<number>/`.
     """
 
@@ -60,13 +60,13 @@ class ModelSaver:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def start(self, engine: Engine) -> None:
-        """Drops scores of epochs that are still to come."""
+        """Drops the scores of later epochs."""
         if self.score is not None:
             with writing(self.table):
                 rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, "score", "agreement", "plausibility"])
 
     def save(self, engine: Engine) -> None:
-        """Writes the pair.
+        """Writes weights and fingerprint.
 
         Raises:
             InputError: when it cannot be written.

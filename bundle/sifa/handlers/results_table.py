@@ -1,4 +1,4 @@
-"""Results per volume and structure: a table on the screen, a CSV and a JSON file."""
+"""Results per volume and structure: a table on the terminal, a CSV and a JSON file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from sifa.utils.files import write_json, write_text, writing
 
 
 class ResultsTable:
-    """Writes what the metrics of an evaluator found, at the end of each of its epochs.
+    """Writes the results of an evaluator's metrics at the end of each of its epochs.
 
     Files: `<output_dir>/<name>.csv`, a row per volume and structure; `<output_dir>/<name>.json`, the same with means,
-    standard deviations and counts of what could not be measured (`n/a`: the prediction or the truth is empty).
+    standard deviations and counts of missing values (`n/a`: the prediction or the truth is empty).
 
-    Where several processes train, each of them goes through all volumes, and the metrics gather the rows of all in the
-    order of the processes; the main one writes its own, which come first.
+    When several processes train, each evaluates all volumes, and the metrics gather the rows of all processes in
+    order; the main process writes its own, which come first.
 
     Args:
         output_dir: folder of the files.
         structures: names of the structures by value, without the background.
-        metrics: name in `engine.state.metric_details` (volumes, structures) to the heading of its column.
+        metrics: name in `engine.state.metric_details` (volumes, structures) to its column heading.
         name: name of the files.
-        percent: metrics that are shares, written in percent.
+        percent: metrics in [0, 1] that are written in percent.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class ResultsTable:
         self.volumes: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Collects names while `engine` runs and writes at the end of its epoch."""
+        """Collects names of volumes while `engine` runs and writes at the end of its epoch."""
         if is_main_process():
             engine.add_event_handler(Events.EPOCH_STARTED, self.start)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
-        """Forgets the volumes of the epoch before."""
+        """Drops the volumes of the previous epoch."""
         self.volumes = []
 
     def collect(self, engine: Engine) -> None:
-        """Notes the names of the volumes of this iteration."""
+        """Collects the names of the volumes of this iteration."""
         batch: Any = engine.state.batch
         self.volumes.extend(str(item["image"].meta["filename_or_obj"]) for item in batch)
 
@@ -84,7 +84,7 @@ class ResultsTable:
             write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
 
     def _own_rows(self, metric: str, details: torch.Tensor) -> np.ndarray:
-        """Returns (volumes, structures) of the volumes that this process went through, shares in percent."""
+        """Returns the values (volumes, structures) of this process's volumes."""
         rows = details[: len(self.volumes)].numpy(force=True).astype(float)
         return rows * 100 if metric in self.percent else rows
 
@@ -93,7 +93,7 @@ class ResultsTable:
 
         Args:
             names: the volumes.
-            values: metric to (volumes, structures), NaN where not measurable.
+            values: metric to values (volumes, structures), NaN where not available.
         """
         return {
             "volumes": list(names),
@@ -116,7 +116,7 @@ class ResultsTable:
         }
 
     def _table(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Table:
-        table = Table(title=self.name, caption="n/a: the prediction or the truth holds no such structure")
+        table = Table(title=self.name, caption="n/a: the prediction or the truth lacks the structure")
         table.add_column("volume")
         table.add_column("structure")
         for heading in self.metrics.values():
@@ -147,7 +147,7 @@ class ResultsTable:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Returns names of files, with the folders that tell them apart where names repeat."""
+    """Returns names of files; with the folders below their common one if names repeat."""
     names = [Path(path).name for path in paths]
     if len(set(names)) == len(names):
         return names

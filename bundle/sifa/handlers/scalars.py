@@ -1,4 +1,4 @@
-"""Every scalar of the iteration in TensorBoard and in a CSV file."""
+"""Every scalar of an iteration, in TensorBoard and in a CSV file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from sifa.utils.files import writing
 class ScalarLog:
     """Writes all scalar entries of `engine.state.output` to TensorBoard and to `<output_dir>/scalars.csv`.
 
-    Both are on disk after each record. A training that goes on replaces what was recorded after the iteration from
-    which it goes on; one that starts at the beginning starts the table and TensorBoard's curves anew. The table holds
-    no time: two runs from one seed write the same bytes.
+    Both are on disk after each record. A resumed training replaces the records of later iterations; a new one replaces
+    the table and TensorBoard's curves. The table holds no times: two runs with one seed write the same bytes.
 
     Args:
         output_dir: folder of the event files and the table.
-        interval: iterations between two records.
+        interval: number of iterations between two records.
     """
 
     def __init__(self, output_dir: str | Path, interval: int = 1) -> None:
@@ -41,7 +40,7 @@ class ScalarLog:
         engine.add_event_handler(Events.COMPLETED, self.close)
 
     def open(self, engine: Engine) -> None:
-        """Drops what is there of iterations that are still to come, and opens an event file.
+        """Drops the records of later iterations and opens an event file.
 
         Raises:
             InputError: when the folder cannot be written, as in `record`.

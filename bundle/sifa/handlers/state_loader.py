@@ -1,4 +1,4 @@
-"""Lets a training go on from the state that an earlier session wrote."""
+"""Resumes a training from a saved state."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 class StateLoader:
-    """Puts the trainer where the state says, when it starts. It comes first among the handlers, so that all see that.
+    """Restores the trainer's state when it starts. Attach it first, so that all other handlers see the restored state.
 
-    A new run in the folder of an earlier one keeps that one's last state, under another name.
+    A new run in the folder of an earlier one renames the earlier one's last state.
 
     Args:
         state: of this run.
-        path: the file to go on from; None: a new run.
+        path: the file to resume from; None: a new run.
         output_dir: the run's folder.
     """
 
@@ -33,14 +33,14 @@ class StateLoader:
         self.output_dir = Path(output_dir)
 
     def attach(self, engine: Engine) -> None:
-        """Looks for the state once, when `engine` starts."""
+        """Restores the state when `engine` starts."""
         engine.add_event_handler(Events.STARTED, self.start)
 
     def start(self, engine: Engine) -> None:
-        """Restores the state, or sets that of an earlier run aside.
+        """Restores the state, or renames that of an earlier run.
 
         Raises:
-            InputError: when the state is not of this run, or processes that train together found different ones.
+            InputError: when the state belongs to another run, or the processes found different ones.
         """
         state: Any = engine.state
         saved = None if self.path is None else self.state.read(self.path)
@@ -60,13 +60,14 @@ class StateLoader:
             self._restore(engine, saved)
 
     def _restore(self, engine: Engine, saved: Mapping[str, Any]) -> None:
-        """Restores all but the random numbers, which come back when nothing draws any more before the next batch."""
+        """Restores all but the random number generators, which are restored right before the next batch is drawn."""
         length = engine.state.epoch_length
         assert length is not None
         self.state.restore(saved, length)
         engine.state.iteration = saved["iteration"]
         engine.state.epoch = saved["iteration"] // length
-        # A loader draws a seed when it starts: in each epoch, or once if its workers stay. Had it, before this state?
+        # A data loader draws a seed at the start of each epoch, or only once if its workers persist. If it did so
+        # before the state was saved, it draws again now, and the generators are restored after that.
         in_an_epoch = saved["iteration"] % length > 0
         had_drawn = in_an_epoch or getattr(engine.state.dataloader, "persistent_workers", False)
         moment = Events.GET_BATCH_STARTED if had_drawn else Events.EPOCH_STARTED

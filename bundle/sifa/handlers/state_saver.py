@@ -1,4 +1,4 @@
-"""Writes the state of a training now and then, and when it is told to stop."""
+"""Writes the state of a training at intervals and when a signal asks it to stop."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StateSaver:
-    """Writes `<output_dir>/checkpoints/last.pt` every so many iterations, after each epoch, and when a signal comes.
+    """Writes `<output_dir>/checkpoints/last.pt` every `interval` iterations, after each epoch, and on a signal.
 
-    It comes last among the handlers: what the others do at the end of an epoch (learning rate, validation) is in the
-    state. On SIGTERM and SIGINT (Ctrl-C) the iteration that runs is completed first; a second signal ends at once.
+    Attach it last, so that the state includes what other handlers do at the end of an epoch (learning rate,
+    validation). On SIGTERM and SIGINT (Ctrl-C) the current iteration is completed first; a second signal ends the
+    process immediately.
 
     Args:
         state: of this run.
         output_dir: the run's folder.
-        interval: iterations between two states.
+        interval: number of iterations between two states.
 
     Raises:
-        InputError: when the interval is less than 1.
+        InputError: when `interval` is less than 1.
     """
 
     def __init__(self, state: TrainingState, output_dir: str | Path, interval: int) -> None:
@@ -53,23 +54,23 @@ class StateSaver:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def listen(self, engine: Engine) -> None:
-        """Takes the signals over; a thread that is not the main one cannot."""
+        """Installs the signal handlers, which is only possible in the main thread."""
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def stop_listening(self) -> None:
-        """Gives the signals back."""
+        """Restores the previous signal handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
 
     def fail(self, engine: Engine, error: BaseException) -> None:
-        """Gives the signals back when something else ends the training, and lets it."""
+        """Restores the previous signal handlers and re-raises an error that ended the training."""
         self.stop_listening()
         raise error
 
     def within_epoch(self, engine: Engine) -> None:
-        """Writes when it is time or a signal has come; an epoch's last iteration waits for the end of the epoch."""
+        """Writes at the interval or after a signal, except in an epoch's last iteration, which `after_epoch` covers."""
         assert engine.state.epoch_length is not None
         if engine.state.iteration % engine.state.epoch_length == 0:
             return
@@ -80,13 +81,13 @@ class StateSaver:
             self._end(engine)
 
     def after_epoch(self, engine: Engine) -> None:
-        """Writes, and obeys a signal that has come."""
+        """Writes, then stops if a signal was received."""
         self.save(engine)
         if self._is_told_to_stop(engine):
             self._end(engine)
 
     def save(self, engine: Engine) -> None:
-        """Writes the state; every process has a part in it, and the main one writes."""
+        """Collects the state from every process; the main process writes it."""
         collected = self.state.collect(engine.state.iteration)
         if is_main_process():
             write_state(collected, self.path)
@@ -102,8 +103,8 @@ class StateSaver:
 
     def _end(self, engine: Engine) -> None:
         self.stop_listening()
-        wait_for_all()  # whoever ends first makes torchrun end the others, which may be writing
-        number = self.received or signal.SIGTERM  # another process was told
+        wait_for_all()  # torchrun ends the other processes, which may be writing, when the first one ends
+        number = self.received or signal.SIGTERM  # another process received it
         raise Interrupted(
             f"{signal.Signals(number).name} after iteration {engine.state.iteration}; the state is in {self.path}: "
             "go on with --resume auto.",

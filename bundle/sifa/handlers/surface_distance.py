@@ -39,7 +39,7 @@ class AverageSurfaceDistance(CumulativeIterationMetric):
     """Average surface distance of each foreground class; NaN where prediction or truth lack it.
 
     Args:
-        millimeters: whether distances are in mm, by the prediction's affine; else in voxels.
+        millimeters: whether distances are in mm, by the prediction's affine, or in voxels.
     """
 
     def __init__(self, millimeters: bool) -> None:
@@ -62,7 +62,7 @@ class AverageSurfaceDistance(CumulativeIterationMetric):
         return torch.tensor(rows)
 
     def aggregate(self) -> torch.Tensor:
-        """Returns the mean over volumes and classes, NaN entries left out (they are counted in the results table)."""
+        """Returns the mean over volumes and classes, without NaN entries (which the results table counts)."""
         return do_metric_reduction(self.get_buffer(), "mean")[0]
 
 
@@ -70,7 +70,7 @@ class SurfaceDistance(IgniteMetricHandler):
     """Ignite metric around `AverageSurfaceDistance`; per volume and class in `engine.state.metric_details`.
 
     Args:
-        millimeters: whether distances are in mm; else in voxels.
+        millimeters: whether distances are in mm or in voxels.
         output_transform: maps `engine.state.output` to prediction and truth, lists of one-hot masks (classes, X, Y, Z).
     """
 

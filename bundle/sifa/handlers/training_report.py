@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingReport:
-    """Writes `<output_dir>/report.html` from what the other handlers left there; attach it after them.
+    """Writes `<output_dir>/report.html` from the files of the other handlers; attach it after them.
 
     Args:
         output_dir: folder of the run.
@@ -25,7 +25,7 @@ class TrainingReport:
         self.output_dir = Path(output_dir)
 
     def attach(self, engine: Engine) -> None:
-        """Writes when `engine` has come to its end, on the main process."""
+        """Writes when `engine` completes, on the main process."""
         if is_main_process():
             engine.add_event_handler(Events.COMPLETED, self.write)
 

@@ -1,4 +1,4 @@
-"""Watches for what makes further training pointless: values that are not finite, discriminators that always win."""
+"""Detects failed trainings: values that are not finite, discriminators that have collapsed."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ logger = logging.getLogger(__name__)
 
 CHOICES = ("stop", "warn", "ignore")
 NAME = "warnings.txt"
-SKIPPED_STEPS = 20  # in a row: a gradient scaler has halved its scale of 2^16 to less than 1 by then
+SKIPPED_STEPS = 20  # consecutive ones: a gradient scaler has then halved its scale of 2^16 to less than 1
 
 
 class TrainingWatch:
-    """Judges the scalars of each iteration, on every process alike, since they are means over the processes.
+    """Checks the scalars of each iteration, on every process alike, since they are means over the processes.
 
-    It stops at the end of the iteration, so no handler at the end of an epoch replaces good weights by useless ones.
-    What it says goes to the log and to `<output_dir>/warnings.txt`, once for as long as it lasts.
+    It stops at the end of the iteration, so that no handler at the end of an epoch replaces good weights by useless
+    ones. Each finding goes to the log and to `<output_dir>/warnings.txt` once, until it no longer holds.
 
-    A discriminator that cannot tell real from fake has a loss of 0.25 (a head), one that always can has 0. At 0.01 its
-    scores lie about 0.1 beside 0 and 1: it tells nearly every time, and the fakes do not come closer. That happens for
-    a while in a good training, too; 500 iterations are 2 % of the paper's, too long for a while.
+    A discriminator that cannot tell real from fake has a loss of 0.25 (per head), one that always can has 0. At 0.01
+    its scores are within about 0.1 of 0 and 1: it recognizes nearly every fake, and the generator no longer improves.
+    Good trainings pass through this as well, but not for 500 iterations, 2 % of the paper's number.
 
     Args:
-        output_dir: folder of the text.
-        on_nan: what to do when a scalar is NaN or infinite: `stop`, `warn` or `ignore`.
-        on_collapse: what to do when a discriminator's loss stays low: one of these.
-        collapse_below: a loss that counts as low.
-        collapse_iterations: for how many iterations in a row.
-        gradient_scaler: whether a step whose gradient is not finite is skipped (float16), which is how the scaler finds
-            its scale: gradient norms alone then never stop, and are worth a warning after 20 iterations in a row.
+        output_dir: folder of `warnings.txt`.
+        on_nan: reaction to a scalar that is NaN or infinite: `stop`, `warn` or `ignore`.
+        on_collapse: reaction to a discriminator loss that stays low: one of these.
+        collapse_below: losses below this are low.
+        collapse_iterations: number of consecutive iterations with a low loss.
+        gradient_scaler: whether a step with a gradient that is not finite is skipped (float16), which is how the scaler
+            finds its scale. Gradient norms then never stop the training and cause a warning after 20 consecutive
+            iterations.
 
     Raises:
-        InputError: when there is no such choice.
+        InputError: when `on_nan` or `on_collapse` is none of these.
     """
 
     def __init__(
@@ -63,22 +64,22 @@ class TrainingWatch:
         self.collapse_below = collapse_below
         self.collapse_iterations = collapse_iterations
         self.gradient_scaler = gradient_scaler
-        self.lasting: Counter[str] = Counter()  # for how many iterations in a row each finding has lasted
+        self.lasting: Counter[str] = Counter()  # number of consecutive iterations of each finding
 
     def attach(self, engine: Engine) -> None:
-        """Judges each iteration of `engine`."""
+        """Checks each iteration of `engine`."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.judge)
 
     def start(self, engine: Engine) -> None:
-        """Forgets the findings of an earlier run."""
+        """Drops the findings of an earlier run."""
         self.lasting.clear()
         if is_main_process() and engine.state.iteration == 0:
             with writing(self.path):
                 self.path.unlink(missing_ok=True)
 
     def judge(self, engine: Engine) -> None:
-        """Judges the scalars of this iteration.
+        """Checks the scalars of this iteration.
 
         Raises:
             InputError: when training has to stop.
@@ -96,8 +97,8 @@ class TrainingWatch:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self._act(
                 self.on_nan,
-                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has lost its way: start "
-                "anew with lower learning rates or with precision float32.",
+                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has diverged: start anew "
+                "with lower learning rates or with precision float32.",
             )
 
     def _judge_steps(self, norms: Mapping[str, float], when: str) -> None:
@@ -105,8 +106,8 @@ class TrainingWatch:
             if self._lasted(f"NaN {name}", not math.isfinite(value)) == SKIPPED_STEPS:
                 self._act(
                     "ignore" if self.on_nan == "ignore" else "warn",
-                    f"{name}: not finite for {SKIPPED_STEPS} iterations in a row {when}, each of which left its "
-                    "weights as they were: set precision to bfloat16 or float32.",
+                    f"{name}: not finite for {SKIPPED_STEPS} iterations in a row {when}, which left the weights "
+                    "unchanged: set precision to bfloat16 or float32.",
                 )
 
     def _judge_collapse(self, losses: Mapping[str, float], when: str) -> None:
@@ -115,12 +116,12 @@ class TrainingWatch:
                 self._act(
                     self.on_collapse,
                     f"{name}: below {self.collapse_below} for {self.collapse_iterations} iterations in a row {when}: "
-                    "the discriminator tells every fake, and the fakes do not come closer: lower adversarial_rate, or "
+                    "the discriminator recognizes every fake, and the fakes do not improve: lower adversarial_lr, or "
                     "set on_collapse to ignore.",
                 )
 
     def _lasted(self, finding: str, holds: bool) -> int:
-        """Returns for how many iterations in a row something has been found, this one included."""
+        """Returns the number of consecutive iterations in which a finding held, including this one."""
         self.lasting[finding] = self.lasting[finding] + 1 if holds else 0
         return self.lasting[finding]
 

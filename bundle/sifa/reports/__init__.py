@@ -1,1 +1,1 @@
-"""What a person looks at: training page, plots, grids of slices, previews and index page."""
+"""Reports: training page, curves, grids of slices, previews of masks and index page."""

@@ -1,11 +1,16 @@
-"""Curves of the scalars of a training, as parts of a page, and the groups in which they are shown."""
+"""Curves of the scalars of a training, and the groups in which a report shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sifa.reports.scalar_table import EPOCH, ITERATION
@@ -13,24 +18,35 @@ from sifa.utils.keys import LossTerms, SIFAKeys
 
 Array = npt.NDArray[np.float64]
 
-LOSSES = "Losses of the networks that make images and masks"
+LOSSES = "Losses of generators and segmenter"
 DISCRIMINATORS = "Losses of the discriminators"
-TERMS = "Terms of the losses, not weighted"
-RATES = "Learning rates, and the weight of the prediction's adversarial term"
+TERMS = "Terms of the losses, unweighted"
+WEIGHTS = "Loss weights that follow a schedule"
+RATES = "Learning rates"
 NORMS = "Gradient norms"
 OTHERS = "Other scalars"
-GROUPS = (LOSSES, DISCRIMINATORS, TERMS, RATES, NORMS, OTHERS)  # in the report's order
-UNSHOWN = (EPOCH, ITERATION, str(SIFAKeys.LOSS))  # the last one is the segmenter's loss once more
+GROUPS = (LOSSES, DISCRIMINATORS, TERMS, WEIGHTS, RATES, NORMS, OTHERS)  # in the report's order
+UNSHOWN = (EPOCH, ITERATION, str(SIFAKeys.LOSS))  # the last one repeats the segmenter's loss
 
-WIDTH, HEIGHT = 360, 190  # of a picture, in pixels
-LEFT, RIGHT, TOP, BOTTOM = 54, 338, 8, 164  # where its axes lie
-MOST_POINTS = 800  # that are drawn of a curve
+SIZE = (3.6, 1.9)  # of a plot, in inches
+AXES = (0.16, 0.13, 0.78, 0.83)  # left, bottom, width and height of its axes, as shares of the plot
+MAX_POINTS = 800  # that are drawn of a curve
 SHOWN = (0.5, 99.5)  # percentiles of the values between which the axis runs: an outlier does not flatten the rest
 SMOOTHED = 0.02  # share of a curve over which the mean is taken
+RECORDED, MEAN, GRID, TEXT = "#b6d4f5", "#0969da", "#eaeef2", "#59636e"
+STYLE: Any = {  # text stays text; two files of one curve are the same bytes
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "text.parse_math": False,
+    "path.simplify_threshold": 0.25,  # points of 1/72 inch
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sifa",
+}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def group_scalars(names: Collection[str]) -> dict[str, list[str]]:
-    """Returns which scalars each group shows, in the order of `GROUPS`; groups without any are left out."""
+    """Returns the scalars of each group, in the order of `GROUPS`; empty groups are left out."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in names:
         if name not in UNSHOWN:
@@ -38,40 +54,55 @@ def group_scalars(names: Collection[str]) -> dict[str, list[str]]:
     return {group: members for group, members in groups.items() if members}
 
 
-def draw_curve(iterations: Array, values: Array) -> str:
-    """Draws a scalar over the iterations: what was recorded, faint, and its moving mean; outliers lie on the border.
+@rc_context(STYLE)
+def draw_curve(iterations: Array, values: Array) -> Figure | None:
+    """Draws a scalar over the iterations: recorded values, faint, and their moving mean. Outliers lie on the border.
 
     Args:
         iterations: (rows,), ascending.
         values: (rows,); NaN and infinite ones are left out.
 
     Returns:
-        An SVG element for a page whose style knows `.raw` and `.mean`.
+        A figure with two lines, or None without any finite value.
     """
     known = np.isfinite(values)
     if not known.any():
-        return '<p class="quiet">No finite value.</p>'
-    across = _interval(iterations[0], iterations[-1], margin=0)
-    low, high = np.percentile(values[known], SHOWN)
-    up = _interval(low, high, margin=0.06)
-    inside = np.where(known, values, np.nan).clip(*up)
-    thin = slice(None, None, -(-int(known.sum()) // MOST_POINTS))
-    x = np.interp(iterations[known][thin], across, (LEFT, RIGHT))
-    raw, mean = (_polyline(x, np.interp(y[known][thin], up, (BOTTOM, TOP))) for y in (inside, moving_mean(inside)))
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{_axes(across, up)}'
-        f'<path class="raw" d="{raw}"/><path class="mean" d="{mean}"/></svg>'
-    )
+        return None
+    lowest, highest = np.percentile(values[known], SHOWN)
+    low, high = _interval(lowest, highest, margin=0.06)
+    inside = np.where(known, values, np.nan).clip(low, high)
+    thin = slice(None, None, -(-int(known.sum()) // MAX_POINTS))
+    figure = Figure(figsize=SIZE)
+    axes = figure.add_axes(AXES, frame_on=False, axisbelow=True, ylim=(low, high))
+    axes.set_xlim(_interval(iterations[0], iterations[-1], margin=0))
+    marker = "." if known.sum() == 1 else None
+    for curve, color, width in ((inside, RECORDED, 0.75), (moving_mean(inside), MEAN, 1.5)):
+        axes.plot(iterations[known][thin], curve[known][thin], color=color, linewidth=width, marker=marker)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:.6g}")
+    axes.grid(axis="y", color=GRID)
+    axes.tick_params(length=0, labelcolor=TEXT)
+    return figure
+
+
+@rc_context(STYLE)
+def to_svg(figure: Figure) -> bytes:
+    """Returns a figure as an SVG file, whose text is text and which is the same bytes each time."""
+    stream = BytesIO()
+    FigureCanvasSVG(figure).print_svg(stream, metadata=NO_METADATA)
+    return stream.getvalue()
 
 
 def moving_mean(values: Array) -> Array:
-    """Returns the mean of the values around each one; NaN counts for nothing.
+    """Returns the mean of the values around each one; NaN is left out.
 
     Args:
         values: (rows,).
 
     Returns:
-        (rows,), NaN where there is nothing around.
+        (rows,), NaN where all values around are NaN.
     """
     window = np.ones(max(1, round(SMOOTHED * len(values))))
     known = ~np.isnan(values)
@@ -87,7 +118,9 @@ def _group(name: str) -> str:
         return LOSSES
     if name in list(LossTerms):
         return TERMS
-    if name.endswith(("_learning_rate", "_weight")):
+    if name.endswith("_weight"):
+        return WEIGHTS
+    if name.endswith("_learning_rate"):
         return RATES
     return NORMS if name.endswith("_gradient_norm") else OTHERS
 
@@ -96,31 +129,3 @@ def _interval(low: float, high: float, margin: float) -> tuple[float, float]:
     """Returns an interval around two values, with a margin as a share of its length; it is never empty."""
     more = margin * (high - low) if high > low else abs(high) / 10 or 1.0
     return float(low - more), float(high + more)
-
-
-def _axes(across: tuple[float, float], up: tuple[float, float]) -> str:
-    """Returns lines and numbers at round values of both intervals."""
-    rows = [
-        f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
-        for tick, y in _ticks(up, (BOTTOM, TOP), integer=False)
-    ]
-    columns = [
-        f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{tick:.0f}</text>'
-        for tick, x in _ticks(across, (LEFT, RIGHT), integer=True)
-    ]
-    return "".join([*rows, *columns])
-
-
-def _ticks(interval: tuple[float, float], pixels: tuple[int, int], integer: bool) -> list[tuple[float, float]]:
-    """Returns round values within an interval, and the pixels where they lie."""
-    values = MaxNLocator(4, integer=integer).tick_values(*interval)
-    return [
-        (value, float(np.interp(value, interval, pixels))) for value in values if interval[0] <= value <= interval[1]
-    ]
-
-
-def _polyline(x: Array, y: Array) -> str:
-    """Returns the `d` of a path through points; that of a single one is a dot."""
-    points = [f"{across:.1f} {down:.1f}" for across, down in zip(x, y, strict=True)]
-    return f"M{' L'.join(points)}{' h0' if len(points) == 1 else ''}"

@@ -1,4 +1,4 @@
-"""A picture of each mask over its scan."""
+"""Previews: the contours of a mask over three planes of its scan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sifa.utils.files import temporary_beside
 Array = npt.NDArray[Any]
 Row = tuple[str | None, str, str, str, str]  # of the legend: contour's color, name, volume, note, note's color
 
-LIGHT, FLAGGED, QUIET = "#d8d8d8", "#ffb454", "#9a9a9a"
+LIGHT, FLAGGED, MUTED = "#d8d8d8", "#ffb454", "#9a9a9a"
 OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
 
 DPI = 100
@@ -34,23 +34,23 @@ PANEL_HEIGHTS = (2.5, 7.0)  # lowest and highest
 NAME_AT, VOLUME_TO, NOTE_AT = 0.47, 4.4, 4.6  # columns of the legend
 LONGEST_NAME, LONGEST_NOTE = 40, 80  # characters
 PLAIN: dict[str, Any] = {"fontsize": 9, "va": "center_baseline", "parse_math": False, "usetex": False}  # "$" is "$"
-GRAYS = np.repeat(np.linspace(0, 255, 64).round(), 3)  # of a PNG: enough for the eye, half of the bytes
+GRAYS = np.repeat(np.linspace(0, 255, 64).round(), 3)  # of the PNG file: 64 grays look the same and halve its size
 HUES = np.outer((1, 0.75, 0.5), [int(color[at : at + 2], 16) for color in (*COLORS, FLAGGED) for at in (1, 3, 5)])
 
 
 class PlaneSlice(NamedTuple):
-    """One slice of a volume, laid out as radiologists look at its plane."""
+    """One slice of a volume in radiological orientation."""
 
     pixels: Array  # (rows, columns), a view of the volume
     spacing: tuple[float, float]  # mm between rows, and between columns
-    point: tuple[int, int]  # row and column of the voxel through which it was cut
+    point: tuple[int, int]  # row and column of the voxel that it passes through
 
 
 def plane_slices(image: Array, affine: Array, point: Sequence[int]) -> dict[str, PlaneSlice]:
-    """Cuts the patient's three planes through a voxel, along the grid as it is stored; nothing is copied.
+    """Returns the patient's three planes through a voxel, along the stored grid, without copying.
 
     Args:
-        image: (X, Y, Z), its axes in any order and direction; an oblique grid counts as the nearest straight one.
+        image: (X, Y, Z), its axes in any order and direction; an oblique grid is treated as the nearest straight one.
         affine: (4, 4), from indices to mm, to the patient's right, anterior and superior (`RAS`).
         point: index of the voxel in `image`.
 
@@ -62,7 +62,7 @@ def plane_slices(image: Array, affine: Array, point: Sequence[int]) -> dict[str,
     slices = {}
     for plane, axcodes in AXCODES.items():
         turn = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt(tuple(axcodes)))
-        axes = np.argsort(turn[:, 0])  # which stored axis became the rows, the columns, the slices
+        axes = np.argsort(turn[:, 0])  # the stored axes of the rows, the columns and the slices
         flipped = [image.shape[axis] - 1 - point[axis] if turn[axis, 1] < 0 else point[axis] for axis in axes]
         row, column, depth = (int(index) for index in flipped)
         pixels = nib.orientations.apply_orientation(image, turn)[..., depth]
@@ -71,16 +71,16 @@ def plane_slices(image: Array, affine: Array, point: Sequence[int]) -> dict[str,
 
 
 def organ_point(mask: Array, affine: Array) -> tuple[int, int, int]:
-    """Returns the index of the voxel to look at.
+    """Returns the index of the voxel that the preview's planes pass through.
 
     Args:
         mask: (X, Y, Z), 0 is background.
         affine: (4, 4), from indices to mm.
 
     Returns:
-        The mask's voxel nearest to the center of mass of all structures; the volume's center when there are none.
+        The mask's voxel nearest to the center of mass of all structures; the volume's center if the mask is empty.
     """
-    axis = int(np.argmax(np.abs(mask.strides)))  # slabs that lie in one piece of memory, of whatever order
+    axis = int(np.argmax(np.abs(mask.strides)))  # slabs that are contiguous in memory
     slabs = np.moveaxis(mask, axis, 0)
     filled = [index for index, slab in enumerate(slabs) if slab.any()]
     if not filled:
@@ -115,8 +115,8 @@ def draw_preview(
         affine: (4, 4) of both, from indices to mm in `RAS`.
         labels: mask value to name, without the background.
         volumes_ml: volume of each structure in ml.
-        flags: what is odd about a structure, or about anything else that has a name.
-        window: HU that are drawn black and white.
+        flags: warnings about a structure or about the scan, by name.
+        window: HU that are drawn black and white, respectively.
 
     Raises:
         ValueError: when image and mask differ in shape.
@@ -167,13 +167,13 @@ def _draw_plane(
 def _legend(
     colors: Mapping[str, str], volumes_ml: Mapping[str, float], flags: Mapping[str, Sequence[str]], drawn: set[str]
 ) -> list[Row]:
-    """Returns the lines of the legend: a structure each, and more where its notes need them."""
+    """Returns the lines of the legend: one per structure, and more for long notes."""
     rows: list[Row] = []
     for name in dict.fromkeys([*colors, *flags]):
         notes = [(line, FLAGGED) for line in wrap("; ".join(flags.get(name, ())), LONGEST_NOTE)]
         if name in colors and name not in drawn and volumes_ml.get(name):
-            notes.append(("in none of these planes", QUIET))
-        first, *more = notes or [("", QUIET)]
+            notes.append(("in none of these planes", MUTED))
+        first, *more = notes or [("", MUTED)]
         volume = milliliters(volumes_ml.get(name)) if name in colors else ""
         rows.append((colors.get(name), shorten(name, LONGEST_NAME, placeholder="..."), volume, *first))
         rows.extend((None, "", "", *note) for note in more)
@@ -181,7 +181,7 @@ def _legend(
 
 
 def _write_legend(figure: Figure, rows: Sequence[Row], height: float) -> None:
-    """Writes the rows at the bottom of a picture of `height` inches."""
+    """Writes the rows at the bottom of a figure of `height` inches."""
     for index, (color, name, volume, note, note_color) in enumerate(reversed(rows)):
         y = (MARGIN + ROW * (index + 0.5)) / height
         if color:
@@ -195,7 +195,7 @@ def write_preview(
     path: Path, image: Array, mask: Array, affine: Array, labels: Mapping[int, str], volumes_ml: Mapping[str, float],
     flags: Mapping[str, Sequence[str]], window: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Writes what `draw_preview` draws to the PNG `path`, whole or not at all, without any text inside the file."""
+    """Writes the figure of `draw_preview` as a PNG file without text metadata, whole or not at all."""
     figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

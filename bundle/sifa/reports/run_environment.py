@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, command and code, to find out later why two runs differ."""
+"""The environment of a run: versions, machine, command and code, to explain later why two runs differ."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import sifa
 from sifa.utils.distributed import world_size
 from sifa.utils.paths import bundle_root
 
-PATIENCE = 10  # seconds to wait for git
+TIMEOUT_S = 10  # seconds to wait for git
 
 
 def describe_environment(device: torch.device | str) -> dict[str, Any]:
-    """Returns what a run that starts now runs on, of plain types.
+    """Returns the environment of a run that starts now, in types that JSON has.
 
     Args:
-        device: where the networks are.
+        device: of the networks.
     """
     return {
         "command": sys.argv,
@@ -45,9 +45,9 @@ def describe_environment(device: torch.device | str) -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any] | None:
-    """Returns the git revision of the bundle's checkout and whether its files differ from it; None without one.
+    """Returns the git revision of the bundle's checkout and whether its files differ from it; None without a checkout.
 
-    A checkout that does not hold this package, such as one around a copy of the bundle, is none.
+    A checkout whose revision does not hold this package, such as one around a copy of the bundle, does not count.
     """
     revision = _git("rev-parse", "HEAD", "HEAD:./sifa")  # fails where the revision has no such folder
     changes = _git("--no-optional-locks", "status", "--porcelain", ".")
@@ -63,10 +63,10 @@ def _device_name(device: torch.device) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Returns what git says of the bundle's folder; None where it says nothing or there is no git."""
+    """Returns the output of a git command in the bundle's folder; None when it fails or git is not installed."""
     command = ["git", "-C", bundle_root(), *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

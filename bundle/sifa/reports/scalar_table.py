@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +17,18 @@ EPOCH, ITERATION = "epoch", "iteration"  # the first two columns
 
 
 def append_row(path: Path, cells: Iterable[object]) -> None:
-    """Appends a row, which the system has when this returns. No cell holds a comma, a quote or a line break."""
+    """Appends a row, which the operating system has when this returns. No cell may hold a line break."""
     with open(path, "a", encoding="utf-8", newline="") as stream:
-        stream.write(_line(cells))
+        stream.write(_text([cells]))
 
 
 def rewrite(path: Path, last_iteration: int, columns: Iterable[str]) -> list[str]:
-    """Writes the table anew, whole or not at all: without rows that were cut, and with columns that it lacked.
+    """Rewrites the table, whole or not at all, without incomplete rows and with any columns that it lacks.
 
     Args:
-        path: the table; none yet is an empty one.
+        path: the table; a missing file is an empty table.
         last_iteration: rows of later iterations are dropped.
-        columns: names to add behind those of the rows that stay, whose cells there are empty.
+        columns: names to append if the table lacks them; rows that stay have empty cells there.
 
     Returns:
         The names of all columns.
@@ -34,16 +36,18 @@ def rewrite(path: Path, last_iteration: int, columns: Iterable[str]) -> list[str
     kept, rows = read_rows(path, last_iteration)
     names = list(dict.fromkeys([*(kept if rows else ()), *columns]))
     empty = [""] * (len(names) - len(kept))
-    write_text(path, "".join([_line(names), *(_line([*row, *empty]) for row in rows)]))
+    write_text(path, _text([names, *([*row, *empty] for row in rows)]))
     return names
 
 
 def read_rows(path: Path, last_iteration: int = sys.maxsize) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns' names and the cells of all whole rows up to an iteration; of no table, none of either."""
+    """Returns the column names and the cells of all complete rows up to an iteration, both empty without a table."""
     if not path.is_file():
         return [], []
-    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")  # what no line break ends is cut
-    columns, *rows = [line.split(",") for line in lines] or [[]]
+    with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+        content = stream.read()
+    complete = content[: content.rfind("\n") + 1]  # a row without a line break was cut
+    columns, *rows = [*csv.reader(StringIO(complete, newline=""))] or [[]]
     if ITERATION not in columns:
         return [], []
     place = columns.index(ITERATION)
@@ -53,11 +57,14 @@ def read_rows(path: Path, last_iteration: int = sys.maxsize) -> tuple[list[str],
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns each column as numbers, NaN where a cell is empty."""
+    """Returns each column as an array (rows,), NaN where a cell is empty."""
     columns, rows = read_rows(path)
     table = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(columns))
     return dict(zip(columns, table.T, strict=True))
 
 
-def _line(cells: Iterable[object]) -> str:
-    return ",".join(map(str, cells)) + "\n"
+def _text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as CSV text."""
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()

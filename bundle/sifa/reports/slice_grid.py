@@ -1,4 +1,4 @@
-"""Pictures of what the networks make of slices: a row a slice, a column a role."""
+"""Pictures of slices and network outputs: a row per slice, a column per kind of image."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ENTRY, LONGEST_NAME = 2.2, 28  # width of an entry of the legend; characters in 
 
 
 def draw_grid(rows: Sequence[Slices], title: str, labels: Mapping[int, str]) -> Figure:
-    """Draws a row of pictures for each sample; the prediction lies over the image that it was made of.
+    """Draws a row of images for each sample; the prediction lies over the image it was made from.
 
     Args:
-        rows: images (1, H, W) in [-1, 1] and `pred`, logits (classes, H, W); what they lack has no column.
-        title: text above all.
-        labels: class index to the name of a structure, for the legend; empty: no legend.
+        rows: images (1, H, W) in [-1, 1] and `pred`, logits (classes, H, W); an image that they lack has no column.
+        title: of the figure.
+        labels: class index to the name of its structure, for the legend; empty: no legend.
     """
     keys = [key for key in HEADINGS if key in rows[0]]
     mosaic = np.concatenate([np.concatenate([_tile(row, key) for key in keys], axis=1) for row in rows])
@@ -71,19 +71,19 @@ def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
 
 
 def picture_path(folder: Path, iteration: int) -> Path:
-    """Returns where the picture of an iteration lies."""
+    """Returns the path of an iteration's picture."""
     return folder / f"iteration_{iteration:06d}.png"
 
 
 def list_pictures(folder: Path) -> dict[int, Path]:
-    """Returns the pictures that `folder` holds, by their iterations, in this order."""
+    """Returns the pictures in `folder` by iteration, in ascending order."""
     numbers = [path.stem.removeprefix("iteration_") for path in folder.glob("iteration_*.png")]
     iterations = sorted(int(number) for number in numbers if number.isdecimal())
     return {iteration: picture_path(folder, iteration) for iteration in iterations}
 
 
 def _tile(row: Slices, key: str) -> Colors:
-    """Returns one picture with a white edge at its right and its bottom."""
+    """Returns one image with a white edge at its right and bottom."""
     pixels = _overlay(row) if key == SIFAKeys.PRED else _gray(row[key])
     edge = max(1, pixels.shape[0] // 40)
     return np.pad(pixels, ((0, edge), (0, edge), (0, 0)), constant_values=1)
@@ -94,7 +94,7 @@ def _gray(image: npt.NDArray[np.float32]) -> Colors:
 
 
 def _overlay(row: Slices) -> Colors:
-    """Returns the classes of the prediction, each in its color, over the image; background leaves it as it is."""
+    """Returns the image with the predicted classes over it, each in its color; background stays unchanged."""
     image = _gray(row[SIFAKeys.TARGET_IMAGE if SIFAKeys.TARGET_IMAGE in row else SIFAKeys.SOURCE_IMAGE])
     classes = row[SIFAKeys.PRED].argmax(axis=0)
     colors = PALETTE[(classes - 1) % len(PALETTE)]
@@ -103,7 +103,7 @@ def _overlay(row: Slices) -> Colors:
 
 def _add_legend(figure: Figure, labels: Mapping[int, str], entries: int) -> None:
     patches = [
-        # The space shows names that begin with an underscore, too.
+        # matplotlib hides labels that begin with an underscore, so a space comes first.
         Patch(color=PALETTE[(value - 1) % len(PALETTE)], label=f" {shorten(name, LONGEST_NAME, placeholder='...')}")
         for value, name in labels.items()
     ]

@@ -1,0 +1,48 @@
+"""HTML pages from the templates beside this file; a page needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sifa.utils.files import write_text
+
+
+def file_url(relative: str) -> str:
+    """Returns the URL of a file, given its path relative to the page.
+
+    It begins with `./`, so that no file name is taken for a host or a scheme.
+    """
+    return "./" + quote(os.fsencode(Path(relative).as_posix()))
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """Returns a URL that holds the content of an image itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters.update(file_url=file_url, data_url=data_url)
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Writes a page, whole or not at all.
+
+    Args:
+        path: the HTML file.
+        template: name of a file in `templates/`.
+        **content: what the template names. Bytes of file names that are not text become question marks.
+    """
+    page = ENVIRONMENT.get_template(template).render(content)
+    write_text(path, page.encode("utf-8", "replace").decode())
