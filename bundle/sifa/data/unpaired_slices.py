@@ -128,7 +128,7 @@ class UnpairedSlices(Dataset):
 
 
 class UnpairedSampler(DistributedSampler):
-    """Draws source and target slices independently; a slice repeats only after all of its domain were drawn.
+    """Draws source and target slices independently, each domain in one random order after another.
 
     A draw depends only on `seed`, the epoch (MONAI's trainer calls `set_epoch`), its position in the epoch and
     `target_slices`, so a run can be repeated, and resumed at any iteration.
