@@ -217,7 +217,7 @@ def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[int,
     """
     if dataset.labels != labels:
         raise InputError(
-            f"{dataset.path}: its labels are {dataset.labels}, those of the model {dict(labels)}: renumber or rename them."
+            f"{dataset.path}: its labels are {dataset.labels}, the model's {dict(labels)}: renumber or rename them."
         )
     lists = {"validation": dataset.target_validation, "test": dataset.target_test}
     if split not in lists:
