@@ -50,7 +50,7 @@ def join_processes(device: torch.device, timeout: float) -> None:
     else:
         torch.cuda.set_device(device)
         distributed.init_process_group("nccl", timeout=timedelta(hours=timeout), device_id=device)
-    sys.excepthook = hook  # torch's own replaces ours and loses its message and exit status
+    sys.excepthook = hook  # torch's replacement loses the message of a hook that raises SystemExit, as ours does
 
 
 def world_size() -> int:
