@@ -271,7 +271,7 @@ def test_transforms_in_a_key_count_by_their_arguments(tmp_path: Path, change: tu
         parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
         parser["fingerprint"] = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
         for name, argument, value in changes:
-            for transform in parser["train#preprocessing#transforms"]:
+            for transform in parser["train#geometry#transforms"]:
                 if transform["_target_"].endswith(name):
                     transform[argument] = value
         return parser.get_parsed_content("train#preprocessing")
