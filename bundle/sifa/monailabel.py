@@ -1,4 +1,4 @@
-"""Training from MONAI Label: what of its studies and of a target folder is trained on, and where the weights go."""
+"""Training from MONAI Label: its studies and a target folder as training data, and installation of the new weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sifa.utils.errors import InputError, first_line, innermost
 
 logger = logging.getLogger(__name__)
 
-HU_PERCENTILE, HU_BELOW = 5.0, -50.0  # of a CT at least this share in percent is air, lung or fat: below this HU
+HU_PERCENTILE, HU_BELOW = 5.0, -50.0  # at least this percentage of a CT is air, lung or fat, below this HU
 
 Item = Mapping[str, str]
 Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -41,29 +41,29 @@ def studies_slices(
     target_preprocessing: Preprocessing,
     augmentation: Preprocessing | None = None,
 ) -> UnpairedSlices:
-    """Checks what MONAI Label hands over for training, and cuts it into slices.
+    """Checks the scans that MONAI Label passes for training and cuts them into slices.
 
     Args:
         data: the studies that have a final label, `{"image": path, "label": path}`.
-        held_back: those that MONAI Label holds back for validation; they are trained on as well.
+        held_back: the studies that MONAI Label holds back for validation; they are used for training as well.
         target_dir: folder of unlabeled target scans, NIfTI files.
-        fingerprint: of the weights in use.
-        preprocessing: of labeled source volumes.
-        target_preprocessing: of target volumes.
+        fingerprint: fingerprint of the weights in use.
+        preprocessing: preprocessing of labeled source volumes.
+        target_preprocessing: preprocessing of target volumes.
         augmentation: random transforms of slices.
 
     Returns:
         The slices of both domains.
 
     Raises:
-        InputError: when there is no labeled source scan or no target scan, a label does not fit its scan or the
-            network, or a target scan is of the wrong modality.
+        InputError: when there is no labeled source scan or no target scan, when a label does not match its scan or
+            the network, or when a target scan is of the wrong modality.
     """
     source, target = fingerprint.source.modality, fingerprint.target.modality
-    items = [item for item in (*data, *held_back) if not _is_told_as_target(item["image"], fingerprint)]
+    items = [item for item in (*data, *held_back) if not _looks_like_target(item["image"], fingerprint)]
     left_out = len(data) + len(held_back) - len(items)
     if left_out:
-        logger.warning("left out: %d labeled %s (in HU); training takes labels of %s", left_out, target, source)
+        logger.warning("left out: %d labeled %s (in HU); training uses labels of %s", left_out, target, source)
     if not items:
         raise InputError(f"no {source} among the studies has a final label: label at least one and submit it.")
     for item in items:
@@ -71,8 +71,8 @@ def studies_slices(
     check_labels([item for item in items if item["label"].endswith(NIFTI_SUFFIXES)], fingerprint.labels)
     targets = _find_targets(target_dir, target)
     for image in targets:
-        if _tells_modalities(fingerprint) and not _is_told_as_target(image, fingerprint):
-            raise InputError(f"{image}: it is not {target} in HU: target_dir takes unlabeled {target} scans only.")
+        if _intensities_identify_target(fingerprint) and not _looks_like_target(image, fingerprint):
+            raise InputError(f"{image}: it is not {target} in HU: keep only unlabeled {target} scans in target_dir.")
     logger.info("training on %d labeled %s and %d unlabeled %s scans", len(items), source, len(targets), target)
     unlabeled = [{"image": image} for image in targets]
     return UnpairedSlices(items, preprocessing, unlabeled, target_preprocessing, augmentation)
@@ -81,8 +81,8 @@ def studies_slices(
 def _find_targets(target_dir: str, modality: str) -> list[str]:
     if not target_dir:
         raise InputError(
-            f"target_dir is empty: give it the folder of unlabeled {modality} scans to adapt to, in the request or in "
-            "the client's training options, or start the server with --target."
+            f"target_dir is empty: set it to the folder of unlabeled {modality} scans to adapt to, in the request or "
+            "in the client's training options, or start the server with --target."
         )
     if not Path(target_dir).is_dir():
         raise InputError(f"target_dir: {target_dir}: there is no such folder on the server.")
@@ -96,13 +96,13 @@ def _find_targets(target_dir: str, modality: str) -> list[str]:
     return scans
 
 
-def _tells_modalities(fingerprint: Fingerprint) -> bool:
-    """Tells whether intensities alone say which domain a scan is of: the target is in HU and the source is not."""
+def _intensities_identify_target(fingerprint: Fingerprint) -> bool:
+    """Returns whether intensities identify the domain of a scan: the target is in HU and the source is not."""
     return fingerprint.target.intensity["mode"] == "window" and fingerprint.source.intensity["mode"] != "window"
 
 
-def _is_told_as_target(image: str, fingerprint: Fingerprint) -> bool:
-    if not _tells_modalities(fingerprint):
+def _looks_like_target(image: str, fingerprint: Fingerprint) -> bool:
+    if not _intensities_identify_target(fingerprint):
         return False
     try:
         volume = np.asarray(load_image(image))
@@ -112,10 +112,10 @@ def _is_told_as_target(image: str, fingerprint: Fingerprint) -> bool:
 
 
 def _check_segments(label: Path, known: Sequence[str]) -> None:
-    """Refuses a label whose values stand for other structures than the network's.
+    """Refuses a label whose values mean other structures than the network's.
 
-    3D Slicer numbers the segments that are there from 1 on and sends their names along, which the datastore keeps;
-    MONAI Label trains on the numbers.
+    3D Slicer numbers the existing segments from 1 and sends their names, which the datastore keeps; MONAI Label trains
+    on the numbers.
     """
     datastore = label.parents[2] / DATASTORE
     if not datastore.is_file():
@@ -126,19 +126,19 @@ def _check_segments(label: Path, known: Sequence[str]) -> None:
     names = [str(segment.get("name")) for segment in segments or []]
     if [name.lower() for name in names] != [name.lower() for name in known[: len(names)]]:
         raise InputError(
-            f"{label}: its segments are {', '.join(names)}, so its values do not mean what the network learns: submit "
-            f"it with the segments {', '.join(known)}, in this order, empty where there is nothing."
+            f"{label}: its segments are {', '.join(names)}, so its values do not mean the network's structures: submit "
+            f"it with the segments {', '.join(known)}, in this order, empty where a structure is absent."
         )
 
 
 class WeightsInstaller:
-    """Puts the segmenter's weights in use when training is complete; what was in use is kept.
+    """Installs the segmenter's weights when training is complete and keeps the previous ones.
 
     Args:
         segmenter: C(E(.)).
         model_dir: folder of the `model.pt` and `fingerprint.json` in use; only the first is replaced.
-        earlier_dir: a folder named by the time is made in it for the pair that was in use.
-        enabled: False does nothing.
+        earlier_dir: folder in which the previous pair is kept, in a subfolder named by the time.
+        enabled: whether to install the weights at all.
     """
 
     def __init__(self, segmenter: nn.Module, model_dir: str | Path, earlier_dir: str | Path, enabled: bool) -> None:
@@ -148,21 +148,21 @@ class WeightsInstaller:
         self.enabled = enabled
 
     def attach(self, engine: Engine) -> None:
-        """Waits for the end of `engine`'s run."""
+        """Registers `install` for the end of `engine`'s run, on the main process."""
         if self.enabled and is_main_process():
             engine.add_event_handler(Events.COMPLETED, self.install)
 
     def install(self, engine: Engine) -> None:
-        """Keeps the pair in use and replaces its weights.
+        """Copies the pair in use to `earlier_dir` and replaces its weights.
 
         Raises:
-            InputError: when training diverged; the weights in use stay.
+            InputError: when training diverged; the weights in use are then kept.
         """
         if not all(bool(torch.isfinite(tensor).all()) for tensor in self.segmenter.state_dict().values()):
-            raise InputError("training diverged (its weights are not finite), so the weights in use stay: try again.")
+            raise InputError("training diverged (weights are not finite), so those in use are kept: train again.")
         earlier = self.earlier_dir / datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
         earlier.mkdir(parents=True)
         for name in ("model.pt", "fingerprint.json"):
             shutil.copy2(self.model_dir / name, earlier / name)
         save_state(self.segmenter, self.model_dir / "model.pt")
-        logger.info("the new weights are in use; those before are kept in %s", earlier)
+        logger.info("the new weights are in use; the previous ones are kept in %s", earlier)

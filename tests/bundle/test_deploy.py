@@ -1,9 +1,4 @@
-"""MONAI Deploy: its bundle operator, emulated on the exported TorchScript file, gives the masks of `run inference`.
-
-Run as a script, this module is the operator: it sees the installed package and the file, and no bundle folder.
-
-    python tests/bundle/test_deploy.py model.ts scan.nii.gz labels.npy
-"""
+"""MONAI Deploy: its bundle operator, emulated on the exported TorchScript file, gives the masks of `run inference`."""
 
 from __future__ import annotations
 
@@ -12,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,75 +17,12 @@ import pytest
 import torch
 from builders import diagonal_affine, read_json, stored_as, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle, run_script
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
-from monai.transforms import Compose
-from monai.utils import MetaKeys, SpaceKeys, convert_to_dst_type, ensure_tuple
-from monai.utils.misc import first
+from deploy_operator import read_archive
 from sifa.fingerprint.fingerprint import read_fingerprint
 
 pytestmark = pytest.mark.slow
 
-
-def read_archive(path: Path) -> ConfigParser:
-    """Reads metadata and inference config from the archive, whose root is named for the file, and parses them whole."""
-    parser = ConfigParser()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
-        parser.read_meta(f=json.loads(archive.read(f"{path.stem}/extra/metadata.json")))
-        member = f"{path.stem}/extra/inference.json"
-        archive.extract(member, folder)
-        parser.read_config([Path(folder, member)])
-    parser.parse()
-    return parser
-
-
-def without_files(parser: ConfigParser, name: str) -> Compose:
-    """Returns a Compose of the config without the transforms that load or save images."""
-    compose = parser.get_parsed_content(name)
-    kept = [
-        one for one in compose.transforms if not any(word in type(one).__name__ for word in ("LoadImage", "SaveImage"))
-    ]
-    compose.transforms = tuple(kept)
-    return compose
-
-
-def as_deploy_has_it(scan: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns a scan (W, H, D) as Deploy makes it of a DICOM series, with what it notes beside it.
-
-    The affine leads to RAS, although `space` says LPS: this is what the operator writes.
-    """
-    image: Any = nib.load(scan)
-    affine = image.affine
-    meta = {
-        "spacing": nib.affines.voxel_sizes(affine),
-        MetaKeys.ORIGINAL_AFFINE: affine,
-        MetaKeys.AFFINE: affine.copy(),
-        MetaKeys.SPACE: SpaceKeys.LPS,
-        MetaKeys.SPATIAL_SHAPE: np.asarray(image.shape),
-        MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
-    }
-    return np.asarray(image.dataobj), meta
-
-
-def operate(model: Path, scan: Path) -> np.ndarray:
-    """Does what `MonaiBundleInferenceOperator` does and returns what it emits, (D, H, W) uint8."""
-    parser = read_archive(model)
-    formats = parser["_meta_"]["network_data_format"]
-    device = parser.get_parsed_content("device")
-    inferer = parser.get_parsed_content("inferer")
-    preprocessing, postprocessing = (without_files(parser, name) for name in ("preprocessing", "postprocessing"))
-    network = torch.jit.load(model, map_location=device).eval()
-    (name,), (output_name,) = formats["inputs"], formats["outputs"]
-    with torch.no_grad():
-        value, meta = as_deploy_has_it(scan)
-        value = convert_to_dst_type(value, dst=value)[0]
-        inputs = preprocessing({name: MetaTensor.ensure_torch_and_prune_meta(value, meta)})
-        image = inputs.pop(name)
-        outputs = inferer(inputs=image[None].to(device), network=network)
-        prepared = {output_name: ensure_tuple(outputs)[0], name: image}
-        output = postprocessing(prepared)[output_name]
-    assert first(formats["outputs"][output_name]["channel_def"]) == "0"
-    return np.swapaxes(np.squeeze(output.cpu().numpy(), 0), 0, 2).astype(np.uint8)
+OPERATOR = Path(__file__).with_name("deploy_operator.py")
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +58,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_operator(model: Path, scan: Path, package: Path, labels: Path) -> subprocess.CompletedProcess[str]:
-    """Runs this module as a script, in a process that finds `sifa` in the folder `package` only."""
-    paths = os.pathsep.join([str(package), str(ROOT / "tests")])  # the second for `builders` and `conftest`
-    command = [sys.executable, str(Path(__file__)), str(model), str(scan), str(labels)]
-    environment = {**os.environ, "PYTHONPATH": paths}
+    """Runs the operator in a process that finds `sifa` in the folder `package`."""
+    command = [sys.executable, str(OPERATOR), str(model), str(scan), str(labels)]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
     return subprocess.run(
         command, cwd=labels.parent, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
     )
@@ -228,7 +158,3 @@ def test_a_file_that_version_0_1_0_exported_is_refused_with_one_sentence(tmp_pat
     assert result.stderr.startswith("error: sifa.")
     assert "version 0.1.0" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-if __name__ == "__main__":
-    np.save(sys.argv[3], operate(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""dataset.json: what is read from it, and the one sentence that each kind of wrong content gets."""
+"""`dataset.json`: what is read from it, and the error message for each kind of wrong content."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content(folder: Path) -> dict[str, Any]:
-    """What the copy's dataset.json says."""
+    """The content of the copy's dataset.json."""
     return write_dataset(folder, SHAPE)
 
 
 def refused(folder: Path, content: Any) -> str:
-    """Returns the sentence with which a data set of this content is refused."""
+    """Returns the error message for a data set with this content."""
     path = write_description(folder, content)
     return refusal(lambda: read_dataset(path))
 
@@ -403,9 +403,7 @@ def test_the_list_to_measure_on_is_chosen_by_name_and_must_not_be_empty(folder: 
     assert "'training'" in refusal(lambda: labeled_target(dataset, "training", labels))
 
 
-def test_scans_whose_values_stand_for_other_structures_than_the_models_are_not_measured(
-    folder: Path, content: dict[str, Any]
-) -> None:
+def test_scans_whose_labels_are_not_the_models_are_not_measured(folder: Path, content: dict[str, Any]) -> None:
     dataset = read_dataset(write_description(folder, content))
     own = dataset.labels
     swapped = own | {1: own[2], 2: own[1]}

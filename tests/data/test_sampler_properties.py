@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @dataclass
 class Sizes:
-    """A data set that has sizes and no slices: a sampler reads nothing else."""
+    """A data set with sizes but no slices, since a sampler reads nothing else."""
 
     source_size: int
     target_size: int
@@ -39,7 +39,7 @@ def draws_of(sampler: UnpairedSampler, epoch: int) -> list[Draw]:
 
 
 @given(SIZES, SIZES, SMALL, SMALL, SEEDS, st.integers(1, 20))
-def test_each_domain_is_gone_through_before_it_repeats(
+def test_all_slices_of_a_domain_are_drawn_before_any_repeats(
     source_size: int, target_size: int, batch_size: int, iterations: int, seed: int, epoch: int
 ) -> None:
     sampler = sampler_of(source_size, target_size, batch_size=batch_size, iterations=iterations, seed=seed)

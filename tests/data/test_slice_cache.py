@@ -1,4 +1,4 @@
-"""The cache of slices: same samples, nothing prepared twice, nothing stale, nothing half, little memory."""
+"""The cache of slices: same samples, nothing prepared twice, stale or incomplete, and little memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY = {"spacing": [1.0, 1.0, 0]}
 
 
 class Preparation:
-    """A preprocessing that loads arrays and notes the names of the images it was called for."""
+    """A preprocessing that loads arrays and records the names of the images it was called with."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -117,7 +117,7 @@ def test_the_cache_rate_is_the_share_of_each_domain_that_memory_holds(folder: Pa
         assert dataset.target.nbytes_in_memory == target * 30 * 4 + 10 * 4
 
 
-@pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("spawn", 1)])  # one alone starts in half the time
+@pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("spawn", 1)])  # spawned workers start slowly
 def test_workers_of_a_loader_read_from_the_cache(folder: Path, start_method: str, workers: int) -> None:
     if start_method == "fork" and os.name == "nt":
         pytest.skip("Windows has no fork")
@@ -265,13 +265,13 @@ def test_a_series_is_known_by_the_content_of_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [("Spacingd", "pixdim", [3.0, 3.0, 0.0]), ("Spacingd", "mode", ["nearest", "nearest"])]
 )
-def test_transforms_in_a_key_count_by_their_arguments(tmp_path: Path, change: tuple[str, str, Any]) -> None:
+def test_transforms_in_a_key_are_compared_by_their_arguments(tmp_path: Path, change: tuple[str, str, Any]) -> None:
     def preprocessing(*changes: tuple[str, str, Any]) -> Any:
         parser = ConfigParser()
         parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
         parser["fingerprint"] = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
         for name, argument, value in changes:
-            for transform in parser["train#preprocessing#transforms"]:
+            for transform in parser["train#geometry#transforms"]:
                 if transform["_target_"].endswith(name):
                     transform[argument] = value
         return parser.get_parsed_content("train#preprocessing")
@@ -280,10 +280,10 @@ def test_transforms_in_a_key_count_by_their_arguments(tmp_path: Path, change: tu
 
     assert SliceCache(tmp_path, [preprocessing()]).cache_key == first
     assert SliceCache(tmp_path, [preprocessing(change)]).cache_key != first
-    assert " at 0x" not in first  # an address would never be met again
+    assert " at 0x" not in first  # an address would differ in each run
 
 
-def test_a_function_in_a_key_is_refused_since_what_it_depends_on_cannot_be_told(tmp_path: Path) -> None:
+def test_a_function_in_a_key_is_refused_since_its_dependencies_are_unknown(tmp_path: Path) -> None:
     for function in (lambda x: x + 1, refusal):
         assert "is a function" in refusal(partial(SliceCache, tmp_path, [function]))
 
@@ -321,7 +321,7 @@ from pathlib import Path
 import torch
 from sifa.data.unpaired_slices import Draw, UnpairedSlices
 
-def held():  # bytes of memory that no file backs
+def held():  # bytes of anonymous memory
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
@@ -348,15 +348,15 @@ print(json.dumps([growth(**cached, cache_rate=0), growth(**cached, cache_rate=0.
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="tells of memory as only Linux does")
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux reports the memory of a process there")
 def test_memory_holds_the_share_that_is_asked_for_also_while_volumes_are_prepared(tmp_path: Path) -> None:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes: what is freed goes back at once
     command = [sys.executable, "-c", MEMORY, str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
     shares = [grown / size for grown, size in json.loads(result.stdout)]
 
-    assert shares[0] < 0.25  # a few of 20 volumes: the one in work, as it comes and as slices
+    assert shares[0] < 0.25  # a few of 20 volumes: the current one, before and after it is cut
     assert 0.4 < shares[1] < 0.75
     assert 0.9 < shares[2] < 1.25
 

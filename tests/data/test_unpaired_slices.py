@@ -1,4 +1,4 @@
-"""Unpaired slices: how they are cut, drawn from both domains independently, shared among processes and augmented."""
+"""Unpaired slices: cutting, drawing from both domains, sharing among processes, and augmentation."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_source_slice_meets_other_target_slices_in_each_epoch() -> None:
 
 
 @pytest.mark.parametrize(("source_size", "target_size"), [(5, 12), (12, 5), (7, 7)])
-def test_each_domain_is_gone_through_completely_before_a_slice_comes_again(source_size: int, target_size: int) -> None:
+def test_all_slices_of_a_domain_are_drawn_before_any_repeats(source_size: int, target_size: int) -> None:
     draws = draws_of(source_size, target_size, batch_size=6, iterations=6)
 
     for size, order in (
@@ -181,7 +181,7 @@ def test_each_domain_is_gone_through_completely_before_a_slice_comes_again(sourc
         rounds = [order[start : start + size] for start in range(0, len(order), size)]
         assert all(sorted(part) == list(range(size)) for part in rounds if len(part) == size)
         assert all(len(set(part)) == len(part) for part in rounds)
-        assert len({tuple(part) for part in rounds}) == len(rounds)  # each time in another order
+        assert len({tuple(part) for part in rounds}) == len(rounds)  # each time in a new order
 
 
 def test_draws_depend_on_the_seed_and_the_epoch_and_on_nothing_else() -> None:
@@ -262,11 +262,11 @@ def test_a_pass_that_skips_iterations_is_the_rest_of_the_full_one(replicas: int)
 
         assert len(sampler) == len(full) == 20
         assert list(sampler) == full[8:]
-        assert list(sampler) == full  # only that one pass
+        assert list(sampler) == full  # in one pass only
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_goes_on_within_an_epoch_and_begins_the_next_one_at_its_beginning(workers: int) -> None:
+def test_a_loader_continues_within_an_epoch_and_starts_the_next_one_at_its_beginning(workers: int) -> None:
     dataset = slices_of(40, 40)
     sampler = UnpairedSampler(dataset, 8, iterations=5)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=8, sampler=sampler, num_workers=workers)
@@ -312,7 +312,7 @@ def strong() -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
 
 
 def square_with_label() -> tuple[Array, Array]:
-    """Returns a slice that is background (-1) but for a bright, off-center bar, and the bar's label."""
+    """Returns a slice that is background (-1) except for a bright, off-center bar, and the bar's label."""
     label = np.zeros((SIZE, SIZE), np.uint8)
     label[10:22, 14:40] = 2
     return np.where(label == 2, 1.0, -1.0).astype(np.float32), label
@@ -330,7 +330,7 @@ def augmented(
     return [dataset[Draw(0, 0, seed)] for seed in seeds]
 
 
-def test_what_turns_in_from_outside_is_background_and_not_mid_grey(
+def test_pixels_rotated_in_from_outside_are_background_and_not_mid_gray(
     strong: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
     image = np.full((SIZE, SIZE), -1, np.float32)
@@ -345,7 +345,7 @@ def test_what_turns_in_from_outside_is_background_and_not_mid_grey(
             assert float(found.min()) >= -1 - 1e-6
 
 
-def test_where_a_bright_slice_turns_out_of_the_frame_image_and_label_become_background(
+def test_where_a_bright_slice_leaves_the_frame_image_and_label_become_background(
     strong: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
     image, label = np.ones((SIZE, SIZE), np.float32), np.full((SIZE, SIZE), 3, np.uint8)
@@ -448,7 +448,7 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
 
 
 class Unseeded:
-    """An augmentation that the seed of a draw does not reach: it asks the global generators and one of its own."""
+    """An augmentation that ignores the seed of a draw: it uses the global generators and one of its own."""
 
     def __init__(self) -> None:
         self.own = Randomizable()

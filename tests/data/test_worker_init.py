@@ -1,4 +1,4 @@
-"""The worker processes of a loader: who ends them."""
+"""The worker processes of a loader, and which signals end them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from torch.utils.data import DataLoader
 from sifa.data.worker_init import start_worker
 
 for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: None)  # as training has it, which completes its iteration
+    signal.signal(number, lambda *_: None)  # as in training, which completes its iteration
 batches = iter(DataLoader(range(60), num_workers=2, worker_init_fn=start_worker, prefetch_factor=1))
 first = [next(batches), next(batches)]  # of both workers
 print("started", flush=True)
 """
-needs_the_sender = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who sent a signal")
+needs_the_sender = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the sender of a signal")
 
 
 @contextmanager
 def program(*lines: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that has drawn from both workers; it leads a group of its own, of which nothing stays."""
+    """Runs a program that has drawn from both workers, in a process group of its own that is killed at the end."""
     command = [sys.executable, "-c", "\n".join((LOADER, *lines))]
     environment = {**os.environ, "PYTHONPATH": str(BUNDLE)}
     pipe = subprocess.PIPE

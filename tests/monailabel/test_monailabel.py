@@ -1,4 +1,4 @@
-"""MONAI Label, for real: `scripts/monailabel.sh` starts its server, requests go over HTTP, labels are compared."""
+"""MONAI Label end to end: `scripts/monailabel.sh` starts its server, requests go over HTTP, labels are compared."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Server:
 
     address: str
     model: str
-    studies: Path  # what was given to the script; the server works on a copy
+    studies: Path  # the folder given to the script; the server works on a copy
     target: Path
     app_model: Path  # the copy of the bundle that is served
 

@@ -1,4 +1,4 @@
-"""Training from MONAI Label: what of the studies trains, what is refused, and when new weights come into use."""
+"""Training from MONAI Label: which studies are used, what is refused, and when new weights are installed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_servers_training_config_lacks_no_property_and_takes_a_device_by_nam
         shutil.copytree(BUNDLE / part, tmp_path / "bundle" / part)
     overrides: dict[str, Any] = {
         "bundle_root": str(tmp_path / "bundle"),
-        "device": "cpu",  # a name, as the server hands it over
+        "device": "cpu",  # a name, as the server passes it
         "displayable_configs": {"target_dir": str(target), "install_weights": False},
         "train#dataset#data": [study(tmp_path, "mr_1", mr())],
     }

@@ -29,7 +29,7 @@ def draw_image(*shape: int) -> torch.Tensor:
 
 
 def stirred(network: Network) -> Network:
-    """Draws weights and running statistics at random, so that no path is too weak to see; evaluation mode."""
+    """Draws weights and running statistics at random, so that every path has a visible effect; evaluation mode."""
     for layer in network.modules():
         if isinstance(layer, CONVOLUTIONS):
             layer.reset_parameters()
@@ -40,7 +40,7 @@ def stirred(network: Network) -> Network:
 
 
 def without_parameters(build: Callable[[], Network]) -> Network:
-    """Builds a network on the meta device: its shapes without its memory."""
+    """Builds a network on the meta device: shapes without memory."""
     with torch.device("meta"):
         return build()
 
@@ -199,7 +199,7 @@ def test_a_discriminator_scores_patches_at_about_an_eighth_of_the_resolution(
 @pytest.mark.parametrize("position", [(16, 16), (12, 20)])
 def test_a_discriminator_judges_patches_of_70_by_70_pixels(position: tuple[int, int]) -> None:
     layers = [x for x in PatchDiscriminator(1, 1, WIDTH).children() if not isinstance(x, nn.InstanceNorm2d)]
-    network = nn.Sequential(*layers).double()  # an instance norm looks at the whole image
+    network = nn.Sequential(*layers).double()  # an instance norm sees the whole image
     for layer in convolutions_of(network):
         nn.init.uniform_(layer.weight, 0.5, 1)  # nothing cancels
     image = draw_image(1, 1, 256, 256).double().requires_grad_()

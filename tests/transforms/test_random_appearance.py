@@ -1,4 +1,4 @@
-"""Random appearance: contrasts and textures change, shapes and all else stay."""
+"""Random appearance (GIN): contrasts and textures change, shapes and everything else stay the same."""
 
 from __future__ import annotations
 

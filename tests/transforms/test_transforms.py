@@ -120,7 +120,7 @@ def test_an_oblique_grid_counts_as_the_nearest_one_along_the_axes_of_the_patient
 
     assert np.allclose(aligned.affine[:3, :3], affine[:3, :3])
     assert np.array_equal(aligned[0], volume)
-    assert np.array_equal(image.affine, tilted(affine, 15))  # the volume that went in keeps its own
+    assert np.array_equal(image.affine, tilted(affine, 15))  # the input keeps its own
 
 
 @pytest.mark.parametrize("plane", AXCODES)
@@ -150,7 +150,7 @@ def test_a_tilt_changes_neither_the_slices_nor_the_way_back(plane: str) -> None:
 
 
 def test_resampling_leaves_sibling_entries_of_an_image_alone(tmp_path: Path) -> None:
-    # MONAI Label puts the string `image_path` beside `image`; MONAI's own transform takes it for a dictionary.
+    # MONAI Label adds the string `image_path` to `image`; MONAI's own transform expects a dictionary.
     path = write_nifti(tmp_path / "scan.nii.gz", smooth_volume((6, 7, 5)), diagonal_affine(SPACING))
     data = LoadImaged(keys="image", ensure_channel_first=True)({"image": str(path)})
     siblings: dict[Hashable, Any] = {"image_path": str(path), "image_number": 3, "image_none": None, "other": "text"}

@@ -1,4 +1,4 @@
-"""Files are whole or not there, also after a process was killed while it wrote."""
+"""Files are written completely or not at all, even if the process is killed while writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets: their description, unpaired slices, and the cache of prepared slices."""
+"""Data sets: `dataset.json`, unpaired slices and their sampler, and the cache of prepared slices."""
 
 from sifa.data.dataset_json import labeled_target, read_dataset
 from sifa.data.slice_cache import prepare_volumes

@@ -1,4 +1,4 @@
-"""Reads `dataset.json`, the one file that says what a data set holds, and refuses what training would choke on."""
+"""Reads and checks `dataset.json`, the file that describes a data set."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Item = dict[str, str]
 
 @dataclass
 class DatasetDescription:
-    """What a data set holds; paths are absolute.
+    """The content of a data set; paths are absolute.
 
     The lists hold items `{"image": path}` or `{"image": path, "label": path}`.
     """
 
     path: Path
     name: str
-    slice_plane: str  # axial, coronal or sagittal: the patient's plane
+    slice_plane: str  # axial, coronal or sagittal, in the patient
     labels: dict[int, str]  # 0 is background
     source_modality: str
     target_modality: str
@@ -39,7 +39,7 @@ class DatasetDescription:
 
     @property
     def out_channels(self) -> int:
-        """Number of classes, background included."""
+        """Number of classes, including the background."""
         return len(self.labels)
 
 
@@ -48,15 +48,15 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
 
     Args:
         path: the `dataset.json`.
-        needs_target: whether training needs target images; without adaptation it does not.
+        needs_target: whether training needs target images; without adaptation it needs none.
 
     Returns:
-        The description, after these checks: the file's form, that every path exists, that no subject stands in two
-        lists, that target images for training carry no label, that image and label share one grid, and that labels
-        hold nothing but the values listed.
+        The description. Checked are the form of the file, that every path exists, that no subject is in two lists, that
+        target training images have no labels, that an image and its label have the same grid, and that labels hold
+        only the listed values.
 
     Raises:
-        InputError: with one sentence, at the first thing that is wrong.
+        InputError: at the first thing that is wrong.
     """
     path = Path(path)
     content = _read_json(path)
@@ -99,7 +99,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: this is not valid JSON ({error}): mend it or write it anew.") from error
+        raise InputError(f"{path}: it is not valid JSON ({error}): correct it or write it again.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: the top level is a {type(content).__name__}, not an object: see the docs' example.")
     return content
@@ -116,7 +116,7 @@ def _read_labels(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     names = [str(labels[str(index)]) for index in range(len(labels))]
     if len(set(names)) < len(names):
         raise InputError(
-            f"{path}: 'labels' has a name twice: give each structure its own, such as left and right kidney."
+            f"{path}: 'labels' has a name more than once: give each structure its own, such as left and right kidney."
         )
     return dict(enumerate(names))
 
@@ -134,7 +134,8 @@ def _read_items(section: Mapping[str, Any], domain: str, split: str, path: Path,
     place = f"{path}: {domain}.{split}"
     items = section.get(split, [])
     if not isinstance(items, list):
-        raise InputError(f"{place} is not a list: write a list of objects with 'image'{' and label' * labeled}.")
+        keys = "'image' and 'label'" if labeled else "'image'"
+        raise InputError(f"{place} is not a list: write a list of objects with {keys}.")
     result = []
     for number, item in enumerate(items):
         if not isinstance(item, dict) or not isinstance(item.get("image"), str):
@@ -143,7 +144,7 @@ def _read_items(section: Mapping[str, Any], domain: str, split: str, path: Path,
             raise InputError(f"{place}[{number}] ({item['image']}) has no 'label': this list needs labeled images.")
         if not labeled and "label" in item:
             raise InputError(
-                f"{place}[{number}] ({item['image']}) has a 'label': adaptation never sees target labels; take it out."
+                f"{place}[{number}] ({item['image']}) has a 'label': adaptation never sees target labels; remove it."
             )
         entry = {key: str((path.parent / item[key]).absolute()) for key in ("image", "label") if key in item}
         for key, file in entry.items():
@@ -167,7 +168,7 @@ def _check_no_overlap(description: DatasetDescription) -> None:
             place = f"{domain}.{split}"
             if image in seen:
                 raise InputError(
-                    f"{description.path}: {image} stands in {seen[image]} and {place}: a subject belongs in one list."
+                    f"{description.path}: {image} is in {seen[image]} and in {place}: a subject belongs in one list."
                 )
             seen[image] = place
 
@@ -180,7 +181,7 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
         labels: the allowed values.
 
     Raises:
-        InputError: naming the file, at the first that does not.
+        InputError: at the first label that does not, which it names.
     """
     for item in items:
         label = load_nifti(item["label"])
@@ -204,15 +205,15 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
 
 
 def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[int, str]) -> list[Item]:
-    """Returns the labeled target scans of a split, `validation` or `test`, which only measure.
+    """Returns the labeled target scans of a split, `validation` or `test`, which are used for measuring only.
 
     Args:
         dataset: the data set.
         split: the name of the list.
-        labels: the labels of the network by value, background included.
+        labels: the labels of the network by value, including the background.
 
     Raises:
-        InputError: when the split is neither, or empty, or when the data set's values stand for other structures.
+        InputError: when the split is neither of these or is empty, or when the data set has other labels.
     """
     if dataset.labels != labels:
         raise InputError(

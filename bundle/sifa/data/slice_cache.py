@@ -1,4 +1,4 @@
-"""Slices of prepared volumes, in memory or on disk; a cache finds a volume again by its content."""
+"""Slices of prepared volumes, in memory or in a cache on disk that identifies volumes by their content."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sifa.utils.distributed import is_main_process, wait_for_all
 from sifa.utils.errors import InputError, first_line, innermost
 from sifa.utils.files import temporary_beside
 
-FORMAT = 3  # of a cache; raised when the files, or the transforms of this package, change
-POSITION = "position"  # entry beside image and label: of the slices, in mm from the first
+FORMAT = 3  # of the cache; increase it when the files or this package's transforms change
+POSITION = "position"  # entry beside image and label: distance of each slice from the first, in mm
 DTYPES = {"image": torch.float32, "label": torch.uint8}
-DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # header and voxels lie in two files
+DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # formats that keep header and voxels in two files
 
 Item = Mapping[str, str]
 Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -31,13 +31,13 @@ Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class SliceFile:
     """Slices (N, C, H, W) in a `.npy` file, read through a memory map one at a time.
 
-    The map is opened for each slice: what goes to a loader's worker, or stays in memory, is the path.
+    The map is opened anew for each slice, so an instance holds only the path, also when it is sent to a worker process.
 
     Args:
         path: a file as `np.save` writes it.
 
     Raises:
-        Exception: of any kind, when it is not there or damaged.
+        Exception: of any kind, when the file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,11 +51,11 @@ class SliceFile:
         return self.count
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        """Returns a slice, (C, H, W); of numbers, one."""
+        """Returns a slice, (C, H, W); from a file of numbers (N,), one number."""
         return torch.from_numpy(np.array(open_memmap(self.path, mode="r")[index]))
 
     def load(self) -> torch.Tensor:
-        """Returns all slices, in memory."""
+        """Returns all slices, read into memory."""
         return torch.from_numpy(np.load(self.path))
 
 
@@ -63,11 +63,11 @@ Volume = Mapping[str, torch.Tensor | SliceFile]  # by entry: `image`, `label` (N
 
 
 class VolumeSlices:
-    """The slices of several volumes under one running number: those of the first volume, of the second, ...
+    """The slices of several volumes, numbered consecutively: those of the first volume, those of the second, ...
 
     Args:
-        volumes: all of them have the same entries.
-        found: how many of them a cache held already.
+        volumes: volumes that all have the same entries.
+        found: number of volumes that were already in the cache.
     """
 
     def __init__(self, volumes: Sequence[Volume] = (), found: int = 0) -> None:
@@ -79,7 +79,7 @@ class VolumeSlices:
         return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Returns slice `index` (from 0): by entry, (C, H, W); `position` is a number."""
+        """Returns the entries of slice `index` (from 0), (C, H, W); `position` is a number."""
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         return {name: slices[index - int(self.starts[number])] for name, slices in self.volumes[number].items()}
 
@@ -96,16 +96,16 @@ class VolumeSlices:
 
 
 class SliceCache:
-    """A folder of prepared volumes; a volume is found by the content of its files and by how it was prepared.
+    """A folder of prepared volumes, identified by the content of their files and by how they were prepared.
 
-    Nothing in it is ever deleted; between two runs all of it may be. Of the processes that train together the main one
-    prepares, volume by volume, and the others come after it: they find the volume, or prepare it where the folder is
-    on a disk of their own.
+    This class never deletes anything; the user may delete all of it between two runs. In distributed training, the main
+    process prepares each volume first; the others then find it, or prepare it themselves if their folder is on another
+    disk.
 
     Args:
-        cache_dir: the folder; it is made when it is needed.
-        cache_key: all that slices depend on beside the files, such as the fingerprint: plain types, or objects such as
-            transforms, which count by their classes and attributes.
+        cache_dir: the folder; created when needed.
+        cache_key: everything besides the files that the slices depend on, such as the fingerprint: plain types, or
+            objects such as transforms, which are identified by class and attributes.
 
     Raises:
         InputError: when `cache_key` is None or holds a function.
@@ -120,11 +120,11 @@ class SliceCache:
     def find_or_prepare(
         self, item: Item, prepare: Callable[[], Mapping[str, torch.Tensor]]
     ) -> tuple[dict[str, SliceFile], bool]:
-        """Returns the slices of a volume by entry, and whether they were in the cache already.
+        """Returns the slices of a volume by entry, and whether they were already in the cache.
 
         Args:
-            item: for each entry the path of the volume's file, or its folder of DICOM files.
-            prepare: makes the slices of these entries; called only when they are not there, or damaged.
+            item: for each entry, the path of the volume's file or of its folder of DICOM files.
+            prepare: returns the slices of these entries; called only when they are missing or damaged.
 
         Raises:
             InputError: when a file of `item` cannot be read, or the cache cannot be written.
@@ -136,7 +136,7 @@ class SliceCache:
             wait_for_all()
         try:
             slices, found = {name: SliceFile(file) for name, file in files.items()}, True
-        except Exception:  # not there, or damaged: NumPy lets out whatever its parser of headers raises
+        except Exception:  # missing or damaged: NumPy's header parser may raise anything
             _write(files, prepare())
             slices, found = {name: SliceFile(file) for name, file in files.items()}, False
         if is_main_process():
@@ -157,16 +157,16 @@ def prepare_volumes(
     Args:
         data: items of paths.
         preprocessing: maps an item to volumes (C, H, W, D).
-        entries: the entries to cut, of `image` and `label`.
-        description: what the progress bar says.
-        cache: where prepared volumes are looked for and kept; None: in memory only.
-        cache_rate: share of the volumes, from 0 to 1, that are held in memory though there is a cache.
+        entries: the entries to cut: `image`, or `image` and `label`.
+        description: text of the progress bar.
+        cache: where prepared volumes are found and stored; None: in memory only.
+        cache_rate: share of the volumes, from 0 to 1, that are held in memory even with a cache.
 
     Returns:
         The slices in the order of `data`.
 
     Raises:
-        InputError: naming the volume that cannot be prepared.
+        InputError: when a volume, which it names, cannot be prepared.
     """
     number_in_memory = round(cache_rate * len(data))
     volumes: list[Volume] = []
@@ -216,9 +216,9 @@ def _write(files: Mapping[str, Path], slices: Mapping[str, torch.Tensor]) -> Non
 
 
 def _content(path: Path) -> list[str]:
-    """Returns the hash of a file's content; of a folder that of each file, in the order of their names."""
+    """Returns the hash of a file's content; for a folder, that of each file, in the order of their names."""
     if path.suffix.lower() in DETACHED:
-        raise InputError(f"{path}: its voxels lie in a file of their own: convert it to NIfTI or leave out cache_dir.")
+        raise InputError(f"{path}: its voxels are in a separate file: convert it to NIfTI or leave out cache_dir.")
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
         return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -227,18 +227,18 @@ def _content(path: Path) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns what JSON can hold in place of what it cannot: of an object its class and its attributes."""
+    """Returns a JSON-serializable form of `value`: for an object, its class and attributes."""
     if isinstance(value, np.ndarray | torch.Tensor):
         return value.tolist()
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
     if hasattr(value, "__code__"):
         raise InputError(
-            f"cache_key: {value.__qualname__} is a function, of which a cache cannot tell what it depends on: use a "
+            f"cache_key: {value.__qualname__} is a function, and the cache cannot know what it depends on: use a "
             "transform's class, or leave out cache_dir."
         )
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, np.random.RandomState):  # nothing that is prepared once depends on it
+    if isinstance(value, np.random.RandomState):  # preparation does not depend on it
         return None
     return [f"{type(value).__module__}.{type(value).__qualname__}", getattr(value, "__dict__", str(value))]

@@ -1,4 +1,4 @@
-"""Unpaired slices of two domains: cut once, drawn independently, reproducible from a seed."""
+"""Unpaired slices of two domains, and a sampler that draws them independently and reproducibly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIB = 2**30  # bytes
 
 
 class Draw(NamedTuple):
-    """What one sample is made of: a source slice, a target slice (any; they do not belong together), a seed."""
+    """One sample: a source slice, an unrelated target slice, and the seed of its augmentation."""
 
     source_index: int
     target_index: int
@@ -39,10 +39,10 @@ class UnpairedSlices(Dataset):
         target_data: unlabeled target volumes, `{"image": path}`; empty without adaptation.
         target_preprocessing: maps such an item to `image` (C, H, W, D) in [-1, 1].
         augmentation: random transforms on the 2-D slices `source_image`, `source_label` and `target_image`.
-        cache_rate: share of the volumes of each domain, from 0 to 1, that are held in memory, in each process; the
-            slices of the others are read from `cache_dir`.
+        cache_rate: share of the volumes of each domain, from 0 to 1, that each process holds in memory; the slices of
+            the others are read from `cache_dir`.
         cache_dir: folder that keeps prepared volumes for later runs; None: all are held in memory only.
-        cache_key: all that prepared slices depend on beside the volumes' files; see `sifa.data.slice_cache.SliceCache`.
+        cache_key: everything besides the files that prepared slices depend on; see `sifa.data.slice_cache.SliceCache`.
 
     Raises:
         InputError: when `data` is empty, a volume cannot be prepared, or a setting of the cache cannot be used.
@@ -60,7 +60,7 @@ class UnpairedSlices(Dataset):
         cache_key: Any = None,
     ) -> None:
         if not data:
-            raise InputError("there are no labeled source images to train on: list or label at least one.")
+            raise InputError("there are no labeled source images to train on: add at least one.")
         if not isinstance(cache_rate, int | float) or not 0 <= cache_rate <= 1:
             raise InputError(f"cache_rate is {cache_rate!r}: give the share of volumes to hold in memory, from 0 to 1.")
         if cache_rate < 1 and cache_dir is None:
@@ -73,7 +73,7 @@ class UnpairedSlices(Dataset):
         self.source = prepare_volumes(data, preprocessing, ("image", "label"), "source slices", cache, cache_rate)
         self.target = VolumeSlices()
         if target_data and target_preprocessing is not None:
-            # Only the image is handed on, whatever an item holds: target labels cannot reach training.
+            # Only the image is passed on, so target labels cannot reach training.
             unlabeled = [{"image": item["image"]} for item in target_data]
             self.target = prepare_volumes(
                 unlabeled, target_preprocessing, ("image",), "target slices", cache, cache_rate
@@ -92,11 +92,11 @@ class UnpairedSlices(Dataset):
         return len(self.target)
 
     def __len__(self) -> int:
-        """Number of slices of the larger domain, which is what an epoch goes through."""
+        """Number of slices of the larger domain."""
         return max(self.source_size, self.target_size)
 
     def source_frequencies(self, num_classes: int) -> torch.Tensor:
-        """Returns the share of each class among all pixels of the source's labels: (num_classes,), sums to 1."""
+        """Returns the share of each class among all pixels of the source labels: (num_classes,), sums to 1."""
         counts = torch.zeros(num_classes, dtype=torch.int64)
         for volume in self.source.volumes:
             label = volume["label"]
@@ -105,7 +105,7 @@ class UnpairedSlices(Dataset):
         return counts.to(torch.float32) / counts.sum()
 
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by its seed."""
+        """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by the seed."""
         source = self.source[draw.source_index]
         sample: Mapping[str, Any] = {"source_image": source["image"], "source_label": source["label"]}
         if self.target_size:
@@ -128,20 +128,20 @@ class UnpairedSlices(Dataset):
 
 
 class UnpairedSampler(DistributedSampler):
-    """Draws source and target slices independently; each is gone through in a new random order before it repeats.
+    """Draws source and target slices independently, each domain in one random order after another.
 
-    A draw depends on `seed`, the epoch (MONAI's trainer calls `set_epoch`), its place in the epoch and `target_slices`
-    only, so that a run can be repeated, and resumed at any iteration.
+    A draw depends only on `seed`, the epoch (MONAI's trainer calls `set_epoch`), its position in the epoch and
+    `target_slices`, so a run can be repeated, and resumed at any iteration.
 
     Attributes:
-        target_slices: numbers of the target slices that the next passes draw; all of them at first.
+        target_slices: numbers of the target slices to draw from, starting with the next pass; initially all.
 
     Args:
         dataset: the slices.
-        batch_size: slices of each domain in a batch, on one device.
-        iterations: batches in an epoch; None: as many as the larger domain fills.
+        batch_size: slices of each domain in a batch of one process.
+        iterations: batches in an epoch; None: as many full batches as the larger domain has.
         seed: seed of all draws.
-        num_replicas: number of processes that share the work.
+        num_replicas: number of processes that train together.
         rank: number of this process.
     """
 
@@ -156,23 +156,23 @@ class UnpairedSampler(DistributedSampler):
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.source_size = dataset.source_size
-        self.target_slices = np.arange(dataset.target_size)  # those that are drawn, from the next pass on
+        self.target_slices = np.arange(dataset.target_size)
         if iterations is None:
             iterations = max(1, len(dataset) // (batch_size * num_replicas))
         self.batch_size = batch_size
         self.num_samples = iterations * batch_size
         self.total_size = self.num_samples * num_replicas
-        self.left_out = 0  # draws of this process, at the beginning of the next pass
+        self.left_out = 0  # draws of this process to skip at the beginning of the next pass
 
     def __len__(self) -> int:
         """Number of draws of this process in an epoch."""
         return self.num_samples
 
     def skip(self, iterations: int) -> None:
-        """Lets the next pass, and only that one, leave out this process's first batches.
+        """Skips this process's first batches in the next pass only.
 
         Args:
-            iterations: how many batches of an epoch are done already.
+            iterations: number of batches of the epoch that are already done.
         """
         self.left_out = iterations * self.batch_size
 
@@ -189,7 +189,7 @@ class UnpairedSampler(DistributedSampler):
 
 
 def _shuffled_stream(generator: np.random.Generator, size: int, length: int) -> np.ndarray:
-    """Returns `length` indices below `size`: permutation after permutation."""
+    """Returns `length` indices below `size`: one random permutation after another."""
     if size == 0:
         return np.zeros(length, dtype=np.int64)
     repeats = -(-length // size)

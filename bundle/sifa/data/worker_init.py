@@ -1,4 +1,4 @@
-"""Worker processes of a loader, which signals to the whole training leave at work."""
+"""Worker processes of a data loader that keep working when a signal reaches the whole training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from monai.data.utils import worker_init_fn
 
 
 def start_worker(worker_id: int) -> None:
-    """`worker_init_fn` of a loader: seeds random transforms, and leaves it to the main process to end the worker.
+    """Seeds the random transforms of a worker and lets only the main process end it; a loader's `worker_init_fn`.
 
-    SIGTERM and Ctrl-C often reach all processes at once (torchrun, Slurm), and training then completes an iteration,
-    for which it needs its workers. Only Linux tells who sent a signal; elsewhere SIGTERM ends a worker as always.
+    SIGTERM and Ctrl-C often reach all processes at once (torchrun, Slurm). Training then completes the current
+    iteration and still needs its workers. Only Linux reports the sender of a signal; elsewhere SIGTERM ends a worker as
+    usual.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_the_main_process, daemon=True).start()
+        threading.Thread(target=_exit_when_main_process_asks, daemon=True).start()
     worker_init_fn(worker_id)
 
 
 if sys.platform == "linux":
 
-    def _obey_the_main_process() -> None:
-        """Ends the worker at once when the main process says so, as PyTorch does: it is how Python ends workers."""
+    def _exit_when_main_process_asks() -> None:
+        """Ends the worker on SIGTERM from the main process, which is how PyTorch and Python end workers."""
         main_process = parent_process()
         assert main_process is not None
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process.pid:

@@ -1,4 +1,4 @@
-"""Whose images the running statistics of E's batch norm describe."""
+"""Batch norm of E: which images enter its running statistics, and folding it into convolutions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 @contextmanager
 def running_statistics_held(module: nn.Module) -> Iterator[None]:
-    """Within the context, batch norm in training mode normalizes by the batch and leaves its running statistics alone.
+    """Keeps the running statistics of batch norm unchanged within the context; it still normalizes by the batch.
 
-    E sees translated source images and real target images in turn. The authors let both into one set of statistics,
-    which then fits neither; here only the passes outside this context count.
+    E sees translated source images and real target images in turn. In the authors' code both enter one set of
+    statistics, which then fits neither; here only the passes outside this context enter.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     tracked = [layer.track_running_stats for layer in layers]
@@ -31,13 +31,13 @@ def running_statistics_held(module: nn.Module) -> Iterator[None]:
 
 
 def for_inference(network: nn.Module) -> nn.Module:
-    """Returns a copy of `network` with each batch norm that follows a convolution folded into it, channels last.
+    """Returns a copy of `network`, channels last, with each batch norm folded into the convolution before it.
 
     Args:
-        network: in evaluation mode; it stays as it is.
+        network: in evaluation mode; it is not changed.
 
     Raises:
-        ValueError: when it is in training mode, where batch norm depends on the batch.
+        ValueError: when it is in training mode, in which batch norm depends on the batch.
     """
     if network.training:
         raise ValueError("batch norm can be folded in evaluation mode only: call eval() first.")

@@ -1,4 +1,4 @@
-"""The blocks that E, G_t and U are built of."""
+"""The building blocks of E, G_t and U."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sifa.utils.errors import InputError
 def scaled(channels: int, width: float) -> int:
     """Returns `channels * width`, rounded to the nearest even number and at least 2.
 
-    Even, so that the identity of a growing residual block is padded by the same number of channels on both sides.
+    The number is even so that a residual block that adds channels pads its identity equally on both sides.
 
     Raises:
         InputError: when `width` is not positive.
@@ -33,7 +33,7 @@ def instance_norm(channels: int) -> nn.Module:
 
 
 def initialize_convolutions(module: nn.Module, std: float) -> None:
-    """Draws all convolution weights of `module` from N(0, std^2) and sets their biases to 0 (authors' `layers.py`)."""
+    """Draws all convolution weights of `module` from N(0, std^2) and sets biases to 0 (authors' `layers.py`)."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, 0.0, std)
@@ -42,7 +42,7 @@ def initialize_convolutions(module: nn.Module, std: float) -> None:
 
 
 class ConvNormReLU(nn.Sequential):
-    """Convolution with zero padding that keeps the size at stride 1, a norm, ReLU.
+    """Convolution, norm and ReLU; zero padding keeps the size at stride 1.
 
     Shapes: (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
     """
@@ -56,7 +56,7 @@ class ConvNormReLU(nn.Sequential):
 
 
 class DeconvNormReLU(nn.Sequential):
-    """3x3 transposed convolution of stride 2, a norm, ReLU: (B, in_channels, H, W) to (B, out_channels, 2H, 2W)."""
+    """3x3 transposed convolution of stride 2, norm and ReLU: (B, in_channels, H, W) to (B, out_channels, 2H, 2W)."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: nn.Module) -> None:
         super().__init__(
@@ -67,15 +67,15 @@ class DeconvNormReLU(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """ReLU(x + f(x)), f two 3x3 convolutions with norms and a ReLU between (R, and with dilation 2 D, of the paper).
+    """ReLU(x + f(x)), where f is two 3x3 convolutions with norms, a ReLU in between (the paper's R; D with dilation 2).
 
-    Where the channels grow, the identity is padded with zero channels, half of them on each side (authors'
+    Where channels are added, the identity is padded with zero channels, half of them on each side (authors'
     `build_resnet_block_ds`). Shapes: (B, in_channels, H, W) to (B, out_channels, H, W).
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, not fewer than `in_channels`.
-        norms: the norms behind the first and the second convolution.
+        norms: the norms after the first and the second convolution.
         dilation: dilation, and zero padding, of both convolutions.
 
     Raises:

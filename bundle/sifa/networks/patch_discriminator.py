@@ -1,4 +1,4 @@
-"""D_t, D_s and D_p: discriminators that judge overlapping patches."""
+"""D_t, D_s and D_p: discriminators that classify overlapping patches."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class PatchDiscriminator(nn.Sequential):
     Affine instance norm and LeakyReLU(0.2) on the first four, zero padding 2. About 2.77 M parameters at width 1.
 
     Args:
-        in_channels: channels of what is judged: the image's for D_t and D_s, the number of classes for D_p.
-        out_channels: scores a patch: 1, or 2 for D_s (realism, auxiliary: reconstructed source or translated target).
+        in_channels: channels of the input: of the image for D_t and D_s, the number of classes for D_p.
+        out_channels: scores per patch: 1, or 2 for D_s (realism; auxiliary: reconstructed source or translated target).
         width: factor on all channel numbers; 1 is the paper's.
-        norm_first: whether the first convolution has a norm (the paper: yes; the authors' code: no).
+        norm_first: whether a norm follows the first convolution (paper: yes; authors' code: no).
         init_std: standard deviation of the convolution weights at the start.
     """
 

@@ -1,4 +1,4 @@
-"""C, the pixel-wise classifier on the latents."""
+"""C, the pixel-wise classifier of the latents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sifa.networks.blocks import initialize_convolutions
 
 
 class PixelClassifier(nn.Module):
-    """C: a 1x1 convolution to one logit a class, then bilinear upsampling by 8.
+    """C: a 1x1 convolution to one logit per class, then bilinear upsampling by 8.
 
     Args:
         in_channels: channels of the latents.
-        out_channels: number of classes, background included.
+        out_channels: number of classes, including the background.
         upsampling: factor from the latents' resolution to the image's.
         init_std: standard deviation of the convolution weights at the start.
     """

@@ -1,4 +1,4 @@
-"""The segmenter C(E(.)): what is exported, deployed and called `network_def` in inference."""
+"""The segmenter C(E(.)), which is exported and deployed; `network_def` in the inference config."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sifa.networks.pixel_classifier import PixelClassifier
 
 
 class Segmenter(nn.Module):
-    """C(E(x)), for slices of any size: padded inside to a multiple of 8 by repeating the border, then cropped.
+    """C(E(x)) for slices of any size: pads to multiples of 8 by repeating the border, and crops the result.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background included.
+        out_channels: number of classes, including the background.
         width: factor on all channel numbers of E; 1 is the paper's.
     """
 
@@ -29,10 +29,10 @@ class Segmenter(nn.Module):
         self.multiple = Encoder.downsampling
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Loads weights strictly, whatever is asked for: MONAI Label asks for less, and would go on with random ones.
+        """Loads weights strictly, whatever `strict` is: MONAI Label passes False and would go on with random weights.
 
         Raises:
-            RuntimeError: when a tensor is missing, is one too many or has another shape.
+            RuntimeError: when a tensor is missing, unexpected or of another shape.
         """
         return super().load_state_dict(state_dict, strict=True, assign=assign)
 

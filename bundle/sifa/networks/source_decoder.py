@@ -18,7 +18,7 @@ from sifa.networks.blocks import (
 class SourceDecoder(nn.Module):
     """U: 3x3-128, 4 residual blocks, 3 deconvolutions (64, 64, 32), 7x7; output tanh(x + f(latent)).
 
-    x is the image that E saw. Affine instance norm. 1.90 M parameters at width 1.
+    x is the input image of E. Affine instance norm. 1.90 M parameters at width 1.
 
     Args:
         in_channels: channels of the latents.

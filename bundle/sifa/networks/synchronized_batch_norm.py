@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes that train together."""
+"""Batch norm over the batches of all processes in distributed training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sifa.utils.distributed import sum_over_processes, world_size
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.SyncBatchNorm` for any device and backend; torch's own is for GPUs only. Batches are of one size."""
+    """`torch.nn.SyncBatchNorm` for any device: PyTorch's needs a GPU. Batches have the same size on all processes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to the same shape; in training, statistics are those of all processes' batches."""
+        """Maps (B, C, H, W) to the same shape; in training, the statistics are over the batches of all processes."""
         processes = world_size()
         if not self.training or processes == 1:
             return super().forward(x)
@@ -32,17 +32,17 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
-        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: plain mean
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: the mean
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * count / (count - 1), momentum)
 
 
 def with_synchronized_batch_norm(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
-    """Replaces every batch norm of `segmenter`; its state dict keeps its names.
+    """Replaces every batch norm of `segmenter`; the names in its state dict stay the same.
 
     Args:
-        segmenter: C(E(.)), whose batch norm then sees the batches of all processes.
-        device: where it will train. On a GPU torch's own layer, whose kernels are fused; else the one above.
+        segmenter: C(E(.)).
+        device: device of the training. On a GPU, PyTorch's own layer with fused kernels is used, else the one above.
     """
     if torch.device(device).type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)

@@ -20,15 +20,15 @@ class TargetGenerator(nn.Module):
 
     The output is tanh(x + f(x)). Affine instance norm. 2.85 M parameters at width 1.
 
-    It may be told, beside the image, what each pixel shows: tissues that look alike in the source and differ in the
-    target, such as blood and fat, are then told apart. It runs in training only, where source images have labels.
+    Its input may include the class probabilities of each pixel, which separate tissues that look alike in the source
+    but differ in the target, such as blood and fat. It runs in training only, where source images have labels.
 
     Args:
         channels: channels of the source and of the target image.
         width: factor on all channel numbers; 1 is the paper's.
         num_blocks: number of residual blocks.
         init_std: standard deviation of the convolution weights at the start.
-        num_classes: classes whose probabilities it is told; 0: it sees the image alone, as in the paper.
+        num_classes: number of classes whose probabilities are part of the input; 0: the image alone, as in the paper.
     """
 
     def __init__(
@@ -63,5 +63,5 @@ class TargetGenerator(nn.Module):
         Returns:
             (B, channels, H, W) in [-1, 1].
         """
-        seen = image if probabilities is None else torch.cat([image, probabilities], dim=1)
-        return torch.tanh(image + self.layers(seen))
+        inputs = image if probabilities is None else torch.cat([image, probabilities], dim=1)
+        return torch.tanh(image + self.layers(inputs))

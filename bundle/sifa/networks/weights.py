@@ -1,4 +1,4 @@
-"""The weights of a network: read from a file and checked, hashed, frozen."""
+"""Loading, hashing and freezing of network weights."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
 
     Args:
         network: the network that the weights belong to.
-        path: a `model.pt`, as training writes it.
-        device: where the network goes.
+        path: a `model.pt` written by training.
+        device: device of the returned network.
 
     Raises:
         InputError: when the file is missing or unreadable, or holds the weights of another network.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: there are no weights: point --model_dir at a folder that training wrote.")
+        raise InputError(f"{path}: there is no such file: point --model_dir at a folder that training wrote.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a foreign file makes the unpickler stumble over
-        raise InputError(f"{path}: it is truncated or not a PyTorch state dict: copy it anew.") from error
+    except Exception as error:  # the unpickler may raise anything on a foreign file
+        raise InputError(f"{path}: it is truncated or not a PyTorch state dict: copy it again.") from error
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:

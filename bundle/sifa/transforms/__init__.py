@@ -1,4 +1,4 @@
-"""Transforms of volumes and slices: arrays in, arrays out."""
+"""Transforms of volumes and slices."""
 
 from sifa.transforms.dictionary import AlignGridd, NormalizeIntensityd, Spacingd
 from sifa.transforms.random_appearance import RandomAppearanced

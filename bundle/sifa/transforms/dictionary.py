@@ -1,4 +1,4 @@
-"""MONAI transforms that this bundle needs and MONAI does not have, or not in the way needed."""
+"""Dictionary transforms that MONAI lacks, or that work differently there."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sifa.transforms.intensity import along_curve, intensity_window, normalize
 
 
 class Spacingd(MonaiSpacingd):
-    """MONAI's `Spacingd`, leaving sibling entries such as MONAI Label's string `image_path` alone.
+    """MONAI's `Spacingd`, which here leaves entries such as MONAI Label's string `image_path` unchanged.
 
-    In MONAI 1.6 the original calls `.update` on every entry whose name begins with `image_`, and so fails on any that
-    is not a dictionary.
+    In MONAI 1.6 the original calls `.update` on every entry whose name begins with `image_` and fails when one is not a
+    dictionary.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Resamples `data[key]` for each key; every other entry passes unchanged."""
+        """Returns `data` with `data[key]` resampled for each key; other entries are unchanged."""
         entries = dict(data)
         held = {
             key: entries.pop(key)
@@ -39,7 +39,7 @@ class Spacingd(MonaiSpacingd):
 
 
 class NormalizeIntensityd(MapTransform):
-    """Brings intensities to [-1, 1] as the fingerprint says, clipping what lies outside; then along its curve, if any.
+    """Maps and clips intensities to [-1, 1] as in the fingerprint, then applies its curve, if there is one.
 
     Args:
         keys: images, shape (C, H, W[, D]).
@@ -60,17 +60,17 @@ class NormalizeIntensityd(MapTransform):
 
 
 class AlignGridd(MapTransform):
-    """Lets an oblique grid count as the nearest one along the patient's axes, without touching a voxel.
+    """Replaces the affine of an oblique grid by the nearest one along the patient's axes; voxels stay as they are.
 
-    Slices are cut along the grid as it was acquired. A few degrees of tilt then do not change the samples that
-    `Spacingd` takes, nor do they set training apart from inference, which samples along the grid as well.
+    Slices are cut along the grid as it was acquired. A tilt of a few degrees therefore changes neither the samples that
+    `Spacingd` takes nor the agreement of training with inference, which samples along the grid as well.
 
     Args:
         keys: volumes (C, X, Y, Z) with an affine.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns `data` with volumes whose affine has one entry a column: the voxel size, signed."""
+        """Returns `data` with volumes whose affine has one entry per column: the signed voxel size in mm."""
         result = dict(data)
         for key in self.key_iterator(result):
             affine = result[key].affine.numpy()

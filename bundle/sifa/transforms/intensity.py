@@ -1,4 +1,4 @@
-"""Intensities to [-1, 1] as the fingerprint says."""
+"""Normalization of intensities to [-1, 1], as described by the fingerprint."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 
 from sifa.utils.errors import InputError
 
-AIR = -1.0  # the normalized intensity of everything at or below the window's lower end ...
-AIR_THRESHOLD = -0.999  # ... which resampling rounds: above this there is something to see
+# Normalized intensities, without unit, in [-1, 1].
+AIR = -1.0  # of everything at or below the lower end of the window
+AIR_THRESHOLD = -0.999  # an image without a pixel above it shows only air; not -1, since resampling rounds
 
 
 def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tuple[float, float]:
-    """Returns the values of `volume` that become -1 and 1.
+    """Returns the intensities that are mapped to -1 and 1.
 
     Args:
         volume: intensities, any shape.
@@ -24,7 +25,7 @@ def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tupl
             and q-th percentile (arbitrary units such as MR).
 
     Raises:
-        InputError: when the mode is neither of these.
+        InputError: when the mode is unknown.
     """
     lower, upper = float(intensity["lower"]), float(intensity["upper"])
     if intensity["mode"] == "window":
@@ -36,17 +37,17 @@ def intensity_window(volume: torch.Tensor, intensity: Mapping[str, Any]) -> tupl
 
 
 def normalize(intensities: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
-    """Maps `lower` to -1 and `upper` to 1, linearly, and clips; float32. A window without width gives -1 and 1 only."""
+    """Maps [lower, upper] linearly to [-1, 1] and clips; returns float32. A window of width 0 gives -1 and 1 only."""
     width = max(upper - lower, 1e-6)
     return intensities.to(torch.float32).sub(lower).mul_(2 / width).sub_(1).clamp_(-1, 1)
 
 
 def along_curve(image: torch.Tensor, curve: Mapping[str, Sequence[float]] | None) -> torch.Tensor:
-    """Returns the intensities that a curve gives those of `image`; see `sifa.fingerprint.histogram_matching`.
+    """Maps the intensities of `image`, in place, along a curve; see `sifa.fingerprint.histogram_matching`.
 
     Args:
         image: in [-1, 1], float32, any shape.
-        curve: increasing intensities `from` and what they become, `to`; between them it is linear; None: no change.
+        curve: increasing intensities `from` and what they become, `to`; linear in between; None: no change.
     """
     if curve is None:
         return image

@@ -1,4 +1,4 @@
-"""Random appearance: the same anatomy as another scanner, or another modality, might show it."""
+"""Random appearance: global intensity non-linear augmentation (GIN) of images, which keeps the anatomy."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch.nn import functional
 
 
 class RandomAppearanced(Randomizable, MapTransform):
-    """Passes an image through a small convolutional network of random weights and blends the result with the image.
+    """Applies global intensity non-linear augmentation (GIN, Ouyang et al., IEEE TMI 2023) to images.
 
-    Global intensity non-linear augmentation (GIN) of Ouyang et al., "Causality-inspired single-source domain
-    generalization for medical image segmentation", IEEE TMI 2023: kernels of 1x1 or 3x3, leaky ReLU between. Contrasts
-    change, may turn over, and textures change; shapes stay. Here the result is stretched to [-1, 1] before it is
-    blended, with a share drawn from [0, 1].
+    The image passes through a small convolutional network with random weights, kernels of 1x1 or 3x3 and leaky ReLU in
+    between, and the result is blended with the image ("Causality-inspired single-source domain generalization for
+    medical image segmentation"). Contrasts and textures change, and contrasts may be inverted; shapes stay the same.
+    Unlike in the paper, the result is scaled to [-1, 1] before it is blended, with a weight drawn from [0, 1].
 
     Args:
         keys: images (C, H, W) in [-1, 1].
-        prob: probability of a change.
-        layers: convolutions of the network.
-        channels: channels between them.
-        allow_missing_keys: whether an entry may be missing.
+        prob: probability of changing an image.
+        layers: number of convolutions.
+        channels: number of channels between them.
+        allow_missing_keys: whether keys may be missing from the data.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RandomAppearanced(Randomizable, MapTransform):
         self.channels = channels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns `data` with other images of the same shapes, in [-1, 1]."""
+        """Returns `data` with augmented images of the same shapes, in [-1, 1]."""
         result = dict(data)
         for key in self.key_iterator(result):
             if self.R.random() < self.prob:

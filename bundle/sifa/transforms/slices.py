@@ -1,4 +1,4 @@
-"""A scan as slices of the fingerprint's plane, sampled at the network's pixel size, a slab at a time."""
+"""A scan as slices of the fingerprint's plane, resampled to the network's pixel size a slab at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sifa.transforms.resampling import resample_slices, restore_labels
 
 
 def as_slices(volume: np.ndarray, affine: np.ndarray, orientation: str) -> np.ndarray:
-    """Returns a volume (C, X, Y, Z) as slices (D, C, H, W), a view on the same memory.
+    """Returns a volume (C, X, Y, Z) as slices (D, C, H, W), a view of the same memory.
 
-    Axes are only reordered and flipped, along the grid as it was acquired, however oblique it is.
+    Axes are only reordered and flipped; slices follow the acquired grid, also when it is oblique.
 
     Args:
         volume: any array.
-        affine: of its grid, to RAS in mm.
+        affine: from voxel indices to RAS coordinates in mm.
         orientation: axis codes (nibabel) of H, W and D.
     """
     turn = nib.orientations.ornt_transform(
@@ -47,13 +47,13 @@ class Region(NamedTuple):
 
 @dataclass
 class ScanSlices:
-    """The slices of a scan.
+    """The slices of a scan and how the network samples them.
 
     Attributes:
-        slices: intensities (D, C, H, W), a view on the scan.
-        positions: where the network's rows and columns are sampled, in indices of H and W.
-        step: distance of slices in mm.
-        window: intensities that become -1 and 1.
+        slices: intensities (D, C, H, W), a view of the scan.
+        positions: positions of the network's rows and columns, in indices of H and W.
+        step: distance between slices in mm.
+        window: intensities that are mapped to -1 and 1.
     """
 
     slices: np.ndarray
@@ -63,7 +63,7 @@ class ScanSlices:
 
     @property
     def whole(self) -> Region:
-        """The region that is everything."""
+        """The region that covers the whole scan."""
         rows, columns = self.positions
         return Region(slice(0, len(self.slices)), slice(0, len(rows)), slice(0, len(columns)))
 
@@ -74,7 +74,7 @@ class ScanSlices:
         return resample_slices(normalize(raw, *self.window), (rows[region.rows], columns[region.columns]))
 
     def restore(self, values: torch.Tensor, region: Region) -> np.ndarray:
-        """Brings values (N, rows, columns) of a region back to whole slices (N, H, W), uint8, 0 outside the region.
+        """Resamples values (N, rows, columns) of a region to whole slices (N, H, W), uint8, 0 outside the region.
 
         Each pixel takes the value of the nearest sample.
         """

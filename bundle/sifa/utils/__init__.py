@@ -1,4 +1,4 @@
-"""Errors, files, paths, options and processes: what every room uses, and nothing of the method."""
+"""Errors, files, paths, options and processes, for use by every other subpackage."""
 
 from sifa.utils.distributed import join_processes, process_device, share_weights
 from sifa.utils.errors import report_input_errors_plainly

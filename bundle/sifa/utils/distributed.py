@@ -1,9 +1,9 @@
-"""What processes that train one model together share; alone, every function here leaves things as they are.
+"""Communication between the processes of distributed training; with one process, values are returned unchanged.
 
 `torchrun` starts the processes and `multi_gpu_train.yaml` joins them (NCCL on GPUs, gloo on CPUs). Each optimizer step
-averages its gradients here. `DistributedDataParallel` cannot do that: its reducer waits for one backward pass through
-all that its wrapper's forward pass made, while E and U serve several updates from one graph, each update takes the
-gradients of its own networks only, and E and C are called apart.
+averages its gradients here. `DistributedDataParallel` cannot do that: it expects one backward pass through everything
+that its wrapper's forward pass computed, whereas E and U serve several updates from one graph, each update takes the
+gradients of its own networks only, and E and C are called separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sifa.utils.errors import InputError
 
 
 def process_device() -> torch.device:
-    """Returns the GPU that torchrun meant for this process; the CPU where there is none."""
+    """Returns the GPU that torchrun assigned to this process, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -31,11 +31,11 @@ def join_processes(device: torch.device, timeout: float) -> None:
     """Joins the processes that torchrun started.
 
     Args:
-        device: of this process; GPUs talk by NCCL, CPUs by gloo.
-        timeout: hours to wait for the others, when joining and later.
+        device: device of this process; GPUs communicate through NCCL, CPUs through gloo.
+        timeout: hours to wait for the other processes, when joining and later.
 
     Raises:
-        InputError: when torchrun did not start this process, or there is no GPU for it.
+        InputError: when torchrun did not start this process, or no GPU is left for it.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         raise InputError(
@@ -43,14 +43,14 @@ def join_processes(device: torch.device, timeout: float) -> None:
             "run training ..., or leave that overlay out."
         )
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
-        raise InputError(f"{device}: there are {torch.cuda.device_count()} GPUs here: lower --nproc_per_node to that.")
+        raise InputError(f"{device}: only {torch.cuda.device_count()} GPUs found: lower --nproc_per_node to that.")
     hook = sys.excepthook
     if device.type == "cpu":
         distributed.init_process_group("gloo", timeout=timedelta(hours=timeout))
     else:
         torch.cuda.set_device(device)
         distributed.init_process_group("nccl", timeout=timedelta(hours=timeout), device_id=device)
-    sys.excepthook = hook  # torch's, set by now, loses what a hook says that ends with an exit status, as ours does
+    sys.excepthook = hook  # torch's replacement loses the message of a hook that raises SystemExit, as ours does
 
 
 def world_size() -> int:
@@ -59,23 +59,23 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Returns the number of this process, from 0."""
+    """Returns the rank of this process, from 0."""
     return distributed.get_rank() if _is_joined() else 0
 
 
 def is_main_process() -> bool:
-    """Tells whether this is the process that writes, logs and shows progress."""
+    """Returns whether this is the process that writes, logs and shows progress."""
     return rank() == 0
 
 
 def wait_for_all() -> None:
-    """Returns once every process has come here."""
+    """Returns once every process has called it."""
     if world_size() > 1:
         distributed.barrier()
 
 
 def share_weights(modules: Iterable[nn.Module]) -> None:
-    """Gives all processes the main one's parameters and buffers, so that they begin as one."""
+    """Copies the main process's parameters and buffers to all processes, so that they start from the same weights."""
     if world_size() > 1:
         for module in modules:
             for tensor in module.state_dict().values():
@@ -83,7 +83,7 @@ def share_weights(modules: Iterable[nn.Module]) -> None:
 
 
 def broadcast_object(value: Any) -> Any:
-    """Returns the main process's `value`, which can be pickled, on every process."""
+    """Returns the main process's `value`, which must be picklable, on every process."""
     values = [value]
     if world_size() > 1:
         distributed.broadcast_object_list(values, src=0)
@@ -91,16 +91,16 @@ def broadcast_object(value: Any) -> Any:
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns the sum of every process's `tensor`, on each of them, with a graph that leads to all of them.
+    """Returns, on every process, the sum of all processes' tensors; gradients flow back to all of them.
 
-    With gradients averaged by `average_gradients`, a loss of such sums, the same on all processes, moves weights as on
-    one process that holds all the data.
+    A loss of such sums is the same on all processes. With gradients averaged by `average_gradients`, it updates weights
+    as one process with all the data would.
     """
     return tensor if world_size() == 1 else _Sum.apply(tensor)
 
 
 def average_gradients(gradients: Iterable[torch.Tensor]) -> None:
-    """Replaces gradients by their means over all processes, in place; all of one step travel together."""
+    """Replaces gradients by their means over all processes, in place and in one communication."""
     if world_size() == 1:
         return
     parts = list(gradients)
@@ -112,11 +112,11 @@ def average_gradients(gradients: Iterable[torch.Tensor]) -> None:
 
 
 def mean_over_processes(scalars: Mapping[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
-    """Returns scalars as their means over all processes, so that every process reads, and judges, the same ones.
+    """Returns the means of scalars over all processes, so that all processes act on the same values.
 
     Args:
-        scalars: the same names on every process; on any device.
-        device: that the processes talk by.
+        scalars: scalars with the same names on every process, on any device.
+        device: device through which the processes communicate.
     """
     if world_size() == 1:
         return dict(scalars)
@@ -136,12 +136,12 @@ def all_reduce_max(value: int, device: torch.device | str) -> int:
 
 
 def any_process(flag: bool, device: torch.device | str) -> bool:
-    """Tells whether `flag` is set on at least one process; they talk by `device`."""
+    """Returns whether `flag` is set on at least one process; they communicate through `device`."""
     return bool(all_reduce_max(int(flag), device))
 
 
 class _Sum(torch.autograd.Function):
-    """Sums forth and back: each process's loss depends on every process's part of the sum."""
+    """Sums in both directions: the loss of each process depends on every process's part of the sum."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:

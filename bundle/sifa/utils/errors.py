@@ -1,19 +1,19 @@
-"""How wrong input is reported: one clear sentence that names the file, what is wrong and what to do."""
+"""Errors of the user, reported in one sentence: the file or setting, what is wrong, and what to do."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
 
-INTERRUPTED = 130  # exit status, as shells have it: 128 and the number of the signal, here SIGINT
+INTERRUPTED = 130  # exit status, by the shells' convention: 128 plus the number of the signal SIGINT
 
 
 class InputError(ValueError):
-    """Something that the user gave (a file, a folder, a setting) cannot be used; the message says what to do."""
+    """A file, folder or setting that the user gave cannot be used; the message says what to do."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or another signal to stop; the message says how far the work has come and how to go on.
+    """Ctrl-C or another signal to stop; the message says what is done and how to continue.
 
     Args:
         message: the sentence.
@@ -28,8 +28,7 @@ class Interrupted(KeyboardInterrupt):
 def find_input_error(error: BaseException | None) -> InputError | None:
     """Returns the `InputError` in the chain of causes of `error`, or None.
 
-    MONAI's config parser wraps what a component raises in a `RuntimeError`, so the sentence is found one or more
-    causes down.
+    MONAI's config parser wraps a component's errors in `RuntimeError`s, so it may be several causes down.
     """
     while error is not None:
         if isinstance(error, InputError):
@@ -39,14 +38,14 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Returns the first cause of `error`, which says best what went wrong; MONAI wraps it several times."""
+    """Returns the original cause of `error`, which is the most informative one; MONAI wraps it several times."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def first_line(error: BaseException) -> str:
-    """Returns an error in one line: its type and the first line of its message, without a full stop."""
+    """Returns an error as one line: its type and the first line of its message, without the final period."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
@@ -54,9 +53,9 @@ def first_line(error: BaseException) -> str:
 def report_input_errors_plainly() -> None:
     """Makes this process end with one sentence instead of a traceback on an `InputError` and on Ctrl-C.
 
-    The configs call it as the first item of `run`; nothing else does, so a server that loads the bundle keeps its own
-    error handling. Every other error is shown as before. The exit status is 1 either way, 130 after Ctrl-C and 143
-    after SIGTERM.
+    The configs call it as the first item of `run`, and `sifa` itself when a config names a module of version 0.1.0. A
+    server that loads the bundle thus keeps its own error handling. Other errors are shown as before. The exit status
+    is 1 for any error, 130 after Ctrl-C and 143 after SIGTERM.
     """
     previous = sys.excepthook
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Atomic writing of files: under a temporary name, then renamed, so that no file is ever incomplete."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 
 from sifa.utils.errors import InputError, first_line
 
-HOST = f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"  # another machine's processes are not known here
+HOST = f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"  # only processes of this machine can be checked
 
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yields a name in the folder of `path` to write to; renames it to `path` on success, removes it on failure.
+    """Yields a temporary path beside `path` to write to; renames it to `path` on success, removes it on failure.
 
-    The name begins with a dot and keeps the ending of `path`, by which writers choose their format. Those that
-    processes of this machine left which were killed while they wrote the same `path` are removed.
+    Its name begins with a dot and keeps the suffix of `path`, by which writers choose their format. Temporary files of
+    the same `path` that killed processes of this machine left are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -35,18 +35,18 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole or not at all."""
+    """Writes `text` to `path` atomically."""
     with temporary_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` as JSON to `path`, whole or not at all."""
+    """Writes `content` as JSON to `path` atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _ending(path: Path) -> str:
-    """Returns what temporary names of `path` end with: short however long its name is, and of no other file."""
+    """Returns the ending of temporary names of `path`: unique to it, and short even if its name is long."""
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     return f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{suffix}"
 
@@ -60,12 +60,12 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    """Tells whether there is such a process; where the system cannot be asked without harm, that there is."""
+    """Returns whether a process exists; always True on Windows, where asking would end it."""
     if os.name == "nt":
         return True
-    with suppress(PermissionError):  # somebody else's
+    with suppress(PermissionError):  # another user's process
         try:
-            os.kill(process, 0)  # signal 0 reaches nobody
+            os.kill(process, 0)  # signal 0 only checks
         except (ProcessLookupError, OverflowError):
             return False
     return True
@@ -73,7 +73,7 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes the error of a full disk or of a folder that is closed to us one sentence about `path`.
+    """Turns an `OSError`, such as of a full disk or a missing permission, into one sentence about `path`.
 
     Raises:
         InputError: when the block raises an `OSError`.

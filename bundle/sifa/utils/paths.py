@@ -1,4 +1,4 @@
-"""Where this bundle lies on disk, whatever its folder is called and wherever it is run from."""
+"""The location of this bundle on disk, and a check that a folder is writable."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from sifa.utils.errors import InputError
 
 
 def bundle_root() -> str:
-    """Returns the folder that holds `configs/`, `models/` and this package."""
+    """Returns the folder with `configs/`, `models/` and this package."""
     return str(Path(__file__).resolve().parents[2])
 
 
 def require_writable(folder: str | Path) -> None:
-    """Makes `folder` where it is missing and writes to a file in it that has no name.
+    """Creates `folder` if it is missing and checks that files can be written to it.
 
     Raises:
-        InputError: when that fails.
+        InputError: when it cannot be created or written to.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -25,5 +25,5 @@ def require_writable(folder: str | Path) -> None:
             stream.write(bytes(4096))
     except OSError as error:
         raise InputError(
-            f"{folder}: nothing can be written there ({error.strerror or error}): make room or give another folder."
+            f"{folder}: it cannot be written to ({error.strerror or error}): make room or give another folder."
         ) from error
