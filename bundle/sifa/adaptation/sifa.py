@@ -213,8 +213,9 @@ class SIFA:
             fake_source: U(E(x_t)), (B, C, H, W), without a graph.
         """
         discriminator = self.forward.source_discriminator
-        fake_scores = discriminator(self.source_pool(fake_source))
-        loss = source_discriminator_loss(discriminator, batch.source_image, fake_scores, reconstructed_source)
+        real_scores, fake_scores = discriminator(batch.source_image), discriminator(self.source_pool(fake_source))
+        reconstructed_scores = discriminator(reconstructed_source) if fake_scores.shape[1] > 1 else None
+        loss = source_discriminator_loss(real_scores, fake_scores, reconstructed_scores)
         return self._step("source_discriminator", loss)
 
     def update_prediction_discriminator(

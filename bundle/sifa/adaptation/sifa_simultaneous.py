@@ -167,14 +167,14 @@ class SIFASimultaneous:
             target_scores = forward.target_discriminator(self.target_pool(computed.fake_target.detach()))
         if self.source_pool.size > 0:
             source_scores = forward.source_discriminator(self.source_pool(computed.fake_source.detach()))
-        source_loss = source_discriminator_loss(
-            forward.source_discriminator, batch.source_image, source_scores, computed.reconstructed_source.detach()
-        )
+        real_scores, reconstructed_scores = forward.source_discriminator(batch.source_image), None
+        if source_scores.shape[1] > 1:
+            reconstructed_scores = forward.source_discriminator(computed.reconstructed_source.detach())
         found = {
             "target_discriminator": losses.discriminate(
                 forward.target_discriminator(batch.target_image), target_scores
             ),
-            "source_discriminator": source_loss,
+            "source_discriminator": source_discriminator_loss(real_scores, source_scores, reconstructed_scores),
         }
         if forward.prediction_discriminator is not None and computed.prediction_scores is not None:
             fake_scores = forward.prediction_discriminator(computed.fake_logits.detach())

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -61,23 +61,19 @@ def source_adversarial_terms(scores: torch.Tensor) -> Terms:
 
 
 def source_discriminator_loss(
-    discriminator: Callable[[torch.Tensor], torch.Tensor],
-    source_image: torch.Tensor,
-    fake_scores: torch.Tensor,
-    reconstructed_source: torch.Tensor,
+    real_scores: torch.Tensor, fake_scores: torch.Tensor, reconstructed_scores: torch.Tensor | None
 ) -> torch.Tensor:
     """Returns the loss of D_s: x_s is real and U(E(x_t)) fake; auxiliary head: U(E(G_t(x_s))) is 1, U(E(x_t)) is 0.
 
     Args:
-        discriminator: D_s; its second channel, where there is one, is the auxiliary head (Eq. 5).
-        source_image: x_s, (B, C, H, W).
-        fake_scores: D_s(U(E(x_t))), (B, 1 or 2, H', W').
-        reconstructed_source: U(E(G_t(x_s))), (B, C, H, W), without a graph.
+        real_scores: D_s(x_s), (B, 1 or 2, H', W'); the second channel is the auxiliary head (Eq. 5).
+        fake_scores: D_s(U(E(x_t))), of the same shape.
+        reconstructed_scores: D_s(U(E(G_t(x_s)))), of the same shape; None without an auxiliary head.
     """
-    loss = losses.discriminate(discriminator(source_image)[:, 0], fake_scores[:, 0])
-    if fake_scores.shape[1] > 1:
-        loss = loss + losses.discriminate(discriminator(reconstructed_source)[:, 1], fake_scores[:, 1])
-    return loss
+    loss = losses.discriminate(real_scores[:, 0], fake_scores[:, 0])
+    if reconstructed_scores is None:
+        return loss
+    return loss + losses.discriminate(reconstructed_scores[:, 1], fake_scores[:, 1])
 
 
 def view_terms(
