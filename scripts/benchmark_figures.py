@@ -76,7 +76,7 @@ def comparison(
         path: the PNG to write.
     """
     reference = read_cell(next(iter(cells.values())), split)
-    prepare = Compose(reference.get_parsed_content("labeled_target_preprocessing").transforms[1:])  # without loading
+    prepare = Compose(reference.get_parsed_content("train#target_preprocessing").transforms[1:])  # without loading
     scans = reference.get_parsed_content("validate#dataset")
     count = min(rows, len(scans))
     drawn: list[dict[str, np.ndarray]] = []

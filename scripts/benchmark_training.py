@@ -2,7 +2,7 @@
 
     python scripts/benchmark_training.py --width 1 --size 256 --batch 1 --iterations 3 [--json FILE] [--document FILE]
 
-Schedules: `naive`, as the authors run it: each of the six updates computes its whole graph anew, but D_t and D_s get
+Schedules: `naive`, as the authors run it: each of the six updates computes its whole graph again, but D_t and D_s get
 the fakes that the calls for G_t and U have made; `sequential`: the same updates in the same order with exact reuse;
 `simultaneous`: all updates from one graph. Each row is a process of its own, so that its peak is its own; the rounds
 take turns, so that what else the machine does meets all rows alike. Networks, losses, optimizers and augmentation are

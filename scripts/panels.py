@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import matplotlib
@@ -36,13 +35,6 @@ def read_config(model_dir: str, dataset_dir: str) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.yaml", "evaluate.yaml")])
     parser.update({"model_dir": model_dir, "dataset_dir": dataset_dir, "device": "cpu"})
-    labeled = deepcopy(
-        parser["train#preprocessing"]
-    )  # of labeled target scans: that of the source with the target's intensities
-    for transform in labeled["transforms"]:
-        if "intensity" in transform:
-            transform["intensity"] = "$@fingerprint.target.intensity"
-    parser["labeled_target_preprocessing"] = labeled
     return parser
 
 
@@ -71,7 +63,8 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     result = {"pred": refine_with_pamr(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
-    parser["guided_translation"] = _is_guided(parser, model_dir / "generators" / "target_generator.pt")
+    if _is_guided(parser, model_dir / "generators" / "target_generator.pt"):
+        parser["target_generator"]["num_classes"] = "$@fingerprint.network.out_channels"
     generator = parser.get_parsed_content("target_generator")
     decoder = parser.get_parsed_content("source_decoder")
     load_weights(generator, model_dir / "generators" / "target_generator.pt")
@@ -98,7 +91,7 @@ def _is_guided(parser: ConfigParser, weights: Path) -> bool:
 def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """Returns `source_image`, `target_image` (1, H, W) in [-1, 1] and their labels (1, H, W) of one row."""
     prepared_source = parser.get_parsed_content("train#preprocessing")(dict(source))
-    prepared_target = parser.get_parsed_content("labeled_target_preprocessing")(dict(target))
+    prepared_target = parser.get_parsed_content("train#target_preprocessing")(dict(target))
     source_index, target_index = middle_slice(prepared_source["label"]), middle_slice(prepared_target["label"])
     return {
         "source_image": prepared_source["image"].as_tensor()[..., source_index],

@@ -1,4 +1,4 @@
-"""The adversarial iteration at tiny size in float64, and a naive one that computes everything anew for each update."""
+"""The adversarial iteration at tiny size in float64, and a naive one that computes everything again for each update."""
 
 from __future__ import annotations
 

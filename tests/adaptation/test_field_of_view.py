@@ -122,7 +122,7 @@ def test_training_draws_from_part_of_target_scans_that_are_longer(phantom: Path,
         values = np.asanyarray(image.dataobj)
         write_nifti(data / item["image"], np.concatenate([values, values], axis=axis), image.affine)
 
-    options = {**TINY, "loss_weights__segmenter__appearance": 1}
+    options = {**TINY, "random_appearance_weight": 1}
     run_bundle("training", RECOMMENDED, dataset_dir=data, output_dir=tmp_path / "run", **options)
 
     drawn = read_state(tmp_path / "run" / NAME)["target_slices"]
@@ -131,4 +131,4 @@ def test_training_draws_from_part_of_target_scans_that_are_longer(phantom: Path,
     assert longer > 1.5 * length
     step = fingerprint["target"]["training"]["median_spacing"][2]
     assert len(drawn) == pytest.approx(2 * length / step, abs=3)
-    assert (read_columns(tmp_path / "run" / "scalars.csv")["appearance"] > 0).all()
+    assert (read_columns(tmp_path / "run" / "scalars.csv")["random_appearance"] > 0).all()

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+from builders import refusal
 from iterations import BATCHES, LAMBDA_DICE, PAPER, Kind, build_networks, draw_batch, moved, state_of, train, update_of
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.sifa import SIFA
@@ -49,5 +50,7 @@ def test_it_moves_e_and_c_alone_and_no_running_statistics() -> None:
 
 
 @KINDS
-def test_a_batch_without_the_view_trains_without_the_term(kind: Kind) -> None:
-    assert "random_appearance" not in train(update_of(build_networks(), columns(1.0), kind=kind), BATCHES[:1])[0]
+def test_a_weight_without_the_view_in_the_batch_is_refused(kind: Kind) -> None:
+    message = refusal(lambda: train(update_of(build_networks(), columns(1.0), kind=kind), BATCHES[:1]))
+    assert "loss_weights#segmenter#random_appearance" in message
+    assert "recommended.yaml" in message

@@ -129,7 +129,7 @@ def test_no_more_slices_than_asked_for_are_taken_evenly(size: int, count: int, e
 def test_without_a_slice_to_measure_on_the_settings_are_refused(size: int, count: int) -> None:
     slices = slices_of(draw_slices(size)) if size else VolumeSlices()
     message = refusal(lambda: TargetStatistics(slices, count))
-    for part in ("on 0 target slices", "statistics_slices", "0 to do without"):
+    for part in ("on 0 target slices", "statistics_slices", "or to 0 for no measurement"):
         assert part in message
 
 
@@ -138,7 +138,7 @@ def test_where_all_slices_are_air_the_network_keeps_its_statistics_and_the_user_
     before = statistics_of(segmenter)
     statistics = TargetStatistics(slices_of(torch.full((3, 1, 16, 32), -1.0)), 2)
     message = refusal(lambda: statistics.measure(segmenter))
-    assert "nothing but air" in message
+    assert "show only air" in message
     assert "statistics_slices" in message
     assert all(torch.equal(*pair) for pair in zip(before, statistics_of(segmenter), strict=True))
 

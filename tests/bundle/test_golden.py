@@ -1,7 +1,7 @@
 """The masks of the shipped weights on two generated scans are those in golden.json, voxel for voxel.
 
 Where a change of the masks is intended, `PYTHONPATH=tests .venv/bin/python tests/bundle/test_golden.py` writes the
-reference anew. It holds for each scan Dice (%) and volume (ml) of each structure and the mask (zlib, base64), all of
+reference again. It holds for each scan Dice (%) and volume (ml) of each structure and the mask (zlib, base64), all of
 generated data.
 """
 

@@ -139,7 +139,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_slices(tmp_path: Path) -> 
     assert len(pickle.dumps(dataset)) < 10_000
 
 
-# --- found again, or prepared anew ---
+# --- found again, or prepared again ---
 
 
 def test_a_later_run_prepares_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ LOSSES = {"loss", *TERMS, *(f"{name}_loss" for name in UPDATES)}
 SCALARS = {
     *LOSSES,
     *(f"{name}_{what}" for name in UPDATES for what in ("gradient_norm", "learning_rate")),
-    "prediction_adversarial_weight",
+    *(f"segmenter_{term}_weight" for term in ("auxiliary_adversarial", "prediction_adversarial", "self_training")),
 }
 MISSING = [name for name in ("mlflow", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
 needs_mlflow = pytest.mark.skipif(bool(MISSING), reason=f"MLflow's SQLite tracking lacks {', '.join(MISSING)}")

@@ -134,7 +134,7 @@ def test_a_value_that_is_not_finite_stops_training_with_a_sentence(value: float,
 
     message = refusal(lambda: go([TrainingWatch(tmp_path)], step, epochs=2, iterations=2))
 
-    for part in ("source_cycle, loss", "epoch 2, iteration 3", "start anew", "precision float32"):
+    for part in ("source_cycle, loss", "epoch 2, iteration 3", "start again", "precision float32"):
         assert part in message
     assert "other" not in message
     assert (tmp_path / "warnings.txt").read_text(encoding="utf-8") == f"{message}\n"

@@ -377,7 +377,7 @@ def cut(file: Path, element: bytes) -> Path:
 
 
 SERIES_UID, POSITION, ROWS = b"\x20\x00\x0e\x00", b"\x20\x00\x32\x00", b"\x28\x00\x10\x00"
-DOUBT = "{} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"
+DOUBT = "{} beside it cannot be read as DICOM: the series may be incomplete, copy it again"
 
 
 @pytest.mark.parametrize("element", [POSITION, ROWS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import stat
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from builders import read_json
 from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
+from markupsafe import escape
 from sifa.io.nifti_reader import load_nifti
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_nobody_sees_a_traceback_and_the_run_ends_with_a_summary_and_status_1(ru
 def test_the_page_lists_every_input(run: Run) -> None:
     page = (run.output / "index.html").read_text(encoding="utf-8")
     for case in LISTED:
-        assert f"<b>{html.escape(case.name.encode('utf-8', 'replace').decode())}</b>" in page
+        assert f"<b>{escape(case.name.encode('utf-8', 'replace').decode())}</b>" in page
 
 
 def test_nothing_is_written_but_what_the_manifest_lists(run: Run) -> None:

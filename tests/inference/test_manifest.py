@@ -38,7 +38,7 @@ def case(name: str, **changes: Any) -> Case:
 
 
 def recorded(folder: Path, **changes: Any) -> Manifest:
-    """Returns a manifest, read anew, with one case whose mask is there."""
+    """Returns a manifest, read again, with one case whose mask is there."""
     folder.mkdir(exist_ok=True)
     (folder / "a_seg.nii.gz").write_bytes(b"mask")
     Manifest(folder, "settings").record(case("a", **changes))

@@ -15,7 +15,7 @@ from sifa.fingerprint.extractor import _load
 from sifa.io.nifti_reader import ScanReader, mm_per_unit
 
 SPACING = (1.5, 2.0, 3.0)
-READING = ("train#preprocessing", "train#target_preprocessing", "validate#preprocessing")
+READING = ("train#loading", "validate#preprocessing")
 
 
 @pytest.fixture
@@ -115,11 +115,12 @@ def test_training_places_an_image_as_inference_does_where_sform_and_pixdim_disag
     nib.save(label, tmp_path / "label.nii")
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
-    loads = [parser[f"{section}#transforms#0"] for section in READING]
-    assert [load["_target_"] for load in loads] == ["LoadImaged"] * 3
+    assert [parser[section]["_target_"] for section in READING] == ["LoadImaged"] * 2
+    for domain in ("preprocessing", "target_preprocessing"):
+        assert parser[f"train#{domain}#transforms#0"] == "@train#loading"
 
     for section in READING:
-        load = parser.get_parsed_content(f"{section}#transforms#0")
+        load = parser.get_parsed_content(section)
         loaded = load({"image": tmp_path / "image.nii", "label": tmp_path / "label.nii"})
         assert np.array_equal(loaded["image"].affine, affine), section
         assert np.array_equal(loaded["image"][0], values)

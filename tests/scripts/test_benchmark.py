@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 from builders import assert_refused, read_json, refusal, write_description
-from conftest import BUNDLE, RECOMMENDED, ROOT, run_script
+from conftest import BUNDLE, ROOT, run_script
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
@@ -161,7 +161,7 @@ def test_a_training_gets_overlays_in_order_the_seed_the_options_and_a_state_to_g
     cells = plan(data, tmp_path, "source_only", "recommended", seed=3)
     assert run(cells) == {}
     trainings = {options["configs"][-1]: options for name, options in calls() if name == "training"}
-    assert trainings["source_only.yaml"]["configs"] == [*RECOMMENDED, "source_only.yaml"]
+    assert trainings["source_only.yaml"]["configs"] == ["train.yaml", "compact.yaml", "source_only.yaml"]
     assert trainings["compact.yaml"]["pool_size"] == 50
     for options in trainings.values():
         assert (options["seed"], options["resume"], options["dataset_dir"]) == (3, "auto", str(data))
@@ -189,7 +189,7 @@ def test_a_method_that_starts_from_another_ones_model_runs_after_it_even_where_o
     assert run(cells) == {}
     assert [name for name, _ in calls()] == ["training", "evaluating", "adapting", "evaluating"]
     options = calls()[2][1]
-    assert options["configs"] == [*RECOMMENDED, "abdomen.yaml"]
+    assert options["configs"] == ["train.yaml", "compact.yaml", "abdomen.yaml"]
     assert (options["model_dir"], options["output_dir"]) == (str(cells[0].folder), str(cells[1].folder))
     first, second = (read_json(cell.result)["training_seconds"] for cell in cells)
     assert second >= first
@@ -330,8 +330,10 @@ def test_what_is_declared_agrees_with_itself() -> None:
 
 def test_every_option_of_a_method_sets_what_the_configs_have() -> None:
     declared = yaml.safe_load((ROOT / "scripts" / "benchmark.yaml").read_text(encoding="utf-8"))
-    parser = ConfigParser(ConfigParser.load_config_files([str(BUNDLE / "configs" / "train.yaml")]))
     for name, entry in declared["methods"].items():
+        first = declared["methods"][entry["after"]] if entry.get("run") == "evaluating" else entry
+        files = ["train.yaml", *first.get("base", []), "compact.yaml", "abdomen.yaml", *first.get("configs", [])]
+        parser = ConfigParser(ConfigParser.load_config_files([str(BUNDLE / "configs" / file) for file in files]))
         for option in entry.get("options", {}):
             assert option in parser, f"{name}: {option}"
 

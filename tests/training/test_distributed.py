@@ -411,7 +411,7 @@ def test_a_run_of_two_processes_stops_when_torchrun_is_told_to_and_says_how_to_g
     output, said = two_sessions
     lines = [line for line in said.splitlines() if line.startswith("error: SIGTERM after iteration ")]
     assert lines
-    assert all(line.endswith(f"the state is in {output / NAME}: go on with --resume auto.") for line in lines)
+    assert all(line.endswith(f"the checkpoint is {output / NAME}: resume with --resume auto.") for line in lines)
 
 
 @gloo
@@ -443,7 +443,7 @@ def test_two_processes_write_one_set_of_files_and_go_on_from_where_they_were(
 def test_two_processes_begin_as_one_with_twice_the_batch(
     two_sessions: tuple[Path, str], phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workflow = workflow_here(CONFIGS[:2], phantom, tmp_path, monkeypatch, batch_size=2, epochs=1, val_interval=2)
+    workflow = workflow_here(CONFIGS[:3], phantom, tmp_path, monkeypatch, batch_size=2, epochs=1, val_interval=2)
     workflow.initialize()
     workflow.run()
     expected, row = rows_of(tmp_path)[0], rows_of(two_sessions[0])[0]

@@ -178,7 +178,7 @@ def test_every_pass_sees_the_weights_that_the_steps_before_it_left(precision: st
     with torch.autocast("cpu", dtype) if around else nullcontext():
         output = step(update)
     with torch.no_grad(), torch.autocast("cpu", dtype):
-        images = images_of(networks, BATCH)  # anew, with the final weights
+        images = images_of(networks, BATCH)  # again, with the final weights
     for key, expected in {
         "fake_target": images.fake_target,
         "fake_source": images.fake_source,

@@ -58,7 +58,7 @@ SETTINGS: dict[str, Any] = {  # with which every part of the state matters
     "loss_weights#segmenter#self_training": "[0.5,1]",
     "ema_decay": 0.7,
 }
-IN_THE_PAPERS_ORDER = {"method#_target_": "sifa.adaptation.sifa.SIFA"}
+IN_THE_PAPERS_ORDER = {"method#_target_": "sifa.adaptation.SIFA"}
 CONFIGS = RECOMMENDED
 SECONDS = 300  # to wait for a process
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and limits")
@@ -218,7 +218,7 @@ def test_a_run_that_is_told_to_stop_completes_its_iteration_and_says_how_to_go_o
         (line,) = found.errors
         for part in (f"{number.name} after iteration {found.iteration};", str(interrupted.output / NAME)):
             assert part in line
-        assert line.endswith("go on with --resume auto.")
+        assert line.endswith("resume with --resume auto.")
 
 
 @posix
@@ -280,14 +280,15 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, {"slice_size": [32, 40]}, "fingerprint slice_size was [32, 32] and is [32, 40] here"),
         (None, {"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16' here"),
         ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
-        (None, IN_THE_PAPERS_ORDER, "update was 'SIFASimultaneous' and is 'SIFA' here"),
-        (None, {"ema_decay": 0.9}, "average_decay was 0.7 and is 0.9 here"),
+        (None, IN_THE_PAPERS_ORDER, "method name was 'sifa_simultaneous' and is 'sifa' here"),
+        (None, {"ema_decay": 0.9}, "ema_decay was 0.7 and is 0.9 here"),
+        (None, {"statistics_slices": 8}, "statistics_slices was 256 and is 8 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
-        (None, {"refinement_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),
+        (None, {"pamr_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),
     ],
     ids=[
         *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),
-        *("average decay", "field of view", "refinement"),
+        *("weight average", "statistics", "field of view", "PAMR"),
     ],
 )
 def test_the_state_of_another_run_is_refused_before_an_iteration(
@@ -336,7 +337,7 @@ def test_on_a_full_disk_the_last_good_state_stays(finished: Path, run_here: Call
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     message = refusal_of(run)
-    for part in (f"{finished / NAME}: the training state cannot be written", "untouched", "--resume auto"):
+    for part in (f"{finished / NAME}: the checkpoint cannot be written", "untouched", "--resume auto"):
         assert part in message
     assert (finished / NAME).read_bytes() == before
     assert read_state(finished / NAME)["iteration"] == EPOCHS * LENGTH
@@ -373,10 +374,11 @@ def test_the_state_holds_all_networks_optimizers_and_pools_with_their_random_num
         (b"", "truncated"),
         (b"PK\x03\x04 and no more", "truncated"),
         ({"encoder.layers.0.weight": torch.zeros(3)}, "not a model.pt"),
-        ({"format": 99, "update": {}}, "its format is 99"),
-        ([1, 2], "no training state"),
+        ({"format": 99, "update": {}}, "another version of the bundle wrote this checkpoint (format 99"),
+        ({"format": 2, "update": {}}, "version 0.1.0 of the bundle wrote this checkpoint (format 2"),
+        ([1, 2], "no checkpoint"),
     ],
-    ids=["missing", "empty", "garbage", "weights", "later format", "list"],
+    ids=["missing", "empty", "garbage", "weights", "later format", "0.1.0", "list"],
 )
 def test_a_file_that_is_no_state_is_refused(content: Any, told: str, tmp_path: Path) -> None:
     path = tmp_path / "some.pt"
@@ -416,7 +418,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(place: str, tmp_path
     assert "make room or give another folder" in message
     run = yaml.safe_load((BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8"))["run"]
     assert run[1] == "@switches"  # which takes no time
-    assert run[2]["_target_"] == "sifa.utils.paths.require_writable"  # before anything else
+    assert run[2]["_target_"] == "sifa.utils.require_writable"  # before anything else
 
 
 def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -558,7 +560,7 @@ def test_as_many_processes_as_wrote_a_state_have_to_go_on_from_it(tmp_path: Path
     written = state.collect(3)
     write_state({**written, "processes": written["processes"] * 2}, tmp_path / NAME)
     message = refusal(lambda: state.read(tmp_path / NAME))
-    assert "2 processes trained together when it was written, here 1: start as many." in message
+    assert "2 processes wrote this checkpoint together and 1 are running now: start the same number." in message
 
 
 def test_versions_of_the_software_may_change_between_sessions(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class SliceFile:
     """Slices (N, C, H, W) in a `.npy` file, read through a memory map one at a time.
 
-    The map is opened anew for each slice, so an instance holds only the path, also when it is sent to a worker process.
+    The map is opened again for each slice, so an instance holds only the path, also when it goes to a worker process.
 
     Args:
         path: a file as `np.save` writes it.

@@ -118,7 +118,7 @@ class Fingerprint:
             InputError: when an entry is missing or has the wrong type, or when the format is another one.
         """
         if not isinstance(content, Mapping):
-            raise InputError(f"{path}: it is not a JSON object: copy it anew from the training's output.")
+            raise InputError(f"{path}: it is not a JSON object: copy it again from the training's output.")
         version = JsonEntries(content, path).integer("format", 1)
         if version > FORMAT:
             raise InputError(
@@ -164,7 +164,7 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: this is not valid JSON ({error}): copy it anew from the training's output."
+            f"{path}: this is not valid JSON ({error}): copy it again from the training's output."
         ) from error
     return Fingerprint.from_json(content, path)
 

@@ -74,13 +74,13 @@ class JsonEntries:
     def refuse(self, key: str, wanted: str) -> NoReturn:
         """Raises the error about an entry that is not what is `wanted`."""
         raise InputError(
-            f"{self.path}: {self._name(key)} is {reprlib.repr(self.content[key])}, not {wanted}: copy it anew from the "
-            "training's output."
+            f"{self.path}: {self._name(key)} is {reprlib.repr(self.content[key])}, not {wanted}: copy it again from "
+            "the training's output."
         )
 
     def _get(self, key: str) -> Any:
         if key not in self.content:
-            raise InputError(f"{self.path}: it lacks {self._name(key)}: copy it anew from the training's output.")
+            raise InputError(f"{self.path}: it lacks {self._name(key)}: copy it again from the training's output.")
         return self.content[key]
 
     def _name(self, key: str) -> str:

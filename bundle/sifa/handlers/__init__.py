@@ -3,6 +3,7 @@
 from sifa.handlers.batch_norm_statistics import BatchNormStatistics
 from sifa.handlers.command_config import config_of_command
 from sifa.handlers.epoch_means import EpochMeans
+from sifa.handlers.handler_group import HandlerGroup
 from sifa.handlers.image_grid import ImageGrid
 from sifa.handlers.matched_field_of_view import MatchedFieldOfView
 from sifa.handlers.model_saver import ModelSaver
@@ -19,6 +20,7 @@ from sifa.handlers.training_watch import TrainingWatch
 __all__ = [
     "BatchNormStatistics",
     "EpochMeans",
+    "HandlerGroup",
     "ImageGrid",
     "MatchedFieldOfView",
     "ModelSaver",

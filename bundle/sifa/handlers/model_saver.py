@@ -20,20 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 class ModelSaver:
-    """Writes the segmenter's weights and the fingerprint at the end of an epoch; the last pair written stays.
+    """Writes `model.pt` and `fingerprint.json` at the end of an epoch.
 
-    With `score` a pair is written when no epoch before had a higher score, and `selection.csv` has a row of scores an
-    epoch; without, each epoch's pair is written. The last epoch's segmenter, chosen or not, goes to `last/model.pt`,
-    with the fingerprint as well. The generators, which pictures need and inference does not, are those of the last
-    epoch, in `generators/<name>.pt`: MONAI Label takes any other `.pt` beside `model.pt` for a choice of weights.
+    With `score` the pair in `output_dir` is replaced when no earlier epoch had a higher score, `last/` always holds the
+    pair of the last epoch, and `selection.csv` has a row of scores for each epoch. Without `score` each epoch replaces
+    the pair. The generators, which figures need and inference does not, are those of the last epoch, in
+    `generators/<name>.pt`; beside `model.pt` MONAI Label would offer them as weights.
 
     Args:
-        segmenter: C(E(.)) as it is exported.
+        segmenter: the exported C(E(.)).
         save_model: writes the pair to `folder`, a keyword argument; see `sifa.training.model_files.save_model`.
         output_dir: folder of the pair.
-        generators: networks to keep beside it, by name.
+        generators: further networks to write, by name.
         score: scores the segmenter on unlabeled target slices; None: the last epoch is the best.
-        keep_epochs: whether every epoch's pair stays as well, in `epochs/<number>/`.
+        keep_epochs: whether the pairs of all epochs are kept, in `epochs/<number>/`.
     """
 
     def __init__(

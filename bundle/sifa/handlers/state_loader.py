@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 class StateLoader:
     """Restores the trainer's state when it starts. Attach it first, so that all other handlers see the restored state.
 
-    A new run in the folder of an earlier one renames the earlier one's last state.
+    A new run in the folder of an earlier run renames the last checkpoint of the earlier run.
 
     Args:
-        state: of this run.
-        path: the file to resume from; None: a new run.
+        state: the state of this run.
+        path: the checkpoint to resume from; None: a new run.
         output_dir: the run's folder.
     """
 
@@ -40,7 +40,7 @@ class StateLoader:
         """Restores the state, or renames that of an earlier run.
 
         Raises:
-            InputError: when the state belongs to another run, or the processes found different ones.
+            InputError: when the checkpoint belongs to another run, or the processes found different ones.
         """
         state: Any = engine.state
         saved = None if self.path is None else self.state.read(self.path)
@@ -48,14 +48,14 @@ class StateLoader:
         latest, earliest = all_reduce_max(iteration, state.device), -all_reduce_max(-iteration, state.device)
         if latest != earliest:
             raise InputError(
-                f"--resume: one process found a state after iteration {earliest}, another after {latest}: put "
+                f"--resume: one process found a checkpoint of iteration {earliest}, another of {latest}: put "
                 f"{self.output_dir} on a file system that all of them share."
             )
         last = self.output_dir / NAME
         if is_main_process() and last.is_file() and (self.path is None or self.path.resolve() != last.resolve()):
             aside = last.with_name(f"{last.stem}_earlier{last.suffix}")
             last.replace(aside)
-            logger.warning("the state of an earlier run in this folder is now %s", aside)
+            logger.warning("the checkpoint of an earlier run in this folder is now %s", aside)
         if saved is not None:
             self._restore(engine, saved)
 
@@ -77,4 +77,4 @@ class StateLoader:
             handle.remove()
 
         handle = engine.add_event_handler(moment, put_back)
-        logger.info("going on from %s, after iteration %d", self.path, saved["iteration"])
+        logger.info("resuming from %s, after iteration %d", self.path, saved["iteration"])

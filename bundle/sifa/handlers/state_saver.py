@@ -23,14 +23,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StateSaver:
     """Writes `<output_dir>/checkpoints/last.pt` every `interval` iterations, after each epoch, and on a signal.
 
-    Attach it last, so that the state includes what other handlers do at the end of an epoch (learning rate,
+    Attach it last, so that the checkpoint includes what other handlers do at the end of an epoch (learning rate,
     validation). On SIGTERM and SIGINT (Ctrl-C) the current iteration is completed first; a second signal ends the
     process immediately.
 
     Args:
-        state: of this run.
+        state: the state of this run.
         output_dir: the run's folder.
-        interval: number of iterations between two states.
+        interval: number of iterations between two checkpoints.
 
     Raises:
         InputError: when `interval` is less than 1.
@@ -106,7 +106,7 @@ class StateSaver:
         wait_for_all()  # torchrun ends the other processes, which may be writing, when the first one ends
         number = self.received or signal.SIGTERM  # another process received it
         raise Interrupted(
-            f"{signal.Signals(number).name} after iteration {engine.state.iteration}; the state is in {self.path}: "
-            "go on with --resume auto.",
+            f"{signal.Signals(number).name} after iteration {engine.state.iteration}; the checkpoint is {self.path}: "
+            "resume with --resume auto.",
             status=128 + number,
         )

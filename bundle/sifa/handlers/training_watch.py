@@ -97,7 +97,7 @@ class TrainingWatch:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self._act(
                 self.on_nan,
-                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has diverged: start anew "
+                f"{', '.join(names[:3])}{more}: not a finite number {when}, so training has diverged: start again "
                 "with lower learning rates or with precision float32.",
             )
 

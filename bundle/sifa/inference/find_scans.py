@@ -212,4 +212,4 @@ def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHead
 def _doubt(lost: list[Path]) -> str:
     """Returns the warning for a series with damaged files beside it that may be its slices."""
     beside = min(lost).name if len(lost) == 1 else f"{len(lost)} files ({min(lost).name}, ...)"
-    return f"{beside} beside it cannot be read as DICOM: the series may be incomplete, copy it anew"
+    return f"{beside} beside it cannot be read as DICOM: the series may be incomplete, copy it again"

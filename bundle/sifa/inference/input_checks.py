@@ -61,7 +61,7 @@ def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
     if math.prod(shape) * dtype.itemsize > held:
         raise InputError(
             f"its header declares {' x '.join(map(str, shape))} voxels, which the file is too short to hold: it is cut "
-            "short or its header is wrong; copy it anew."
+            "short or its header is wrong; copy it again."
         )
     return [*_length_unit_warnings(written), *_header_warnings(written)]
 

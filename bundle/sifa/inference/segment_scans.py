@@ -210,7 +210,7 @@ class SegmentScan:
                 raise
             kind = type(cause).__name__
             raise InputError(
-                f"its voxels cannot be read ({kind}): it is damaged or cut short; copy it anew."
+                f"its voxels cannot be read ({kind}): it is damaged or cut short; copy it again."
             ) from error
 
     def finish(self) -> None:

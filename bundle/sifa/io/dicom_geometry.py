@@ -90,7 +90,7 @@ def _without_repeats(headers: Sequence[SliceHeader], folder: Path) -> list[Slice
     for header in sorted(headers, key=lambda header: header.file):
         first = kept.setdefault(header.sop_instance or str(header.file), header)
         if replace(first, file=header.file) != header:
-            raise InputError(f"{folder}: different slices carry the same SOP instance UID: export the series anew.")
+            raise InputError(f"{folder}: different slices carry the same SOP instance UID: export the series again.")
     return list(kept.values())
 
 
@@ -105,7 +105,9 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     first = slices[0]
     row, column = first.orientation[:3], first.orientation[3:]
     if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
-        raise InputError(f"{folder}: its orientation is not a pair of right-angled directions: export the series anew.")
+        raise InputError(
+            f"{folder}: its orientation is not a pair of right-angled directions: export the series again."
+        )
     for words, values, tolerance in (
         ("numbers of rows or columns", [header.size for header in slices], 0.0),
         ("orientations", [header.orientation for header in slices], 1e-3),
@@ -188,7 +190,7 @@ def check_loaded(folder: Path | str, checked: CheckedSeries, shape: Sequence[int
     if tuple(shape) != checked.shape or not np.allclose(spacing, checked.spacing, rtol=1e-2):
         raise InputError(
             f"{folder}: it reads as {_grid(shape, spacing)} where its headers announce "
-            f"{_grid(checked.shape, checked.spacing)}: a file is damaged or cut short; copy the series anew."
+            f"{_grid(checked.shape, checked.spacing)}: a file is damaged or cut short; copy the series again."
         )
 
 

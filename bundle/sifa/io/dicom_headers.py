@@ -52,10 +52,10 @@ LONG_VRS = (
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM, END_OF_ITEMS = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
-CLOSED = "it cannot be read as DICOM: check its permissions, or copy its series anew."
-DAMAGED = "it cannot be read as DICOM, it is damaged or cut short: copy its series anew."
-NO_PIXELS = "its voxels cannot be read, it is cut short before them: copy its series anew."
-PIXELS_CUT = "its voxels cannot be read, it is cut short or damaged within them: copy its series anew."
+CLOSED = "it cannot be read as DICOM: check its permissions, or copy its series again."
+DAMAGED = "it cannot be read as DICOM, it is damaged or cut short: copy its series again."
+NO_PIXELS = "its voxels cannot be read, it is cut short before them: copy its series again."
+PIXELS_CUT = "its voxels cannot be read, it is cut short or damaged within them: copy its series again."
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def _decode(file: Path, size: tuple[int, int, int]) -> Any:
     if reader.GetImageIO().GetNumberOfComponents() != 1:
         raise InputError(f"{file}: its pixels are colors, not one value each: give it the original CT.")
     if tuple(itk.size(image))[::-1] != size:
-        raise InputError(f"{file}: its pixels are not as many as its header announces: copy it anew.")
+        raise InputError(f"{file}: its pixels are not as many as its header announces: copy it again.")
     return image
 
 
@@ -150,7 +150,7 @@ def _named(file: Path) -> Iterator[None]:
     except RuntimeError as error:
         raise InputError(
             f"{file}: its pixels cannot be decoded: it is damaged, or compressed in a way that ITK does not know; copy "
-            "it anew or export it uncompressed."
+            "it again or export it uncompressed."
         ) from error
 
 
