@@ -175,11 +175,10 @@ def test_the_configs_measure_before_anything_uses_or_writes_the_exported_network
     names = ("train.yaml", "recommended.yaml", last)
     content: Any = ConfigParser.load_config_files([str(BUNDLE / "configs" / name) for name in names])
     train = content["train"]
-    handlers = train["handlers"]
-    if isinstance(handlers, str):
-        assert handlers == "$@train#network_handlers + @train#run_handlers"
-        run_handlers = [content["model_saver"] if each == "@model_saver" else each for each in train["run_handlers"]]
-        handlers = [*train["network_handlers"], *run_handlers]
+    handlers = []
+    for handler in train["handlers"]:
+        group = handler.get("handlers") == "@train#network_handlers"
+        handlers += train["network_handlers"] if group else [handler]
     kinds = [handler["_target_"].rsplit(".", 1)[-1] for handler in handlers]
     place = kinds.index("BatchNormStatistics")
     later = {"ModelSaver", "WeightsInstaller", "ValidationHandler", "StateSaver"} & set(kinds)

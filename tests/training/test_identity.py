@@ -47,7 +47,7 @@ def settings_of(content: dict[str, Any]) -> dict[str, Any]:
 def test_every_setting_is_a_hyper_parameter_of_the_identity_or_harmless(names: tuple[str, ...]) -> None:
     content = config(*names)
     components = {"train", "validate", "field_lengths", "reader", "networks", "saved_generators", "optimizers"}
-    components |= {"network_handlers", "run_handlers"}
+    components |= {"score"}
     open_settings = set(settings_of(content)) - components - set(content["hyper"]) - set(HARMLESS)
     assert open_settings == set()
 
