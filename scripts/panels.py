@@ -64,7 +64,7 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     if not (model_dir / "generators").is_dir():
         return result
     if _is_guided(parser, model_dir / "generators" / "target_generator.pt"):
-        parser["target_generator"]["num_classes"] = "$@fingerprint.network.out_channels"
+        parser["target_generator#num_classes"] = "$@fingerprint.network.out_channels"
     generator = parser.get_parsed_content("target_generator")
     decoder = parser.get_parsed_content("source_decoder")
     load_weights(generator, model_dir / "generators" / "target_generator.pt")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 ITERATIONS, WIDTH, CLASSES, SIZE = 150, 1 / 16, 3, 32
 SEEDS = (0, 3)
 MARGIN = 0.15  # of Dice, mean over structures and seeds, by which a method has to beat source-only
-WEIGHTS = {
+WEIGHTS: dict[str, dict[str, float]] = {
     "target_generator": {"source_cycle": 1, "target_cycle": 1, "target_adversarial": 1},
     "segmenter": {
         "segmentation": 1,

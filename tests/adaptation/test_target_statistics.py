@@ -175,7 +175,7 @@ def test_the_configs_measure_before_anything_uses_or_writes_the_exported_network
     names = ("train.yaml", "recommended.yaml", last)
     content: Any = ConfigParser.load_config_files([str(BUNDLE / "configs" / name) for name in names])
     train = content["train"]
-    handlers = []
+    handlers: list[dict[str, Any]] = []
     for handler in train["handlers"]:
         group = handler.get("handlers") == "@train#network_handlers"
         handlers += train["network_handlers"] if group else [handler]
