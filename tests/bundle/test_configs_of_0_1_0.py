@@ -59,6 +59,7 @@ sifa.weight_average.WeightAverage sifa.weights.save_model sifa.weights.with_weig
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run_id", "config"), [("training", TRAINING), ("inference", INFERENCE)])
 def test_the_command_line_says_in_one_sentence_that_a_config_is_for_0_1_0(
     run_id: str, config: str, tmp_path: Path

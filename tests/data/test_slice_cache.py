@@ -117,6 +117,7 @@ def test_the_cache_rate_is_the_share_of_each_domain_that_memory_holds(folder: Pa
         assert dataset.target.nbytes_in_memory == target * 30 * 4 + 10 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("spawn", 1)])  # spawned workers start slowly
 def test_workers_of_a_loader_read_from_the_cache(folder: Path, start_method: str, workers: int) -> None:
     if start_method == "fork" and os.name == "nt":

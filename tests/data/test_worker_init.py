@@ -55,6 +55,7 @@ def test_a_signal_that_reaches_all_processes_leaves_the_workers_at_work() -> Non
     assert output.split() == ["60"], error
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_ends_its_workers() -> None:
     with program('raise ValueError("the training failed")') as process:
         _, error = process.communicate(timeout=120)

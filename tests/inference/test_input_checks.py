@@ -41,6 +41,7 @@ def changed(row: int, column: int, value: float) -> Array:
 # --- Values and grids -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_generated_ct_gives_neither_refusals_nor_doubts(phantom: Path, trained: Path) -> None:
     fingerprint = read_fingerprint(trained / "fingerprint.json")
     scans = sorted((phantom / "ct_images").glob("*.nii.gz"))

@@ -445,6 +445,7 @@ def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen
     return process
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_whole_masks_and_is_finished_by_running_again(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -462,6 +463,7 @@ def test_a_run_that_is_killed_leaves_whole_masks_and_is_finished_by_running_agai
     assert all(after[one["output"]] == before[one["output"]] for one in known.values())
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,6 +319,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_grows_by_the_scan_and_its_mask_and_nothing_else() -> None:
     def peak(slices: int) -> int:
         command = [sys.executable, "-c", PEAK, str(BUNDLE), str(slices)]

@@ -239,6 +239,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slope", "voxel"), [(1.0, 2), (0.5, 4)], ids=["int16", "float32"])
 def test_memory_grows_by_the_scan_and_nothing_else(slope: float, voxel: int, tmp_path: Path) -> None:
     def peak(slices: int) -> int:

@@ -360,6 +360,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "output"
 
 
+@pytest.mark.slow
 def test_the_benchmark_trains_measures_and_tabulates(output: Path) -> None:
     methods = read_json(output / "results.json")["datasets"]["phantom"]["methods"]
     assert list(methods) == ["source_only", "supervised"]
@@ -376,12 +377,14 @@ def test_the_benchmark_trains_measures_and_tabulates(output: Path) -> None:
     assert [line.split(" | ")[0] for line in card[3:-1]] == ["| without adaptation", "| supervised on labeled target"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_draws_the_predictions_of_its_cells(output: Path) -> None:
     pictures = sorted(path.name for path in (output / "figures").iterdir())
     assert pictures == ["phantom_ablation.png", "phantom_methods.png"]  # neither method has generators
     assert all((output / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
+@pytest.mark.slow
 def test_a_translation_and_a_comparison_show_their_images_in_the_papers_order(
     phantom: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,6 +412,7 @@ def test_a_translation_and_a_comparison_show_their_images_in_the_papers_order(
     assert {path.name for path in tmp_path.iterdir()} == {"translation.png", "methods.png"}
 
 
+@pytest.mark.slow
 def test_the_choice_without_labels_stands_beside_the_last_and_the_best_network(tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("<!-- benchmark phantom selection -->\n<!-- end -->\n", encoding="utf-8")
