@@ -12,7 +12,6 @@ Writes
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
@@ -28,6 +27,7 @@ from command_line import run_command_line
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from sifa.reports.pages import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {"source_only": ["source_only.yaml"], "sifa": []}
@@ -130,30 +130,14 @@ def show(results: dict[str, Any]) -> None:
 
 def report(results: dict[str, Any], masks: list[str], seconds: float) -> str:
     """Returns the HTML page with the table, the figures and the list of masks."""
-    structures = list(results["sifa"]["structures"])
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *structures, "mean"))
-    rows = "".join(
-        f"<tr><td>{method}</td>"
-        + "".join(f"<td>{results[method]['structures'][name]:.1f}</td>" for name in structures)
-        + f"<td>{results[method]['mean_dice']:.1f}</td></tr>"
-        for method in METHODS
+    template = (ROOT / "scripts" / "demo_report.html.j2").read_text(encoding="utf-8")
+    return ENVIRONMENT.from_string(template).render(
+        results=results,
+        methods=list(METHODS),
+        structures=list(results["sifa"]["structures"]),
+        masks=masks,
+        minutes=seconds / 60,
     )
-    items = "".join(f"<li>{html.escape(name)}</li>" for name in masks)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>SIFA demo</title>
-<style>body{{font-family:sans-serif;max-width:80em;margin:2em auto}}td,th{{padding:.3em 1em;text-align:right}}
-table{{border-collapse:collapse}}tr{{border-bottom:1px solid #ccc}}img{{max-width:100%}}</style></head><body>
-<h1>CT segmentation without a CT label</h1>
-<p>Generated MR and CT hearts; not patients, not for clinical use.
-Seed {results["seed"]}, {seconds / 60:.1f} minutes.</p>
-<h2>Dice of the CT test scans (%)</h2><table><tr>{head}</tr>{rows}</table>
-<h2>SIFA</h2><img src="panels_sifa.png" alt="MR, fake CT, CT, fake MR, prediction, truth with SIFA">
-<h2>Source-only</h2><img src="panels_source_only.png" alt="MR, CT, prediction, truth without adaptation">
-<h2>Training</h2><p>Curves, pictures and settings: <a href="models/sifa/report.html">SIFA</a>,
-<a href="models/source_only/report.html">source-only</a>.</p>
-<h2>Masks</h2><p>Written by <code>run inference</code> over <code>scans/</code>:</p><ul>{items}</ul>
-</body></html>
-"""
 
 
 def main(
