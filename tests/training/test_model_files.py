@@ -25,7 +25,7 @@ def network(seed: int, width: int = 4) -> nn.Module:
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
-    """Tells whether two networks hold the same numbers."""
+    """Returns whether two networks have the same weights."""
     pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
     return all(name == other and torch.equal(value, twin) for (name, value), (other, twin) in pairs)
 

@@ -13,7 +13,7 @@ from sifa.postprocessing.connected_components import Structure, find_structures
 LOW_CONFIDENCE = 0.6  # mean of the largest class probability
 MANY_COMPONENTS = 5
 DROPPED = 0.05  # share of a structure's voxels in removed components that is flagged
-MISFITS = "pieces that do not fit the other structures were dropped"
+MISFITS = "components far from the other structures were removed"
 MARGIN = 1.5  # a volume this many times smaller or larger than any in training is flagged
 
 
@@ -61,7 +61,7 @@ def _measure_one(
     if dropped > DROPPED * (voxels + dropped):
         flags.append(MISFITS)
     if components >= MANY_COMPONENTS:
-        flags.append(f"in {components} pieces")
+        flags.append(f"{components} connected components")
     if confidence < LOW_CONFIDENCE:
         flags.append(f"low confidence ({confidence:.2f})")
     if known is not None and not known.min / MARGIN <= volume <= known.max * MARGIN:
