@@ -476,7 +476,9 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     assert process.returncode == 130
     stderr = (tmp_path / "log").read_text(encoding="utf-8")
     assert "Traceback" not in stderr
-    last = re.fullmatch(r"error: interrupted after (\d) of 8 scans; run again to go on\.", stderr.splitlines()[-1])
+    last = re.fullmatch(
+        r"error: interrupted after (\d) of 8 scans; run the command again to continue\.", stderr.splitlines()[-1]
+    )
     assert last, stderr
     known = len(cases(output))
     assert known - 1 <= int(last[1]) <= known < 8  # the scan at hand may have been recorded just before

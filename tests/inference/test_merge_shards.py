@@ -29,7 +29,7 @@ def test_shards_are_merged_into_one_manifest(tmp_path: Path) -> None:
 def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, 2, "a", "b")
     write_shard(tmp_path, 1, 2, "b")
-    assert "b.nii.gz stands in another shard too" in refusal(lambda: merge_shards(tmp_path))
+    assert "b.nii.gz is also listed in another shard" in refusal(lambda: merge_shards(tmp_path))
     assert not (tmp_path / "manifest.json").exists()
 
 
@@ -38,7 +38,7 @@ def test_shards_of_runs_of_different_size_are_refused(tmp_path: Path) -> None:
     write_shard(tmp_path, 1, 2, "b")
     for shard, name in enumerate("xab"):
         write_shard(tmp_path, shard, 3, name)
-    assert "stands in another shard too" in refusal(lambda: merge_shards(tmp_path))
+    assert "is also listed in another shard" in refusal(lambda: merge_shards(tmp_path))
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def test_voxels_that_meet_at_a_corner_are_one_component() -> None:
     assert liver(mask)["components"] == 1
 
 
-@pytest.mark.parametrize(("components", "flags"), [(4, []), (5, ["5 connected components"]), (6, ["6 connected components"])])
+@pytest.mark.parametrize(
+    ("components", "flags"), [(4, []), (5, ["5 connected components"]), (6, ["6 connected components"])]
+)
 def test_many_components_are_flagged(components: int, flags: list[str]) -> None:
     mask = np.zeros((20, 5, 5), np.uint8)
     mask[2 : 2 + 2 * components : 2, 2, 2] = 1

@@ -11,7 +11,7 @@ from sifa.data.slice_cache import POSITION, Volume, VolumeSlices
 from sifa.training.mixed_precision import in_full
 from sifa.transforms.intensity import AIR_THRESHOLD
 
-TOLERANCE = 0.1  # a scan that is at most this share longer than the source scans is used whole
+TOLERANCE = 0.1  # a scan that is at most this share longer than the source scans is used in full
 
 
 def is_taken_whole(length: float, source_length: float) -> bool:

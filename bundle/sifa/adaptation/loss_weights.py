@@ -13,7 +13,7 @@ from sifa.utils.keys import LossTerms
 class LossWeights:
     """The weights with which each module minimizes the loss terms: `{module: {term: weight}}`.
 
-    A weight is a number, or a list with one number for each epoch, the last of which holds from there on (as the ramp
+    A weight is a number, or a list with one number for each epoch, the last of which applies from then on (as the ramp
     of w_p).
 
     Args:

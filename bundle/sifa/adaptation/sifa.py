@@ -28,7 +28,7 @@ from sifa.utils.keys import LossTerms, SIFAKeys
 
 
 class SIFA:
-    """Updates G_t, D_t, E + C, U, D_s and D_p, in this order; each update sees the weights that the earlier ones left.
+    """Updates G_t, D_t, E + C, U, D_s and D_p, in this order; each uses the weights as changed by the earlier ones.
 
     Results that cannot have changed between two updates are computed once: E and U do not change before the E + C
     update, so E(x_t) and U(E(x_t)) of the G_t update serve it too; G_t(x_s) is computed again after G_t's update and

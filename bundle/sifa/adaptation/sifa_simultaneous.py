@@ -47,9 +47,9 @@ class Computed:
 class SIFASimultaneous:
     """Updates all modules from the weights that the iteration began with.
 
-    In the paper's order (`sifa.adaptation.sifa.SIFA`) each update sees the earlier ones, so images are computed again
-    for it. Here all images are computed once, and each module takes from that one graph the gradient of its own column
-    of the weight matrix: the gradient of its own loss. The arguments are those of `SIFA`.
+    In the paper's order (`sifa.adaptation.sifa.SIFA`) each update uses the results of the earlier ones, so images are
+    recomputed. Here all images are computed once, and each module takes from that one graph the gradient of its own
+    column of the weight matrix: the gradient of its own loss. The arguments are those of `SIFA`.
 
     The graph is cut at U(E(x_t)). The columns weight the terms after the cut differently, so the gradient of each of
     these terms is computed once, up to the cut, and continues from there with the weights of U, and with those of E and

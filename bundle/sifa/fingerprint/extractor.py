@@ -49,9 +49,9 @@ def compute_fingerprint(
         intensity: the rule of each modality, and `default` for all others: `mode` (`window`: one window for all scans;
             `percentiles`: each volume's own percentiles), `percentiles` (lower, upper, in percent) and, for `window`,
             `above`: only voxels above this value are counted (in HU, this excludes air and lung).
-        pixel_spacing: size of a pixel in mm; None: chosen so that the median field of view fills a slice.
+        pixel_spacing: size of a pixel in mm; None: set so that the median field of view fills a slice.
         slice_spacing: distance between slices in mm; 0 keeps each scan's own.
-        pamr_iterations: steps of `sifa.postprocessing.pamr` behind the network.
+        pamr_iterations: steps of `sifa.postprocessing.pamr` after the network.
         spatial_prior: whether connected components that do not fit the other structures are removed from masks; see
             `sifa.postprocessing.spatial_prior`.
         match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities are mapped along a
@@ -154,7 +154,7 @@ def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domai
             raise InputError(f"{path}: no voxel lies above {rule['above']}: it is not in the units of its modality.")
         windows.append(np.percentile(values, (lower, upper)))
         if windows[-1][1] <= windows[-1][0]:
-            raise InputError(f"{path}: it has no contrast (its percentiles are equal): take it out.")
+            raise InputError(f"{path}: it has no contrast (its percentiles are equal): remove it.")
     found = np.median(windows, axis=0)
     bounds = found if rule["mode"] == "window" else (lower, upper)
     return {
@@ -170,12 +170,12 @@ def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
     try:
         image = load_image(path)
     except Exception as error:
-        raise InputError(f"{path}: it cannot be read as an image: replace it or take it out.") from error
+        raise InputError(f"{path}: it cannot be read as an image: replace it or remove it.") from error
     volume, affine = np.asarray(image), np.asarray(image.affine)
     if volume.ndim != 3:
         raise InputError(f"{path}: it has {volume.ndim} dimensions, training takes 3-D volumes: convert or remove it.")
     if not np.isfinite(volume).all():
-        raise InputError(f"{path}: it holds NaN or infinite values: repair it or take it out.")
+        raise InputError(f"{path}: it holds NaN or infinite values: repair it or remove it.")
     turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(axcodes)))
     turned = nib.orientations.apply_orientation(volume, turn)
     affine = affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)

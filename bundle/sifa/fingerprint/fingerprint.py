@@ -77,7 +77,7 @@ class Fingerprint:
     orientation: str  # axis codes (nibabel) of rows, columns and slices
     spacing: tuple[float, float, float]  # mm along rows, columns and slices; 0 across slices keeps each scan's own
     slice_size: tuple[int, int]  # rows and columns in pixels
-    pamr_iterations: int  # of `sifa.postprocessing.pamr` behind the network; 0: none
+    pamr_iterations: int  # of `sifa.postprocessing.pamr` after the network; 0: none
     structures: Mapping[str, VolumeRange]  # by name, of the structures that training subjects show
     spatial_prior: Mapping[str, SpatialPrior]  # by value as a string; empty: masks keep all components
     source: Domain
@@ -91,7 +91,7 @@ class Fingerprint:
         return {value: name for value, name in self.labels.items() if value != 0}
 
     def summary(self) -> dict[str, Any]:
-        """Returns a plain description of the training data, without figures of the volumes."""
+        """Returns a plain description of the training data, without per-volume statistics."""
         content = self.to_json()
         return {
             **{key: content[key] for key in ("name", "labels", "slice_plane", "slice_size", "spacing")},

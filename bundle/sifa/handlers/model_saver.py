@@ -95,4 +95,4 @@ class ModelSaver:
         with writing(self.table):
             append_row(self.table, [engine.state.epoch, engine.state.iteration, *scores.values()])
         best = "the best so far" if scores["score"] >= highest else f"the best so far: {highest:.3f}"
-        logger.info("epoch %d: label-free score %.3f, %s", engine.state.epoch, scores["score"], best)
+        logger.info("epoch %d: score for model selection %.3f, %s", engine.state.epoch, scores["score"], best)

@@ -1,4 +1,4 @@
-"""Inference over folders of scans: find, check, segment, measure, write and note."""
+"""Inference over folders of scans: find, check, segment, measure, write and record."""
 
 from importlib import import_module
 from typing import Any

@@ -38,7 +38,7 @@ def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
             dimensions, voxels that are not one real number each, or no voxel size.
     """
     if not path.is_file():
-        raise InputError("it is neither a file nor a folder: take it out.")  # reading a named pipe would wait forever
+        raise InputError("it is neither a file nor a folder: remove it.")  # reading a named pipe would wait forever
     try:
         image: Any = nib.load(path)
         with nib.openers.ImageOpener(str(path)) as stream:

@@ -95,7 +95,7 @@ class Manifest:
     def set_aside(self, case_input: str) -> None:
         """Appends `.outdated` to the names of files that earlier runs made of a scan that can no longer be segmented.
 
-        So nobody takes the mask of an earlier state of the scan for the current one, and nothing is lost.
+        This way nobody takes the mask of an earlier state of the scan for the current one, and nothing is lost.
         """
         case = self.cases.get(case_input)
         for path in map(self.output_dir.joinpath, case.files if case else ()):

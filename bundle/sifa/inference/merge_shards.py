@@ -31,7 +31,7 @@ def merge_shards(output_dir: str | Path) -> None:
     for shard in shards:
         for case in read_cases(shard):
             if case.input in merged:
-                raise InputError(f"{shard}: {case.input} stands in another shard too: remove shards of older runs.")
+                raise InputError(f"{shard}: {case.input} is also listed in another shard: remove shards of older runs.")
             merged[case.input] = case
     content = manifest_content(merged.values())
     write_manifest(folder / NAME, content)

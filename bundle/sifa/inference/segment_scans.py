@@ -44,9 +44,9 @@ class SegmentScan:
         preprocessing: maps `{"image": scan}` to `image` (C, X, Y, Z) with an affine, in the scan's own grid.
         inferer: segments such a volume.
         postprocessing: cleans `pred` (1, X, Y, Z).
-        manifest: records what becomes of each scan.
+        manifest: records the result of each scan.
         dataset_dir: folder of scans; paths in the manifest are relative to it.
-        overwrite: whether to make masks again that are still current.
+        overwrite: whether to recreate masks that are up to date.
         extras: writers of files beside the mask; they return fields of the scan's `Case`.
         index: whether to write an `index.html` of all cases at the end; for shards, it is written when they are merged.
     """
@@ -78,7 +78,7 @@ class SegmentScan:
         self.seen: list[str] = []  # scans that this run has finished
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
-        """Segments one scan; an error is recorded in the manifest, and the run goes on.
+        """Segments one scan; an error is recorded in the manifest, and the run continues.
 
         Raises:
             Interrupted: on Ctrl-C; the unfinished work on this scan is discarded.
@@ -92,7 +92,9 @@ class SegmentScan:
         except KeyboardInterrupt:
             self.bar.close()
             total = state.epoch_length
-            raise Interrupted(f"interrupted after {len(self.seen)} of {total} scans; run again to go on.") from None
+            raise Interrupted(
+                f"interrupted after {len(self.seen)} of {total} scans; run the command again to continue."
+            ) from None
         self.bar.update()
         return {}
 

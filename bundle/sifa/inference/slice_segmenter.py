@@ -118,7 +118,7 @@ class SliceSegmenter(Inferer):
         Args:
             fingerprint: of the network.
             check_scans: whether scans that reach `__call__` are compared with the fingerprint.
-            **settings: other arguments of the class; those that the fingerprint decides may be given as well and win.
+            **settings: other arguments of the class; they may also override values of the fingerprint.
         """
         decided: dict[str, Any] = {
             "orientation": fingerprint.orientation,

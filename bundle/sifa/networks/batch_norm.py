@@ -17,7 +17,7 @@ def running_statistics_held(module: nn.Module) -> Iterator[None]:
     """Keeps the running statistics of batch norm unchanged within the context; it still normalizes by the batch.
 
     E sees translated source images and real target images in turn. In the authors' code both enter one set of
-    statistics, which then fits neither; here only the passes outside this context enter.
+    statistics, which then fits neither; here, only passes outside this context update the statistics.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     tracked = [layer.track_running_stats for layer in layers]

@@ -29,7 +29,7 @@ class Segmenter(nn.Module):
         self.multiple = Encoder.downsampling
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Loads weights strictly, whatever `strict` is: MONAI Label passes False and would go on with random weights.
+        """Loads weights strictly, whatever `strict` is: MONAI Label passes False, which would accept random weights.
 
         Raises:
             RuntimeError: when a tensor is missing, unexpected or of another shape.

@@ -52,7 +52,7 @@ class InitialWeights:
         """Returns `network` with the weights of the earlier run; unchanged without a folder.
 
         Args:
-            network: the network, in the training mode in which it stays.
+            network: the network; its training or evaluation mode is preserved.
             name: which network of the run it is: `segmenter`, or one of its `generators/`.
 
         Raises:

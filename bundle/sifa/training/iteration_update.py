@@ -54,7 +54,7 @@ class Method(Protocol):
         name: identifies the method in checkpoints; it does not change when the class moves or is renamed.
         networks: the networks that train, by name; one of them is `segmenter`.
         frozen: networks that are read only: never trained, never saved; their hash is part of a run's identity.
-        optimizers: an optimizer for each network that one steps, by the network's name.
+        optimizers: the optimizer of each network that has one, by the network's name.
         shared_state: further state of the method that is equal on all processes.
         process_state: further state of the method that each process has for itself, such as image pools.
     """
