@@ -51,6 +51,11 @@ PAPER: Columns = {  # the matrix of the design, w_p at its end
     },
     "source_decoder": {"source_cycle": 10, "target_cycle": 10, "source_adversarial": 1},
 }
+IMAGE_ADAPTATION: Columns = {  # without FA-I and FA-P
+    **PAPER,
+    "segmenter": {**PAPER["segmenter"], "auxiliary_adversarial": 0, "prediction_adversarial": 0},
+}
+WITHOUT_AUXILIARY: Columns = {**PAPER, "segmenter": {**PAPER["segmenter"], "auxiliary_adversarial": 0}}
 EVERY_TERM: Columns = {  # no two weights alike, and none zero
     "target_generator": {"source_cycle": 2, "target_cycle": 3, "target_adversarial": 5},
     "segmenter": {
@@ -144,8 +149,8 @@ CASES = pytest.mark.parametrize(  # what both orders of updates are held to
         pytest.param(EVERY_TERM, True, True, False, ImagePool(0), id="every term"),
         pytest.param(EVERY_TERM, True, True, False, OldImages(1), id="every fake is old"),
         pytest.param(EVERY_TERM, True, True, False, ImagePool(1, seed=3), id="pool of one"),
-        pytest.param(PAPER, False, True, False, ImagePool(0), id="image adaptation + FA-P"),
-        pytest.param(PAPER, False, False, False, ImagePool(0), id="image adaptation"),
+        pytest.param(WITHOUT_AUXILIARY, False, True, False, ImagePool(0), id="image adaptation + FA-P"),
+        pytest.param(IMAGE_ADAPTATION, False, False, False, ImagePool(0), id="image adaptation"),
         pytest.param(EVERY_TERM, True, True, True, ImagePool(0), id="G_t told the classes"),
     ],
 )

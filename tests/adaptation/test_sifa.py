@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from builders import refusal
 from ignite.engine import Events
 from iterations import (
     BATCHES,
     CASES,
     EVERY_TERM,
+    IMAGE_ADAPTATION,
     ORDER,
     PAPER,
     Columns,
@@ -256,7 +258,7 @@ def test_from_engine_and_the_stock_handlers_read_the_loss(
 
 def test_image_adaptation_alone_reports_no_term_of_the_features() -> None:
     networks = build_networks(auxiliary=False, prediction=False)
-    update = update_of(networks, PAPER)
+    update = update_of(networks, IMAGE_ADAPTATION)
     assert "prediction_discriminator" not in update.method.optimizers
     output = train(update, BATCHES[:1])[0]
     assert not [key for key in output if "auxiliary" in key or "prediction" in key]
@@ -283,6 +285,18 @@ def test_the_output_holds_gradient_norms_learning_rates_and_scheduled_weights(ki
         rate = update.method.optimizers[name].param_groups[0]["lr"]
         assert outputs[-1][f"{name}_learning_rate"].item() == pytest.approx(rate)
         assert outputs[-1][f"{name}_gradient_norm"].item() == pytest.approx(norms[name], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "prediction", "words"),
+    [(False, True, "auxiliary_adversarial is not 0"), (True, False, "prediction_adversarial is not 0")],
+)
+@pytest.mark.parametrize("kind", [SIFA, SIFASimultaneous])
+def test_a_weight_without_its_discriminator_or_head_is_refused(
+    kind: Kind, auxiliary: bool, prediction: bool, words: str
+) -> None:
+    networks = build_networks(auxiliary=auxiliary, prediction=prediction)
+    assert words in refusal(lambda: update_of(networks, PAPER, kind=kind))
 
 
 def test_without_weight_of_eq_4_the_segmenter_is_the_same_whatever_judges_its_predictions() -> None:

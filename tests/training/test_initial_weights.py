@@ -95,6 +95,11 @@ def test_a_run_on_other_images_is_refused_by_what_differs(other: Fingerprint, wo
     assert f"another {words}" in message
 
 
+def test_the_folder_of_the_run_itself_is_refused(run: Path) -> None:
+    message = refusal(lambda: InitialWeights(run, FINGERPRINT, output_dir=run / "."))
+    assert "are one folder" in message
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in refusal(lambda: InitialWeights(tmp_path, FINGERPRINT))
 

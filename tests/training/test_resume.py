@@ -279,16 +279,21 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         (None, {"batch_size": 1}, "batch_size was 2 and is 1 here"),
         (None, {"slice_size": [32, 40]}, "fingerprint slice_size was [32, 32] and is [32, 40] here"),
         (None, {"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16' here"),
-        ("image_adaptation.yaml", {}, "auxiliary_adversarial was ["),  # a ramp, and is 0 here
+        (
+            "image_adaptation.yaml",
+            {"loss_weights#segmenter#prediction_adversarial": 0},
+            "auxiliary_adversarial was [",  # a ramp, and is 0 here
+        ),
         (None, IN_THE_PAPERS_ORDER, "method name was 'sifa_simultaneous' and is 'sifa' here"),
         (None, {"ema_decay": 0.9}, "ema_decay was 0.7 and is 0.9 here"),
+        (None, {"train#augmentation#transforms#1#rotate_range": 1.5}, "slice_augmentation was '"),
         (None, {"statistics_slices": 8}, "statistics_slices was 256 and is 8 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
         (None, {"pamr_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),
     ],
     ids=[
         *("seed", "batch size", "slice size", "precision", "image adaptation", "order"),
-        *("weight average", "statistics", "field of view", "PAMR"),
+        *("weight average", "augmentation", "statistics", "field of view", "PAMR"),
     ],
 )
 def test_the_state_of_another_run_is_refused_before_an_iteration(

@@ -46,6 +46,10 @@ class LossWeights:
         """Returns the weight of `term` for `module` in `epoch` (counted from 1); a missing entry is 0."""
         return _in_epoch(self.columns.get(module, {}).get(str(term.value), [0.0]), epoch)
 
+    def is_used(self, module: str, term: LossTerms) -> bool:
+        """Returns whether `term` has a weight for `module` in any epoch."""
+        return any(self.columns.get(module, {}).get(str(term.value), ()))
+
     def scheduled(self, epoch: int) -> dict[str, torch.Tensor]:
         """Returns the weights that follow a schedule, in `epoch`, as `<module>_<term>_weight`."""
         return {

@@ -17,6 +17,7 @@ from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.adaptation.sifa_terms import (
     TERMS,
     by_name,
+    check_heads,
     cycle_terms,
     source_adversarial_terms,
     source_discriminator_loss,
@@ -49,7 +50,8 @@ class SIFA:
         self_training: labels target images for the term `self_training`; None: the term has no weight.
 
     Raises:
-        InputError: when `loss_weights` names a module or term that SIFA does not have.
+        InputError: when `loss_weights` names a module or term that SIFA does not have, or gives a weight to a term
+            whose discriminator or head does not exist.
     """
 
     name = "sifa"
@@ -71,6 +73,7 @@ class SIFA:
         self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
         self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
         self.loss_weights = LossWeights(loss_weights, TERMS)
+        check_heads(self.loss_weights, networks)
         self.segmentation_loss = segmentation_loss
         self.target_pool = target_pool
         self.source_pool = source_pool

@@ -9,7 +9,7 @@ import torch
 from monai.networks import one_hot
 from torch import nn
 
-from sifa.networks import Segmenter, TargetGenerator
+from sifa.networks import PatchDiscriminator, Segmenter, TargetGenerator
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.training.iteration_update import Batch
 from sifa.training.mixed_precision import MixedPrecision, in_full
@@ -24,7 +24,7 @@ class SIFANetworks:
     target_generator: TargetGenerator  # G_t
     source_decoder: nn.Module  # U
     target_discriminator: nn.Module  # D_t
-    source_discriminator: nn.Module  # D_s; two output channels where FA-I is on, else one
+    source_discriminator: PatchDiscriminator  # D_s; two output channels where FA-I is on, else one
     prediction_discriminator: nn.Module | None = None  # D_p
 
     def by_name(self) -> dict[str, nn.Module]:

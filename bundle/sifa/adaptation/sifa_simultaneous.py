@@ -19,6 +19,7 @@ from sifa.adaptation.sifa_terms import (
     TERMS,
     Terms,
     by_name,
+    check_heads,
     source_adversarial_terms,
     source_discriminator_loss,
     view_terms,
@@ -75,6 +76,7 @@ class SIFASimultaneous:
         self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
         self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
         self.loss_weights = LossWeights(loss_weights, TERMS)
+        check_heads(self.loss_weights, networks)
         self.segmentation_loss = segmentation_loss
         self.target_pool = target_pool
         self.source_pool = source_pool

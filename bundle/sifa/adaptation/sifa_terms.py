@@ -14,7 +14,7 @@ from sifa.adaptation import losses
 from sifa.adaptation.loss_weights import LossWeights
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.sifa_networks import SIFAForward
+from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.training.iteration_update import Batch
 from sifa.utils.errors import InputError
 from sifa.utils.keys import LossTerms
@@ -32,6 +32,26 @@ TERMS: Mapping[str, tuple[LossTerms, ...]] = {  # by module: the terms that its 
         LossTerms.AUXILIARY_ADVERSARIAL,
     ),
 }
+
+
+def check_heads(loss_weights: LossWeights, networks: SIFANetworks) -> None:
+    """Refuses a weight of FA-P without D_p, and one of FA-I without the auxiliary head of D_s.
+
+    Raises:
+        InputError: when a term has a weight and its discriminator or head does not exist.
+    """
+    missing = {}
+    if networks.prediction_discriminator is None:
+        missing[LossTerms.PREDICTION_ADVERSARIAL] = "networks#prediction_discriminator is null"
+    if networks.source_discriminator.out_channels < 2:
+        missing[LossTerms.AUXILIARY_ADVERSARIAL] = "source_discriminator#out_channels is 1"
+    for term, reason in missing.items():
+        for module in TERMS:
+            if loss_weights.is_used(module, term):
+                raise InputError(
+                    f"loss_weights#{module}#{term.value} is not 0, but {reason}: set the weight to 0, or put the "
+                    "overlay that removes this part after recommended.yaml."
+                )
 
 
 def cycle_terms(batch: Batch, reconstructed_source: torch.Tensor, reconstructed_target: torch.Tensor) -> Terms:

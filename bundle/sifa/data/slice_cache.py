@@ -226,6 +226,19 @@ def _content(path: Path) -> list[str]:
         raise InputError(f"{path}: it cannot be read ({first_line(error)}): replace it.") from error
 
 
+def settings_digest(value: Any) -> str:
+    """Returns 16 digits of a hash of classes and attributes, such as those of transforms that have not run yet.
+
+    Args:
+        value: plain types, or objects; functions count by their names.
+    """
+
+    def plain(part: Any) -> Any:
+        return f"{part.__module__}.{part.__qualname__}" if hasattr(part, "__code__") else _plain(part)
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain).encode()).hexdigest()[:16]
+
+
 def _plain(value: Any) -> Any:
     """Returns a JSON-serializable form of `value`: for an object, its class and attributes."""
     if isinstance(value, np.ndarray | torch.Tensor):

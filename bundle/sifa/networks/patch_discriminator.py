@@ -40,6 +40,7 @@ class PatchDiscriminator(nn.Sequential):
             previous = current
         layers.append(nn.Conv2d(previous, out_channels, 4, 1, padding=2))
         super().__init__(*layers)
+        self.out_channels = out_channels
         initialize_convolutions(self, init_std)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

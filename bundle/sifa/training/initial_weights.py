@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,24 @@ class InitialWeights:
     Args:
         folder: the output folder of the earlier run; None: networks keep the weights that they have.
         fingerprint: the fingerprint of this run.
+        output_dir: the output folder of this run; None: not compared.
 
     Raises:
-        InputError: when the folder holds no run, or its fingerprint differs where it must not.
+        InputError: when the folder holds no run, is that of this run, or has a fingerprint that differs where it must
+            not.
     """
 
-    def __init__(self, folder: str | Path | None, fingerprint: Fingerprint) -> None:
+    def __init__(
+        self, folder: str | Path | None, fingerprint: Fingerprint, output_dir: str | Path | None = None
+    ) -> None:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
+        if output_dir is not None and self.folder.resolve() == Path(output_dir).resolve():
+            raise InputError(f"{folder}: initial_weights and output_dir are one folder: give another --output_dir.")
         path = self.folder / "fingerprint.json"
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file: give --initial_weights the output folder of a run.")
         here, there = _essentials(fingerprint), _essentials(read_fingerprint(path))
         for name, value in here.items():
             if there[name] != value:
@@ -80,9 +89,9 @@ def _essentials(fingerprint: Fingerprint) -> dict[str, Any]:
     return {
         "set of labels": dict(fingerprint.labels),
         "slice plane": fingerprint.slice_plane,
-        "spacing": fingerprint.spacing,
-        "slice size": fingerprint.slice_size,
-        "network": fingerprint.network,
+        "slice size": list(fingerprint.slice_size),
+        "spacing": list(fingerprint.spacing),
+        "network": asdict(fingerprint.network),
         "intensity rule of the source": dict(fingerprint.source.intensity),
         "intensity rule of the target": dict(fingerprint.target.intensity),
     }
