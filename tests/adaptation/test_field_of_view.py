@@ -113,6 +113,7 @@ def test_from_the_second_epoch_on_training_draws_within_the_ranges_alone() -> No
     assert sorted(drawn[1]) == sorted(list(range(30, 55)) * 4)
 
 
+@pytest.mark.slow
 def test_training_draws_from_part_of_target_scans_that_are_longer(phantom: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(phantom, data)

@@ -227,6 +227,7 @@ slices_of(Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGXFSZ")
 def test_what_a_killed_run_left_does_no_harm_and_is_removed(folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(TESTS), str(folder)], check=False)

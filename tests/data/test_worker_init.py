@@ -44,6 +44,7 @@ def program(*lines: str) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @needs_the_sender
 def test_a_signal_that_reaches_all_processes_leaves_the_workers_at_work() -> None:
     """As torchrun and Slurm send it."""

@@ -53,6 +53,7 @@ def turned(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
     return image.as_reoriented(nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes))))
 
 
+@pytest.mark.slow
 def test_the_mask_is_the_same_over_all_48_axis_orders_and_flips(
     parser: ConfigParser, scan: nib.Nifti1Image, tmp_path: Path
 ) -> None:

@@ -348,6 +348,7 @@ def change_weights(model: Path) -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [change_weights, lambda model: {"overwrite": "true"}, lambda model: {"inferer__overlap": 0.5}]
 )
@@ -361,6 +362,7 @@ def test_other_weights_other_settings_and_overwrite_make_all_anew(
     assert made_anew(before, output) == {"patient_0", "patient_1", "patient_2"}
 
 
+@pytest.mark.slow
 def test_pictures_that_are_wanted_later_are_made(trained: Path, again: tuple[Path, Path]) -> None:
     scans, output = again
     infer(trained, scans, output, previews="true")
@@ -386,6 +388,7 @@ def test_a_scan_that_got_damaged_loses_its_mask_and_gets_one_when_it_is_whole_ag
     )
 
 
+@pytest.mark.slow
 def test_a_map_of_uncertainty_lies_beside_each_mask_in_the_scans_own_grid(
     trained: Path, again: tuple[Path, Path]
 ) -> None:
@@ -489,6 +492,7 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     assert len(masks(output)) == 8
 
 
+@pytest.mark.slow
 def test_shards_cover_the_folder_without_overlap_and_are_merged(
     trained: Path, done: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,6 +520,7 @@ def test_a_shard_without_scans_does_nothing_and_forgets_what_it_once_had(
     assert cases(tmp_path, "manifest.shard-3-of-4.json") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("highdicom") is None, reason="DICOM SEG needs highdicom")
 def test_a_series_gets_a_dicom_seg_and_a_nifti_scan_none(
     trained: Path, done: tuple[Path, Path], tmp_path: Path

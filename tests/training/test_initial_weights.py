@@ -104,6 +104,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in refusal(lambda: InitialWeights(tmp_path, FINGERPRINT))
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_another_run_by_one_option_and_resumes_from_no_other(
     phantom: Path, trained: Path, tmp_path: Path
 ) -> None:
