@@ -29,7 +29,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 from sifa.utils.errors import InputError
 from sifa.utils.files import temporary_beside, write_json
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from command_line import run_command_line
 from sifa.fingerprint.fingerprint import read_fingerprint
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 from sifa.reports.previews import write_preview
 from sifa.transforms.intensity import intensity_window
 from sifa.utils.errors import InputError

@@ -124,7 +124,8 @@ def write_dataset(folder: Path, shape: Sequence[int] = (6, 7, 5), label_values: 
 
     def subject(name: str, labeled: bool = True) -> dict[str, str]:
         item = {"image": f"images/{name}.nii.gz"}
-        write_nifti(folder / item["image"], generator.normal(100, 50, size=shape).astype(np.float32), affine)
+        center = 0 if name.startswith("ct") else 100  # HU, or arbitrary units
+        write_nifti(folder / item["image"], generator.normal(center, 50, size=shape).astype(np.float32), affine)
         if labeled:
             item["label"] = f"labels/{name}.nii.gz"
             label = generator.permutation(np.arange(np.prod(shape)) % label_values).reshape(shape)

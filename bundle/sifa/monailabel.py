@@ -18,8 +18,9 @@ from torch import nn
 from sifa.data.dataset_json import check_labels
 from sifa.data.unpaired_slices import UnpairedSlices
 from sifa.fingerprint.fingerprint import Fingerprint
-from sifa.inference.find_scans import DATASTORE, NIFTI_SUFFIXES, find_scans
-from sifa.io.nifti_reader import load_image
+from sifa.inference.find_scans import DATASTORE, find_scans
+from sifa.io.formats import suffix_of
+from sifa.io.scan_reader import load_image
 from sifa.training.model_files import save_state
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, first_line, innermost
@@ -46,7 +47,7 @@ def studies_slices(
     Args:
         data: the studies that have a final label, `{"image": path, "label": path}`.
         held_back: the studies that MONAI Label holds back for validation; they are used for training as well.
-        target_dir: folder of unlabeled target scans, NIfTI files.
+        target_dir: folder of unlabeled target scans: NIfTI, NRRD or MetaImage files.
         fingerprint: fingerprint of the weights in use.
         preprocessing: preprocessing of labeled source volumes.
         target_preprocessing: preprocessing of target volumes.
@@ -68,7 +69,7 @@ def studies_slices(
         raise InputError(f"no {source} among the studies has a final label: label at least one and submit it.")
     for item in items:
         _check_segments(Path(item["label"]), list(fingerprint.structure_names.values()))
-    check_labels([item for item in items if item["label"].endswith(NIFTI_SUFFIXES)], fingerprint.labels)
+    check_labels(items, fingerprint.labels)
     targets = _find_targets(target_dir, target)
     for image in targets:
         if _intensities_identify_target(fingerprint) and not _looks_like_target(image, fingerprint):
@@ -90,9 +91,9 @@ def _find_targets(target_dir: str, modality: str) -> list[str]:
         found = find_scans(target_dir, output_dir=Path(target_dir) / ".none")
     except InputError:
         found = []
-    scans = [str(item["image"]) for item in found if str(item["image"]).lower().endswith(NIFTI_SUFFIXES)]
+    scans = [str(item["image"]) for item in found if "skipped" not in item and suffix_of(item["image"])]
     if not scans:
-        raise InputError(f"target_dir: {target_dir}: it holds no NIfTI file: put unlabeled {modality} scans into it.")
+        raise InputError(f"target_dir: {target_dir}: it holds no scan file: put unlabeled {modality} scans into it.")
     return scans
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders import read_json
 from conftest import BUNDLE, RECOMMENDED, ROOT, TINY, run_bundle, run_script
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 from sifa.training.checkpoint import NAME, read_state
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 SINGLE: dict[str, Any] = {**TINY, "epochs": 1, "iterations_per_epoch": 1}
 
 
-def mask_of(output: Path, scan: Path) -> nib.Nifti1Image:
+def mask_of(output: Path, scan: Path) -> nib.Nifti1Pair:
     return load_nifti(output / scan.name.replace(".nii.gz", "_seg.nii.gz"))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import as_flags, run_bundle, run_script
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 
 GOLDEN = Path(__file__).with_name("golden.json")
 DATA = {"source_training": 1, "source_validation": 0, "target_training": 1, "target_validation": 0, "target_test": 2}

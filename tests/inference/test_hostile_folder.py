@@ -15,7 +15,7 @@ from builders import read_json
 from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
 from markupsafe import escape
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 
 pytestmark = pytest.mark.slow
 

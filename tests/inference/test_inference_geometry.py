@@ -12,11 +12,11 @@ from builders import ALL_AXCODES, write_dicom_series
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 from sifa.transforms.slices import slice_steps
 
 
-def segment(parser: ConfigParser, scan: Path, output: Path) -> nib.Nifti1Image:
+def segment(parser: ConfigParser, scan: Path, output: Path) -> nib.Nifti1Pair:
     """Runs the config's own steps on one scan and returns the mask it wrote."""
     mask = output / f"{scan.name.removesuffix('.nii.gz')}_seg.nii.gz"
     run = parser.get_parsed_content("segment_scan")
@@ -38,7 +38,7 @@ def parser() -> ConfigParser:
 
 
 @pytest.fixture(scope="module")
-def scan(phantom: Path) -> nib.Nifti1Image:
+def scan(phantom: Path) -> nib.Nifti1Pair:
     """A generated CT, turned to RAS without an oblique rotation, so that turning it again needs no interpolation."""
     image = nib.as_closest_canonical(load_nifti(phantom / "ct_images" / "ct_test_000.nii.gz"))
     assert isinstance(image, nib.Nifti1Image)
@@ -47,7 +47,7 @@ def scan(phantom: Path) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.asarray(image.dataobj), affine)
 
 
-def turned(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
+def turned(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Pair:
     """Returns the same scan with its axes stored as `codes`."""
     start = nib.io_orientation(image.affine)
     return image.as_reoriented(nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes))))

@@ -26,7 +26,7 @@ from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.manifest import Manifest, manifest_content, read_cases, settings_hash, write_manifest
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
 

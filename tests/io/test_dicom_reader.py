@@ -20,7 +20,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEG2000Lossless, MRImageStorage, RLELossless, generate_uid
 from sifa.inference.segment_scans import input_signature
 from sifa.io.dicom_reader import SLICES, SeriesReader
-from sifa.io.nifti_reader import ScanReader
+from sifa.io.scan_reader import ScanReader
 
 SPACING = (0.7, 0.8, 2.5)
 Change = Callable[[Dataset], Any]

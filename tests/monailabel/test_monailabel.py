@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from builders import Array, read_json, stored_as, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ class Server:
         kind = f"multipart/form-data; boundary={boundary}"
         return self.ask(method, path, body + b"--" + boundary.encode() + b"--\r\n", kind)
 
-    def infer(self, image: str, folder: Path) -> nib.Nifti1Image:
+    def infer(self, image: str, folder: Path) -> nib.Nifti1Pair:
         """Segments a scan among the studies and returns its labels."""
         params = {"result_extension": ".nii.gz", "device": "cpu"}
         status, content = self.send_form("POST", f"/infer/{self.model}?image={image}&output=image", params)
@@ -105,7 +105,7 @@ class Server:
         return self.wait_for("/train/")
 
 
-def as_image(status: int, content: bytes, path: Path) -> nib.Nifti1Image:
+def as_image(status: int, content: bytes, path: Path) -> nib.Nifti1Pair:
     """Returns the labels that a reply holds."""
     assert status == 200, content
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,18 +113,18 @@ def as_image(status: int, content: bytes, path: Path) -> nib.Nifti1Image:
     return load_nifti(path)
 
 
-def voxels(image: nib.Nifti1Image) -> Array:
+def voxels(image: nib.Nifti1Pair) -> Array:
     return np.asarray(image.dataobj)
 
 
-def assert_same(labels: nib.Nifti1Image, mask: nib.Nifti1Image, name: str) -> None:
+def assert_same(labels: nib.Nifti1Pair, mask: nib.Nifti1Pair, name: str) -> None:
     assert labels.get_data_dtype() == np.uint8, name
     assert np.array_equal(voxels(labels), voxels(mask)), name
     assert np.allclose(labels.affine, mask.affine, rtol=0, atol=1e-5), name  # it passes through ITK's float32 header
     assert len(np.unique(voxels(mask))) > 2, name
 
 
-def masks_of_run_inference(scans: Path, weights: Path, output: Path) -> dict[str, nib.Nifti1Image]:
+def masks_of_run_inference(scans: Path, weights: Path, output: Path) -> dict[str, nib.Nifti1Pair]:
     """Segments a folder on the command line and returns the masks by the scans' names."""
     run_bundle("inference", ["inference.yaml"], dataset_dir=scans, output_dir=output, model_dir=weights, device="cpu")
     return {path.name.removesuffix("_seg.nii.gz"): load_nifti(path) for path in output.glob("*_seg.nii.gz")}

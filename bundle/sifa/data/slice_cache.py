@@ -15,14 +15,14 @@ from monai.data import MetaTensor
 from numpy.lib.format import header_data_from_array_1_0, open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
+from sifa.io.formats import files_of
 from sifa.utils.distributed import is_main_process, wait_for_all
 from sifa.utils.errors import InputError, first_line, innermost
-from sifa.utils.files import temporary_beside
+from sifa.utils.files import hash_of_file, temporary_beside
 
-FORMAT = 3  # of the cache; increase it when the files or this package's transforms change
+FORMAT = 4  # of the cache; increase it when the files or this package's transforms change
 POSITION = "position"  # entry beside image and label: distance of each slice from the first, in mm
 DTYPES = {"image": torch.float32, "label": torch.uint8}
-DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # formats that keep header and voxels in two files
 
 Item = Mapping[str, str]
 Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -195,6 +195,8 @@ def _cut(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> di
             f"{item['image']}: it cannot be prepared for training ({first_line(innermost(error))})."
         ) from error
     tensors = {name: torch.as_tensor(volumes[name]).as_subclass(torch.Tensor) for name in entries}
+    if "label" in tensors:
+        tensors["label"] = tensors["label"].round()  # labels may be whole but for rounding
     slices = {name: tensor.movedim(-1, 0).to(DTYPES[name]).contiguous() for name, tensor in tensors.items()}
     image = volumes["image"]
     step = float(image.pixdim[2]) if isinstance(image, MetaTensor) else 1.0
@@ -216,12 +218,9 @@ def _write(files: Mapping[str, Path], slices: Mapping[str, torch.Tensor]) -> Non
 
 
 def _content(path: Path) -> list[str]:
-    """Returns the hash of a file's content; for a folder, that of each file, in the order of their names."""
-    if path.suffix.lower() in DETACHED:
-        raise InputError(f"{path}: its voxels are in a separate file: convert it to NIfTI or leave out cache_dir.")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """Returns the hashes of the files that a scan consists of; for a folder, in the order of their names."""
     try:
-        return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return [hash_of_file(file) for file in files_of(path)]
     except OSError as error:
         raise InputError(f"{path}: it cannot be read ({first_line(error)}): replace it.") from error
 

@@ -1,4 +1,4 @@
-"""Finds the scans below a folder: NIfTI files and DICOM series, including those that are to be skipped."""
+"""Finds the scans below a folder: files and DICOM series, including those that are to be skipped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sifa.io.dicom_headers import SliceHeader, in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.io.formats import OTHER_SUFFIXES, PAIR_SUFFIXES, SCAN_SUFFIXES, header_and_voxels, suffix_of
 from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MASK_SUFFIX = "_seg.nii.gz"
 UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
 LABELS_FOLDER = "labels"  # in the studies folder, where MONAI Label writes masks ...
@@ -43,17 +43,17 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
     with a dot.
 
     Args:
-        dataset_dir: a folder, or a single NIfTI file.
+        dataset_dir: a folder, or a single file: NIfTI, NRRD or MetaImage.
         output_dir: folder of the masks.
 
     Returns:
-        Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a NIfTI file or the
-        folder of a DICOM series; the latter also has `files`, its files in slice order. DICOM that is not to be
-        segmented has `skipped`: the reason, without patient data. A file or folder that cannot be read is listed as
-        well, so that reading it fails and is reported; `files` of a series include its damaged slices, and it has
-        `warnings` where damaged files beside it may belong to it.
+        Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a file or the folder of a
+        DICOM series; the latter also has `files`, its files in slice order. What is not to be segmented, such as other
+        DICOM and files of other formats, has `skipped`: the reason, without patient data. A file or folder that cannot
+        be read is listed as well, so that reading it fails and is reported; `files` of a series include its damaged
+        slices, and it has `warnings` where damaged files beside it may belong to it.
 
-        `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
+        `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
         than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`.
 
@@ -62,14 +62,16 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
     """
     root, output = Path(dataset_dir).absolute(), Path(output_dir).absolute()
     if root.is_file():
-        if not root.name.lower().endswith(NIFTI_SUFFIXES) and read_slices(root):
+        if not suffix_of(root) and read_slices(root):
             raise InputError(f"{root}: it is a single DICOM file: point --dataset_dir at the folder of its series.")
         return [{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}]
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder: point --dataset_dir at a folder of CT scans.")
     found = sorted(_below(root, output), key=lambda one: (one.image, one.mask, "skipped" in one.details))
     if not found:
-        raise InputError(f"{root}: it holds no NIfTI file and no DICOM series: point --dataset_dir at CT scans.")
+        raise InputError(
+            f"{root}: it holds no scan (NIfTI, NRRD, MetaImage or DICOM): point --dataset_dir at CT scans."
+        )
     return [
         {"image": str(one.image), "mask": str(mask), **one.details}
         for one, mask in zip(found, _distinct(found), strict=True)
@@ -77,11 +79,9 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
 
 
 def stem(scan: Path) -> str:
-    """Returns the name of a scan without `.nii` or `.nii.gz`; a folder's name as it is."""
-    for suffix in NIFTI_SUFFIXES:
-        if scan.name.lower().endswith(suffix) and not scan.is_dir():
-            return scan.name[: -len(suffix)]
-    return scan.name
+    """Returns the name of a scan without the ending of its format; a folder's name as it is."""
+    suffix = "" if scan.is_dir() else suffix_of(scan, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))
+    return scan.name.removesuffix(scan.name[len(scan.name) - len(suffix) :])
 
 
 def mask_path(scan: Path, root: Path, output: Path) -> Path:
@@ -90,7 +90,7 @@ def mask_path(scan: Path, root: Path, output: Path) -> Path:
 
 
 def _distinct(found: list[_Found]) -> list[Path]:
-    """Returns distinct mask paths: where two would be equal, NIfTI files keep their extension; then numbers follow."""
+    """Returns distinct mask paths: where two would be equal, files keep their extension; then numbers follow."""
     planned = Counter(one.mask for one in found)
     masks: dict[Path, None] = {}
     for one in found:
@@ -109,11 +109,28 @@ def _below(root: Path, output: Path) -> Iterator[_Found]:
     for folder in unreadable:
         yield _Found(folder, mask_path(folder, root, output), {})
     for folder, entries in files.items():
-        nifti = [entry for entry in entries if entry.name.lower().endswith(NIFTI_SUFFIXES)]
-        for scan in nifti:
-            if not scan.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX)):
-                yield _Found(scan, mask_path(scan, root, output), {})
-        yield from _series(folder, sorted(set(entries) - set(nifti)), mask_path(folder, root, output))
+        by_name = {entry: _details(entry) for entry in entries if suffix_of(entry, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))}
+        for scan, details in by_name.items():
+            if details is not None:
+                yield _Found(scan, mask_path(scan, root, output), details)
+        yield from _series(folder, sorted(set(entries) - set(by_name)), mask_path(folder, root, output))
+
+
+def _details(file: Path) -> dict[str, Any] | None:
+    """Returns the details of a file that is named like a scan; None where it is an output or part of another scan."""
+    suffix = suffix_of(file)
+    if file.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX)):
+        return None
+    if not suffix:
+        ending = suffix_of(file, OTHER_SUFFIXES)
+        return {"skipped": f"files of the format {ending} are not read: convert or unpack it to NIfTI or DICOM"}
+    if suffix in PAIR_SUFFIXES:
+        try:
+            header, _ = header_and_voxels(file)
+        except InputError:
+            return {"skipped": f"it has no {PAIR_SUFFIXES[suffix]} beside it: copy both files of the pair"}
+        return {} if file == header else None
+    return {}
 
 
 def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]]:

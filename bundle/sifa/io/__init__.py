@@ -1,7 +1,7 @@
-"""NIfTI and DICOM, read and written."""
+"""Scans, labels and masks: NIfTI, NRRD, MetaImage and DICOM."""
 
 from sifa.io.dicom_reader import SeriesReader
-from sifa.io.nifti_reader import ScanReader
+from sifa.io.scan_reader import ScanReader
 
 __all__ = [
     "ScanReader",

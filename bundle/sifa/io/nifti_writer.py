@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from sifa.io.formats import is_nifti
+from sifa.io.nifti_files import open_nifti, unit_quaternion
 from sifa.utils.files import temporary_beside
 
 # Header fields that place a NIfTI grid in space. No other field of a scan is copied: its texts may name the patient.
@@ -21,24 +23,27 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
 
     Args:
         labels: (X, Y, Z) uint8, in the scan's own order.
-        scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit.
-        affine: of the scan's grid, to RAS in mm; used where the scan is a DICOM series.
+        scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit, except for a
+            quaternion that is too long by rounding.
+        affine: of the scan's grid, to RAS in mm; used where the scan is not NIfTI.
         path: the `.nii.gz` to write; its folder is created.
         slope: factor that readers multiply the stored values by; None for labels.
     """
-    if scan.is_dir():
+    if not is_nifti(scan):
         mask = nib.Nifti1Image(labels, affine)
         mask.header.set_xyzt_units("mm")
         mask.set_qform(affine, code=1)
         mask.set_sform(affine, code=1)
     else:
-        source = nib.load(scan)  # 3-D, or 4-D with one volume
-        assert isinstance(source, nib.Nifti1Image)
-        header = source.header_class()
+        source = open_nifti(scan).header
+        kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Header) else nib.Nifti1Image
+        header = kind.header_class()
         header.set_data_dtype(np.uint8)
         for field in GRID_FIELDS:
-            header[field] = source.header[field]
-        mask = source.__class__(labels, None, header)
+            header[field] = source[field]
+        for part, value in zip("bcd", unit_quaternion(source), strict=True):
+            header[f"quatern_{part}"] = value
+        mask = kind(labels, None, header)
     if slope is not None:
         mask.header.set_slope_inter(slope, 0)
     with temporary_beside(path) as temporary:

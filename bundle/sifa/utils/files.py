@@ -14,6 +14,7 @@ from typing import Any
 
 from sifa.utils.errors import InputError, first_line
 
+CHUNK = 1 << 20  # bytes read at once
 HOST = f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"  # only processes of this machine can be checked
 
 
@@ -32,6 +33,19 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def hash_of_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hexadecimal digits; the file is read in parts.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

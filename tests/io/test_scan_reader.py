@@ -1,9 +1,11 @@
-"""The NIfTI reader: the numbers and the place that the file gives, or an error."""
+"""The reader of scan files: the numbers and the place that the file gives, or an error."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,7 +14,12 @@ from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from sifa.fingerprint.extractor import _load
-from sifa.io.nifti_reader import ScanReader, mm_per_unit
+from sifa.io.formats import files_of
+from sifa.io.grids import grid_distance, read_grid
+from sifa.io.nifti_files import mm_per_unit
+from sifa.io.nifti_writer import write_mask
+from sifa.io.scan_reader import ScanReader
+from sifa.utils.errors import InputError
 
 SPACING = (1.5, 2.0, 3.0)
 READING = ("train#loading", "validate#preprocessing")
@@ -100,7 +107,7 @@ def test_affines_are_in_millimeters_whatever_the_header_counts_in(
 
 
 def test_other_files_are_left_to_other_readers(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not a NIfTI file"):
+    with pytest.raises(ValueError, match="not a NIfTI, NRRD or MetaImage file"):
         ScanReader().read(tmp_path / "a.png")
 
 
@@ -127,3 +134,107 @@ def test_training_places_an_image_as_inference_does_where_sform_and_pixdim_disag
     volume, spacing = _load(str(tmp_path / "image.nii"), "RAS")
     assert spacing == [1.5, 1.5, 2.0]
     assert np.array_equal(volume, values[::-1, ::-1])
+
+
+# --- other formats ---
+
+
+OBLIQUE = diagonal_affine(SPACING)
+OBLIQUE[:3, :3] = [[np.cos(0.2), -np.sin(0.2), 0], [np.sin(0.2), np.cos(0.2), 0], [0, 0, 1]] @ OBLIQUE[:3, :3]
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "A.NRRD", "a.nhdr", "a.mha", "a.mhd", "a.hdr", "a.img", "A.Nii.GZ"])
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.uint16, np.float32])
+def test_each_format_gives_the_numbers_and_the_place_of_nifti(
+    name: str, kind: type, volume: np.ndarray, tmp_path: Path
+) -> None:
+    values = np.abs(volume).astype(kind)
+    plain = write_nifti(tmp_path / "plain.nii.gz", values, OBLIQUE)
+    path = tmp_path / name
+    if path.suffix in (".hdr", ".img"):
+        nib.save(nib.Nifti1Pair(values, OBLIQUE), path)
+    elif path.suffix == ".GZ":
+        shutil.copy(plain, path)
+    else:
+        itk.imwrite(itk.imread(str(plain)), str(path.with_suffix(path.suffix.lower())))
+        path.with_suffix(path.suffix.lower()).rename(path)
+
+    found, affine = load(path)
+
+    assert np.array_equal(found, values)
+    assert found.dtype == (np.float32 if kind == np.float32 else np.int16)
+    assert found.flags.c_contiguous
+    np.testing.assert_allclose(affine, OBLIQUE, atol=1e-4)
+    assert grid_distance(read_grid(path), read_grid(plain)) < 1e-4
+    assert len(files_of(path)) == (2 if path.suffix in (".nhdr", ".mhd", ".hdr", ".img") else 1)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_a_file_of_itk_that_is_cut_short_is_an_error(name: str, volume: np.ndarray, tmp_path: Path) -> None:
+    plain = write_nifti(tmp_path / "plain.nii.gz", volume, OBLIQUE)
+    itk.imwrite(itk.imread(str(plain)), str(tmp_path / name))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
+    with pytest.raises(InputError, match="cut short"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", ["a.mhd", "a.nhdr", "a.hdr", "a.img"])
+def test_half_of_a_scan_in_two_files_is_refused(kept: str, volume: np.ndarray, tmp_path: Path) -> None:
+    plain = write_nifti(tmp_path / "plain.nii.gz", volume, OBLIQUE)
+    if kept in ("a.hdr", "a.img"):
+        nib.save(nib.Nifti1Pair(volume, OBLIQUE), tmp_path / kept)
+    else:
+        itk.imwrite(itk.imread(str(plain)), str(tmp_path / kept))
+    for file in tmp_path.glob("a.*"):
+        if file.name != kept:
+            file.unlink()
+    with pytest.raises(InputError, match="copy both files"):
+        load(tmp_path / kept)
+
+
+def test_analyze_without_an_orientation_is_refused(volume: np.ndarray, tmp_path: Path) -> None:
+    nib.save(nib.AnalyzeImage(volume, np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(InputError, match="does not say which side is left"):
+        load(tmp_path / "a.img")
+
+
+@pytest.mark.parametrize("excess", [1e-7, 2.5e-7, 5e-6, 1e-3])
+def test_a_quaternion_that_rounding_made_longer_than_one_is_read_as_itk_reads_it(
+    excess: float, volume: np.ndarray, tmp_path: Path
+) -> None:
+    affine = np.diag([-1.5, -2.0, 3.0, 1.0])
+    path = write_nifti(tmp_path / "a.nii", volume, affine)
+    data = path.read_bytes()
+    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
+    header["sform_code"], header["qform_code"] = 0, 1
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = 0, 0, 1 + excess
+    path.write_bytes(header.tobytes() + data[348:])
+
+    found, place = load(path)
+
+    assert np.array_equal(found, volume)
+    np.testing.assert_allclose(place[:3, :3], affine[:3, :3], atol=1e-6)
+    by_itk = itk.array_from_matrix(itk.imread(str(path)).GetDirection())
+    np.testing.assert_allclose(place[:3, :3] / [1.5, 2.0, 3.0], np.diag([-1, -1, 1]) @ by_itk, atol=1e-5)
+    write_mask(np.zeros(volume.shape, np.uint8), path, place, tmp_path / "mask.nii.gz")
+    np.testing.assert_allclose(nib.Nifti1Image.from_filename(tmp_path / "mask.nii.gz").affine, place, atol=1e-6)
+
+
+def test_a_quaternion_that_is_no_rotation_is_refused(volume: np.ndarray, tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii", volume, np.diag([-1.5, -2.0, 3.0, 1.0]))
+    data = path.read_bytes()
+    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
+    header["sform_code"], header["qform_code"], header["quatern_d"] = 0, 1, 2
+    path.write_bytes(header.tobytes() + data[348:])
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        load(path)
+
+
+def test_a_scan_that_does_not_fit_into_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_shape((32000, 32000, 2000))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4))
+    with pytest.raises(InputError, match=r"takes 7629\.\d GiB of memory, and \d+\.\d GiB are free"):
+        load(tmp_path / "a.nii")

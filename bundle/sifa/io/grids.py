@@ -1,0 +1,59 @@
+"""Grids of scans and labels, read from their headers and compared in voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sifa.io.formats import is_nifti, suffix_of
+from sifa.io.itk_files import read_itk_header
+from sifa.io.nifti_files import nifti_affine, open_nifti, without_trailing_ones
+from sifa.io.scan_reader import load_image
+
+TOLERANCE = 0.1  # voxels by which two grids may differ and still count as one
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Number of voxels along each axis, and the affine to RAS in mm."""
+
+    shape: tuple[int, ...]
+    affine: npt.NDArray[np.float64]
+
+
+def read_grid(path: Path | str) -> Grid:
+    """Returns the grid on which a scan or a label is read; of NIfTI, NRRD and MetaImage only the header is read.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    path = Path(path)
+    if is_nifti(path):
+        image = open_nifti(path)
+        return Grid(without_trailing_ones(image.shape), nifti_affine(image))
+    if suffix_of(path):
+        header = read_itk_header(path)
+        return Grid(header.shape, header.affine)
+    loaded = load_image(path)
+    return Grid(tuple(loaded.shape), np.asarray(loaded.affine, dtype=np.float64))
+
+
+def grid_distance(one: Grid, other: Grid) -> float:
+    """Returns the largest distance, in voxels of `one`, between the same corner voxel of two grids.
+
+    It is infinite where their shapes differ or an affine is singular.
+    """
+    if one.shape != other.shape or len(one.shape) != 3 or not _is_regular(one) or not _is_regular(other):
+        return float("inf")
+    corners = np.array(list(product(*((0, max(size - 1, 1)) for size in one.shape))), dtype=float)
+    places = corners @ other.affine[:3, :3].T + other.affine[:3, 3]
+    found = (places - one.affine[:3, 3]) @ np.linalg.inv(one.affine[:3, :3]).T
+    return float(np.abs(found - corners).max())
+
+
+def _is_regular(grid: Grid) -> bool:
+    return bool(np.isfinite(grid.affine).all()) and abs(np.linalg.det(grid.affine[:3, :3])) > 1e-12

@@ -1,0 +1,168 @@
+"""Reads scans and labels from files: NIfTI, NRRD and MetaImage, whole, on the grid of their headers."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from monai.config import PathLike
+from monai.data import ImageReader, MetaTensor
+from monai.transforms import LoadImage
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
+from sifa.io.dicom_reader import SeriesReader
+from sifa.io.formats import is_nifti, suffix_of
+from sifa.io.itk_files import ITKHeader, read_itk_header, read_itk_voxels
+from sifa.io.nifti_files import nifti_affine, open_nifti, without_trailing_ones
+from sifa.utils.errors import InputError, first_line
+from sifa.utils.memory import require_memory
+
+INT16 = np.iinfo(np.int16)
+SLICES = 16  # read at once
+CHUNK = 1 << 20  # bytes
+ROUNDING = 1e-3  # a label this close to a whole number is that number
+
+
+class ScanReader(ImageReader):
+    """MONAI reader of single scan files, with little memory.
+
+    - NIfTI (`.nii`, `.nii.gz`, pairs of `.hdr` and `.img`) and, through ITK, NRRD and MetaImage; suffixes in any case.
+    - Values are int16 where that holds all of them, as in CT, else float32. NIfTI is copied to the memory order of
+      tensors a few slices at a time; MONAI's reader holds the scan twice, and four times where it is scaled.
+    - A compressed NIfTI file is read to its end, where the checksum is.
+    - The grid of NIfTI is nibabel's, sform before qform; MONAI takes the qform where the sform contradicts `pixdim`.
+    - Affines are to RAS in mm, even where a NIfTI header gives meters or microns.
+    - Axes of length 1 after the third are left out.
+
+    Other files are left to MONAI's other readers.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Returns whether `filename` is one file of these formats, by its name."""
+        names = ensure_tuple(filename)
+        return len(names) == 1 and suffix_of(names[0]) != "" and not Path(names[0]).is_dir()
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Path:
+        """Returns the path of the file.
+
+        Raises:
+            ValueError: when it is something else, so that MONAI tries its other readers.
+        """
+        if not self.verify_suffix(data):
+            raise ValueError("not a NIfTI, NRRD or MetaImage file")
+        return Path(ensure_tuple(data)[0])
+
+    def get_data(self, img: Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        """Reads the voxels; after an error here, unlike in `read`, MONAI does not try other readers.
+
+        Args:
+            img: what `read` returned.
+
+        Returns:
+            Voxels (X, Y, Z), or (X, Y, Z, C) of a file with several channels, and metadata with the affine.
+
+        Raises:
+            InputError: when the header cannot be used, or the scan does not fit into memory.
+            OSError, EOFError, zlib.error: when the file is cut short or its checksum is wrong.
+        """
+        voxels, affine = _read_nifti(img) if is_nifti(img) else _read_itk(img)
+        return voxels, {
+            MetaKeys.AFFINE: affine,
+            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.array(voxels.shape[:3]),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if voxels.ndim > 3 else float("nan"),  # NaN: none
+        }
+
+
+def load_image(path: str | Path) -> MetaTensor:
+    """Returns an image (X, Y, Z), float32, as training and inference read it: a scan file or a folder of DICOM files.
+
+    Anything else is read by MONAI's readers.
+    """
+    image = LoadImage(reader=[SeriesReader(), ScanReader()], image_only=True)(path)
+    assert isinstance(image, MetaTensor)
+    return image
+
+
+def load_label(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Returns a label (X, Y, Z) and its affine to RAS in mm; values that are whole but for rounding are rounded.
+
+    Raises:
+        InputError: when the file cannot be read, is not 3-D, or holds values that are not whole.
+    """
+    try:
+        image = load_image(path)
+    except Exception as error:
+        raise InputError(f"{path}: it cannot be read as a label ({first_line(_cause(error))}): replace it.") from error
+    values = image.numpy()
+    if values.ndim != 3:
+        raise InputError(f"{path}: it has {values.ndim} dimensions, a label has 3: convert or split it.")
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: it holds NaN or infinite values: replace it.")
+    whole = np.rint(values)
+    away = np.abs(values - whole)
+    if away.max(initial=0) > ROUNDING:
+        worst = float(values.flat[int(away.argmax())])
+        raise InputError(
+            f"{path}: it holds the value {worst:g}, which is not whole: labels are numbers of structures; resample "
+            "them with nearest-neighbor interpolation."
+        )
+    return whole.astype(np.int64), np.asarray(image.affine, dtype=np.float64)
+
+
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def scan_memory(shape: Sequence[int], voxel_bytes: int) -> int:
+    """Returns the bytes that a scan of a shape takes while it is segmented: its voxels, its mask and what they need."""
+    return math.prod(shape) * (voxel_bytes + 2)
+
+
+def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    image = open_nifti(path, keep_file_open=True)
+    is_whole = _is_whole(image)
+    shape = without_trailing_ones(image.shape)
+    require_memory(path, scan_memory(shape, 2 if is_whole else 4))
+    voxels = np.empty(image.shape, np.int16 if is_whole else np.float32)  # C order, as tensors have it
+    for slab in _slabs(image.shape):
+        part = image.dataobj[slab]
+        if voxels.dtype == np.int16 and not (INT16.min <= part.min() and part.max() <= INT16.max):
+            voxels = voxels.astype(np.float32)
+        voxels[slab] = part
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as stream:
+            while stream.read(CHUNK):
+                pass
+    return voxels.reshape(shape), nifti_affine(image)
+
+
+def _read_itk(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    header: ITKHeader = read_itk_header(path)
+    require_memory(path, scan_memory(header.shape, header.voxel_bytes + 4))
+    return read_itk_voxels(header), header.affine
+
+
+def _slabs(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yields ranges of the third axis; one range where there is no third axis or it is empty."""
+    depth = shape[2] if len(shape) > 2 else 0
+    for start in range(0, depth, SLICES):
+        yield (slice(None), slice(None), slice(start, start + SLICES))
+    if not depth:
+        yield (slice(None),) * min(len(shape), 2)
+
+
+def _is_whole(image: nib.Nifti1Pair) -> bool:
+    """Returns whether a file holds whole numbers of at most 16 bits, before and after scaling."""
+    proxy: Any = image.dataobj
+    stored, scaling = image.get_data_dtype(), (proxy.slope, proxy.inter)
+    return stored.kind in "iu" and stored.itemsize <= 2 and all(float(number).is_integer() for number in scaling)
