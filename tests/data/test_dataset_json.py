@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import diagonal_affine, refusal, write_dataset, write_description, write_nifti
+from builders import diagonal_affine, refusal, write_dataset, write_description, write_dicom_series, write_nifti
 from sifa.data.dataset_json import check_labels, labeled_target, read_dataset
+from sifa.io.nifti_files import load_nifti
+from sifa.io.scan_reader import load_label
 
 SHAPE = (6, 7, 5)
 LISTS = ("source_training", "source_validation", "target_training", "target_validation", "target_test")
@@ -358,7 +362,7 @@ def test_a_label_value_that_the_data_set_does_not_list_is_named_with_its_file(
     message = refused(folder, content)
 
     assert str(label) in message
-    assert f"value {value:g}," in message
+    assert "NaN" in message if np.isnan(value) else f"value {value:g}," in message
 
 
 def test_a_label_may_be_stored_as_floating_point_numbers_and_lack_a_class(
@@ -382,14 +386,76 @@ def test_an_unreadable_label_is_named(folder: Path, content: dict[str, Any]) -> 
         assert str(label) in refused(folder, content)
 
 
-def test_labels_of_images_that_are_not_nifti_are_checked_for_their_values(tmp_path: Path) -> None:
-    (tmp_path / "series").mkdir()
-    label = write_nifti(tmp_path / "label.nii.gz", np.full(SHAPE, 7, np.uint8), diagonal_affine((1, 1, 1)))
-    item = {"image": str(tmp_path / "series"), "label": str(label)}
+@pytest.mark.parametrize("ending", [".NII.GZ", ".nrrd", ".mha", ".mhd"])
+def test_the_grid_of_a_label_is_compared_with_its_image_whatever_their_formats(ending: str, tmp_path: Path) -> None:
+    affine = diagonal_affine((1, 1, 2))
+    values = np.zeros(SHAPE, np.uint8)
+    write_nifti(tmp_path / "plain.nii.gz", values, affine)
+    image, label = tmp_path / f"image{ending}", tmp_path / f"label{ending}"
+    for path in (image, label):
+        if ending == ".NII.GZ":
+            shutil.copy(tmp_path / "plain.nii.gz", path)
+        else:
+            itk.imwrite(itk.imread(str(tmp_path / "plain.nii.gz")), str(path))
+    labels = {0: "background", 1: "left"}
+    mirrored = write_nifti(tmp_path / "mirrored.nii.gz", values, np.diag([-1, 1, 1, 1]) @ affine)
+    shorter = write_nifti(tmp_path / "shorter.nii.gz", values[:-1], affine)
+    moved = write_nifti(tmp_path / "moved.nii.gz", values, diagonal_affine((1, 1, 2), (-30.0, 20.2, 100.0)))
+    close = write_nifti(tmp_path / "close.nii.gz", values, diagonal_affine((1, 1, 2), (-30.0, 20.05, 100.1)))
 
-    check_labels([item], {0: "background", 7: "seven"})
+    for right in (label, close):
+        check_labels([{"image": str(image), "label": str(right)}], labels)
 
-    assert str(label) in refusal(lambda: check_labels([item], {0: "background", 1: "left"}))
+    for wrong, words in ((mirrored, "voxels away"), (shorter, "its shape"), (moved, "0.2 voxels away")):
+        message = refusal(partial(check_labels, [{"image": str(image), "label": str(wrong)}], labels))
+        assert message.startswith(f"{wrong}: ")
+        assert words in message
+
+
+def test_labels_of_a_dicom_series_are_compared_with_it(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "series", np.full(SHAPE, 40, np.int16), (1.0, 1.0, 2.0))
+    grid = np.diag([-1.0, -1.0, 2.0, 1.0])
+    right = write_nifti(tmp_path / "right.nii.gz", np.zeros(SHAPE, np.uint8), grid)
+    wrong = write_nifti(tmp_path / "wrong.nii.gz", np.zeros(SHAPE, np.uint8), np.eye(4))
+
+    check_labels([{"image": str(series), "label": str(right)}], {0: "background"})
+
+    assert str(wrong) in refusal(lambda: check_labels([{"image": str(series), "label": str(wrong)}], {0: "background"}))
+
+
+@pytest.mark.parametrize("factor", [0.9999999975, 0.9999, 1.0001])
+def test_labels_that_are_whole_but_for_rounding_are_rounded(factor: float, tmp_path: Path) -> None:
+    values = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5
+    path = write_nifti(tmp_path / "label.nii.gz", values * factor)
+
+    found, _ = load_label(path)
+
+    assert np.array_equal(found, values)
+    check_labels([{"image": str(path), "label": str(path)}], dict.fromkeys(range(5), "any"))
+
+
+def test_a_label_of_fractions_is_refused(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "label.nii.gz", np.full(SHAPE, 0.5))
+    assert "0.5, which is not whole" in refusal(lambda: load_label(path))
+
+
+def test_a_fourth_axis_of_length_one_does_not_matter(folder: Path, content: dict[str, Any]) -> None:
+    for item in content["source"]["training"]:
+        for file in (folder / item["image"], folder / item["label"]):
+            image = load_nifti(file)
+            write_nifti(file, np.asarray(image.dataobj)[..., None], np.asarray(image.affine))
+    read_dataset(write_description(folder, content))
+
+
+def test_a_byte_order_mark_backslashes_and_labels_by_name_are_read(folder: Path, content: dict[str, Any]) -> None:
+    plain = read_dataset(write_description(folder, content))
+    content["labels"] = {name: int(value) for value, name in content["labels"].items()}
+    for item in content["source"]["training"]:
+        item["image"] = item["image"].replace("/", "\\")
+    path = write_description(folder, content)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+
+    assert read_dataset(path) == plain
 
 
 def test_the_list_to_measure_on_is_chosen_by_name_and_must_not_be_empty(folder: Path, content: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.grids import TOLERANCE, grid_distance, read_grid
+from sifa.io.scan_reader import load_label
 from sifa.transforms.orientation import AXCODES
-from sifa.utils.errors import InputError, first_line
+from sifa.utils.errors import InputError
 
 Item = dict[str, str]
 
@@ -97,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file: give a folder that holds a dataset.json (--dataset_dir).")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: it is not valid JSON ({error}): correct it or write it again.") from error
     if not isinstance(content, dict):
@@ -109,6 +109,8 @@ def _read_labels(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     labels = content.get("labels")
     if not isinstance(labels, dict):
         raise InputError(f'{path}: \'labels\' is missing: write an object such as {{"0": "background", "1": ...}}.')
+    if all(type(value) is int for value in labels.values()):  # as nnU-Net writes them: values by name
+        labels = {str(value): name for name, value in labels.items()}
     if sorted(labels) != sorted(str(index) for index in range(len(labels))) or len(labels) < 2:
         raise InputError(
             f"{path}: 'labels' has the values {', '.join(labels)}: number them 0 (background), 1, 2, ... without gaps."
@@ -146,12 +148,18 @@ def _read_items(section: Mapping[str, Any], domain: str, split: str, path: Path,
             raise InputError(
                 f"{place}[{number}] ({item['image']}) has a 'label': adaptation never sees target labels; remove it."
             )
-        entry = {key: str((path.parent / item[key]).absolute()) for key in ("image", "label") if key in item}
+        entry = {key: str(_find(path.parent, item[key])) for key in ("image", "label") if key in item}
         for key, file in entry.items():
             if not Path(file).exists():
                 raise InputError(f"{place}[{number}]: the {key} {file} does not exist: correct the path.")
         result.append(entry)
     return result
+
+
+def _find(folder: Path, name: str) -> Path:
+    """Returns the absolute path of a file; backslashes of a file that was written on Windows are separators."""
+    path = (folder / name).absolute()
+    return path if path.exists() or "\\" not in name else (folder / name.replace("\\", "/")).absolute()
 
 
 def _check_no_overlap(description: DatasetDescription) -> None:
@@ -174,32 +182,33 @@ def _check_no_overlap(description: DatasetDescription) -> None:
 
 
 def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) -> None:
-    """Checks that each label file has its image's grid and holds only the values in `labels`.
+    """Checks that each label has its image's grid, to a tenth of a voxel, and holds only the values in `labels`.
 
     Args:
-        items: `{"image": path, "label": path}`; only NIfTI images are compared with their labels.
+        items: `{"image": path, "label": path}`.
         labels: the allowed values.
 
     Raises:
         InputError: at the first label that does not, which it names.
     """
     for item in items:
-        label = load_nifti(item["label"])
-        if item["image"].endswith((".nii", ".nii.gz")):
-            image = load_nifti(item["image"])
-            if image.shape != label.shape or not np.allclose(image.affine, label.affine, atol=1e-3):
-                raise InputError(
-                    f"{item['label']}: its grid (shape {label.shape}) is not that of {item['image']} (shape "
-                    f"{image.shape}), or their affines differ: resample the label to the image's grid."
-                )
-        try:
-            values = np.unique(np.asanyarray(label.dataobj))
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(f"{item['label']}: it cannot be read ({first_line(error)}): replace the file.") from error
-        unknown = [value for value in values.tolist() if value not in labels]
+        image, label = read_grid(item["image"]), read_grid(item["label"])
+        if image.shape != label.shape:
+            raise InputError(
+                f"{item['label']}: its shape {label.shape} is not that of {item['image']}, {image.shape}: resample the "
+                "label to the image's grid."
+            )
+        distance = grid_distance(image, label)
+        if distance > TOLERANCE:
+            raise InputError(
+                f"{item['label']}: its grid lies {distance:.2g} voxels away from that of {item['image']} (other "
+                "orientation, position or voxel size): resample the label to the image's grid."
+            )
+        values, _ = load_label(item["label"])
+        unknown = [value for value in np.unique(values).tolist() if value not in labels]
         if unknown:
             raise InputError(
-                f"{item['label']}: it holds the value {unknown[0]:g}, which is not among the labels "
+                f"{item['label']}: it holds the value {unknown[0]}, which is not among the labels "
                 f"{', '.join(str(value) for value in labels)} of the data set: map it to one of them."
             )
 

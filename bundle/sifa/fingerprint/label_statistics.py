@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from sifa.fingerprint.fingerprint import SpatialPrior, VolumeRange
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.scan_reader import load_label
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_spatial_prior
 from sifa.transforms.slices import as_slices, slice_steps
@@ -38,12 +38,11 @@ def measure_labels(
     subjects: list[Subject] = []
     labeled, shown = 0, 0
     for item in items:
-        label = load_nifti(item["label"])
-        values = np.asanyarray(label.dataobj).astype(np.int64)
-        found = find_structures(values, set(labels) - {0}, label.affine)
+        values, affine = load_label(item["label"])
+        found = find_structures(values, set(labels) - {0}, affine)
         components = {value: structure.components for value, structure in found.items()}
-        subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(label.affine)))))
-        slices, steps = as_slices(values[None], label.affine, axcodes)[:, 0], slice_steps(label.affine, axcodes)
+        subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(affine)))))
+        slices, steps = as_slices(values[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))

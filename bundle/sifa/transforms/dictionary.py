@@ -59,6 +59,25 @@ class NormalizeIntensityd(MapTransform):
         return result
 
 
+class ShareGridd(MapTransform):
+    """Gives all volumes of a subject the affine of the first key.
+
+    An image and its label may be a tenth of a voxel apart by rounding, and must still be resampled alike.
+
+    Args:
+        keys: volumes (C, X, Y, Z) of one shape, with affines.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns `data` with volumes on one grid."""
+        result = dict(data)
+        first, *others = self.key_iterator(result)
+        for key in others:
+            result[key] = result[key].clone()
+            result[key].affine = result[first].affine.clone()
+        return result
+
+
 class AlignGridd(MapTransform):
     """Replaces the affine of an oblique grid by the nearest one along the patient's axes; voxels stay as they are.
 
