@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_dicom_series, write_nifti
 from sifa.data.dataset_json import DatasetDescription
-from sifa.fingerprint.extractor import compute_fingerprint
+from sifa.fingerprint.extractor import compute_fingerprint, grid_warnings
 from sifa.fingerprint.fingerprint import Fingerprint, NetworkSize, VolumeRange, read_fingerprint, write_fingerprint
 
 INTENSITY: Mapping[str, Mapping[str, Any]] = {
@@ -74,7 +74,7 @@ def mr(tmp_path: Path) -> Path:
 @pytest.fixture
 def ct(tmp_path: Path) -> Path:
     """A CT volume like the MR volume."""
-    return write_nifti(tmp_path / "ct.nii.gz", random_volume(1), diagonal_affine((1.5, 1.0, 2.0)))
+    return write_nifti(tmp_path / "ct.nii.gz", random_volume(1, center=0.0), diagonal_affine((1.5, 1.0, 2.0)))
 
 
 # --- intensities ---
@@ -103,7 +103,7 @@ def test_a_window_is_the_median_over_volumes_of_percentiles_of_the_voxels_above_
 
 
 def test_air_around_the_patient_does_not_move_a_window(mr: Path, ct: Path, tmp_path: Path) -> None:
-    padded = np.pad(random_volume(1), 4, constant_values=-1000)
+    padded = np.pad(random_volume(1, center=0.0), 4, constant_values=-1000)
     with_air = write_nifti(tmp_path / "air.nii", padded, diagonal_affine((1.5, 1.0, 2.0)))
 
     found = [fingerprint_of(describe([mr], [path])).target.intensity for path in (ct, with_air)]
@@ -168,7 +168,7 @@ def test_a_list_of_source_images_replaces_that_of_the_data_set(mr: Path, ct: Pat
 def test_the_fingerprint_does_not_depend_on_how_a_volume_is_stored(
     tmp_path: Path, plane: str, spacing: tuple[float, ...], field: tuple[float, ...]
 ) -> None:
-    volume, affine = random_volume(0), diagonal_affine((1.5, 1.0, 2.0))
+    volume, affine = random_volume(0, center=0.0), diagonal_affine((1.5, 1.0, 2.0))
     paths = [
         write_nifti(tmp_path / f"{axcodes}.nii", *stored_as(volume, affine, axcodes)) for axcodes in ALL_AXCODES[::5]
     ]
@@ -197,7 +197,9 @@ def test_without_a_pixel_spacing_the_median_field_of_view_of_both_domains_fills_
     fields = [(20, 40), (30, 80), (50, 60), (90, 70), (40, 50)]
     paths = [
         write_nifti(
-            tmp_path / f"{index}.nii", random_volume(index, (5, 10, 3)), diagonal_affine((columns / 5, rows / 10, 4))
+            tmp_path / f"{index}.nii",
+            random_volume(index, (5, 10, 3), center=0.0),
+            diagonal_affine((columns / 5, rows / 10, 4)),
         )
         for index, (rows, columns) in enumerate(fields)
     ]
@@ -318,7 +320,7 @@ def test_a_computed_fingerprint_is_plain_json_and_is_read_back_unchanged(mr: Pat
 
 def test_the_volumes_of_the_structures_are_measured_in_the_training_labels(tmp_path: Path) -> None:
     image = write_nifti(tmp_path / "mr.nii.gz", np.arange(512.0).reshape(8, 8, 8))
-    target = write_nifti(tmp_path / "ct.nii.gz", np.arange(512.0).reshape(8, 8, 8))
+    target = write_nifti(tmp_path / "ct.nii.gz", np.arange(512.0).reshape(8, 8, 8) - 200)
 
     found = fingerprint_of(describe([image], [target])).structures
 
@@ -366,3 +368,35 @@ def test_the_source_has_a_curve_to_the_target_only_on_request(mr: Path, ct: Path
     assert Fingerprint.from_json(matched.to_json(), "fingerprint.json") == matched
     for domain in (matched.target, fingerprint_of(describe([mr], [ct])).source):
         assert "curve" not in domain.intensity
+
+
+# --- what is unusual ---
+
+
+def test_structures_that_no_label_shows_are_named(mr: Path, ct: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = describe([mr], [ct])
+    dataset.labels[3] = "third"
+
+    fingerprint_of(dataset)
+
+    assert "no label of source.training shows third:" in caplog.text
+
+
+def test_labels_of_nothing_but_background_are_refused(mr: Path, ct: Path, tmp_path: Path) -> None:
+    dataset = describe([mr], [ct])
+    dataset.source_training[0]["label"] = str(write_nifti(tmp_path / "label.nii.gz", np.zeros((2, 2, 2), np.uint8)))
+
+    assert "only background" in refusal(lambda: fingerprint_of(dataset))
+
+
+@pytest.mark.parametrize(
+    ("pixel_spacing", "plane", "words"),
+    [(3.1, "axial", "more than twice"), (1.0, "axial", ""), (3.0, "sagittal", "coarse axis"), (3.0, "axial", "")],
+)
+def test_slices_that_lose_resolution_are_reported(pixel_spacing: float, plane: str, words: str) -> None:
+    steps = [1.5, 1.0, 5.0] if plane == "axial" else [5.0, 1.5, 1.0]
+
+    warnings = grid_warnings(pixel_spacing, [steps] * 3, plane)
+
+    assert len(warnings) == (1 if words else 0)
+    assert all(words in warning for warning in warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from builders import ALL_AXCODES, Array, diagonal_affine, make_fingerprint, refu
 from hostile import SHAPE, SPACING, Build, ct, header, nifti
 from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.inference.input_checks import check_file, check_scan
-from sifa.io.nifti_reader import load_nifti
+from sifa.io.nifti_files import load_nifti
 
 FINGERPRINT = make_fingerprint()
 AFFINE = diagonal_affine(SPACING)
@@ -24,6 +25,12 @@ def check(volume: Array | None = None, affine: Array = AFFINE, fingerprint: Fing
 
 def refused(volume: Array | None = None, affine: Array = AFFINE) -> str:
     return refusal(lambda: check(volume, affine))
+
+
+def with_padding(volume: Array, value: float) -> Array:
+    padded = volume.copy()
+    padded[:4] = value
+    return padded
 
 
 def with_voxel(value: float) -> Array:
@@ -113,14 +120,31 @@ def test_a_single_slice_in_the_plane_that_is_segmented_is_only_doubted() -> None
     ("volume", "words"),
     [
         (np.clip(ct() / 4 + 60, 0, 255), "8-bit"),
-        ((ct() > 0).astype(np.uint8), "8-bit"),
-        (ct() + 1024, "not CT in HU"),
+        ((ct() > 0).astype(np.uint8), "normalized, not HU"),
+        (ct() + 1024, "CT plus about 1000"),
+        (with_padding(ct() + 1024, -2000), "CT plus about 1000"),
+        (ct() - 1024, "added twice"),
+        (ct() / 2000 + 0.5, "normalized, not HU"),
         (np.maximum(ct(), -49), "smallest value is -49"),
     ],
 )
 def test_values_that_are_not_hu_are_doubted(volume: Array, words: str) -> None:
     (doubt,) = check(volume)
     assert words in doubt
+
+
+def test_a_scan_in_hu_is_not_doubted_for_its_padding_or_for_metal() -> None:
+    metal = ct()
+    metal[12:14, 6:8, 12:14] = 20000
+    for volume in (with_padding(ct(), -3024), with_padding(ct(), -2000), metal):
+        assert check(volume) == []
+
+
+def test_a_scan_in_hu_is_doubted_where_the_network_was_trained_on_other_units() -> None:
+    target = replace(FINGERPRINT.target, intensity={"mode": "window", "lower": 0.0, "upper": 255.0})
+    (doubt,) = check(fingerprint=make_fingerprint(target=target))
+    assert "trained on values of 0 to 255, which are not HU" in doubt
+    assert check(np.clip(ct() / 4 + 60, 0, 255), fingerprint=make_fingerprint(target=target)) == []
 
 
 def test_values_of_fat_and_soft_tissue_alone_are_not_doubted() -> None:
@@ -163,8 +187,9 @@ def test_files_of_every_usual_type_pass(kind: type, ending: str, tmp_path: Path)
     assert look(nifti(ct().astype(kind)), tmp_path / f"scan{ending}") == []
 
 
-def test_a_fourth_dimension_of_one_volume_passes(tmp_path: Path) -> None:
+def test_further_dimensions_of_length_one_pass(tmp_path: Path) -> None:
     assert look(nifti(ct()[..., None]), tmp_path / "scan.nii.gz") == []
+    assert look(nifti(ct()[..., None, None]), tmp_path / "scan.nii.gz") == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +200,7 @@ def test_a_fourth_dimension_of_one_volume_passes(tmp_path: Path) -> None:
         (lambda path: None, "neither a file nor a folder"),
         (Path.mkdir, "neither a file nor a folder"),
         (nifti(ct().astype(np.complex64)), "complex"),
-        (nifti(ct()[..., None, None]), "5 dimensions"),
+        (nifti(np.stack([ct()] * 2, axis=-1)[..., None, :]), "5 dimensions"),
         (nifti(np.stack([ct()] * 2, axis=-1)), "2 channels"),
         (nifti(ct()[0]), "2 dimensions"),
         (header(dim=[3, 32, 0, 31, 1, 1, 1, 1]), "so none"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import monai
@@ -18,13 +18,16 @@ from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.label_statistics import measure_labels
-from sifa.io.nifti_reader import load_image
+from sifa.fingerprint.modality import canonical_modality, intensity_rule, is_in_hu
+from sifa.fingerprint.unit_check import UnitCheck
+from sifa.io.scan_reader import load_image
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.distributed import is_main_process
-from sifa.utils.errors import InputError
+from sifa.utils.errors import InputError, find_input_error
 
 logger = logging.getLogger(__name__)
 
+COARSER = 2.0  # ratio of voxel sizes beyond which there is a warning
 LEFT_OUT = 0.01  # share of the labeled voxels that slices may leave out without a warning
 
 
@@ -75,9 +78,13 @@ def compute_fingerprint(
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]
-    source = _measure(source_images, axcodes, _rule(intensity, dataset.source_modality), "source")
+    rules = {
+        domain: intensity_rule(modality, intensity, f"{dataset.path}: {domain}.modality")
+        for domain, modality in (("source", dataset.source_modality), ("target", dataset.target_modality))
+    }
+    source = _measure(source_images, axcodes, rules["source"], "source", dataset.source_modality)
     target = (
-        _measure(target_images, axcodes, _rule(intensity, dataset.target_modality), "target")
+        _measure(target_images, axcodes, rules["target"], "target", dataset.target_modality)
         if target_images
         else _reuse_source(source, dataset)
     )
@@ -87,8 +94,8 @@ def compute_fingerprint(
         pixel_spacing = round(float(np.max(in_plane / np.asarray(slice_size))), 3)
     if match_intensity and target_images:
         images = {"source": source_images, "target": target_images}
-        rules = {"source": source["intensity"], "target": target["intensity"]}
-        source["intensity"]["curve"] = matching_curve(images, rules, match_intensity)
+        windows = {"source": source["intensity"], "target": target["intensity"]}
+        source["intensity"]["curve"] = matching_curve(images, windows, match_intensity)
     measured = measure_labels(
         source_training or dataset.source_training,
         dataset.labels,
@@ -105,6 +112,10 @@ def compute_fingerprint(
         )
     if spatial_prior and not measured.spatial_prior and is_main_process():
         logger.warning("too few training subjects show each structure as one component: masks keep all components.")
+    _require_structures(measured.volumes, dataset)
+    if is_main_process():
+        for warning in grid_warnings(pixel_spacing, source["spacings"] + target["spacings"], dataset.slice_plane):
+            logger.warning("%s", warning)
     return Fingerprint(
         name=dataset.name,
         labels=dataset.labels,
@@ -115,8 +126,8 @@ def compute_fingerprint(
         pamr_iterations=pamr_iterations,
         structures=measured.volumes,
         spatial_prior=measured.spatial_prior if spatial_prior else {},
-        source=_summarize(dataset.source_modality, source),
-        target=_summarize(dataset.target_modality, target),
+        source=_summarize(canonical_modality(dataset.source_modality), source),
+        target=_summarize(canonical_modality(dataset.target_modality), target),
         network=NetworkSize(network["in_channels"], dataset.out_channels, float(network["width"])),
         versions={
             "sifa": sifa.__version__,
@@ -128,8 +139,39 @@ def compute_fingerprint(
     )
 
 
-def _rule(intensity: Mapping[str, Mapping[str, Any]], modality: str) -> Mapping[str, Any]:
-    return intensity.get(modality, intensity["default"])
+def _require_structures(shown: Collection[str], dataset: DatasetDescription) -> None:
+    """Warns of structures that no training subject shows; refuses labels that show none at all."""
+    absent = [name for value, name in dataset.labels.items() if value != 0 and name not in shown]
+    if len(absent) == len(dataset.labels) - 1:
+        raise InputError(f"{dataset.path}: the labels of source.training hold only background: list labeled images.")
+    if absent and is_main_process():
+        logger.warning(
+            "no label of source.training shows %s: the network cannot learn it, and masks will lack it.",
+            " or ".join(absent),
+        )
+
+
+def grid_warnings(pixel_spacing: float, spacings: Sequence[Sequence[float]], plane: str) -> list[str]:
+    """Returns warnings about slices that lose resolution.
+
+    Args:
+        pixel_spacing: mm between the pixels of the training slices.
+        spacings: mm between voxels of each training scan along rows, columns and slices.
+        plane: the slices' plane in the patient.
+    """
+    rows, columns, slices = (float(step) for step in np.median(spacings, axis=0))
+    warnings = []
+    if pixel_spacing > COARSER * max(rows, columns):
+        warnings.append(
+            f"slices have pixels of {pixel_spacing:.2g} mm, more than twice the {max(rows, columns):.2g} mm of the "
+            "scans: small structures are lost; give a larger slice_size, or a smaller pixel_spacing."
+        )
+    if max(rows, columns) > COARSER * max(slices, min(rows, columns)):
+        warnings.append(
+            f"{plane} slices run along the coarse axis of the scans ({rows:.2g} x {columns:.2g} mm in the plane, "
+            f"{slices:.2g} mm between slices): choose the slice_plane in which the scans were acquired."
+        )
+    return warnings
 
 
 def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
@@ -141,12 +183,16 @@ def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[s
     return source
 
 
-def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str) -> dict[str, Any]:
+def _measure(
+    images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str, modality: str
+) -> dict[str, Any]:
     """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
     lower, upper = rule["percentiles"]
     spacings, fields, windows = [], [], []
+    units = UnitCheck(domain, modality, in_hu=rule["mode"] == "window" and is_in_hu(modality))
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
         volume, spacing = _load(path, axcodes)
+        units.add(path, volume)
         spacings.append(spacing)
         fields.append([float(size * step) for size, step in zip(volume.shape, spacing, strict=True)])
         values = volume[volume > rule["above"]] if rule.get("above") is not None else volume
@@ -155,6 +201,7 @@ def _measure(images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domai
         windows.append(np.percentile(values, (lower, upper)))
         if windows[-1][1] <= windows[-1][0]:
             raise InputError(f"{path}: it has no contrast (its percentiles are equal): remove it.")
+    units.finish()
     found = np.median(windows, axis=0)
     bounds = found if rule["mode"] == "window" else (lower, upper)
     return {
@@ -170,6 +217,9 @@ def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
     try:
         image = load_image(path)
     except Exception as error:
+        found = find_input_error(error)
+        if found is not None:
+            raise found from error
         raise InputError(f"{path}: it cannot be read as an image: replace it or remove it.") from error
     volume, affine = np.asarray(image), np.asarray(image.affine)
     if volume.ndim != 3:

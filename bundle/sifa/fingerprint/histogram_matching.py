@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sifa.io.nifti_reader import load_image
+from sifa.io.scan_reader import load_image
 from sifa.transforms.intensity import intensity_window, normalize
 from sifa.utils.errors import InputError
 

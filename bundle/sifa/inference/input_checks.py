@@ -10,11 +10,16 @@ import nibabel as nib
 import numpy as np
 
 from sifa.fingerprint.fingerprint import Domain, Fingerprint
-from sifa.io.nifti_reader import mm_per_unit
+from sifa.fingerprint.modality import is_in_hu
+from sifa.io.formats import header_and_voxels, is_nifti
+from sifa.io.itk_files import read_itk_header
+from sifa.io.nifti_files import mm_per_unit, open_nifti, without_trailing_ones
+from sifa.io.scan_reader import scan_memory
+from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.slices import slice_steps
-from sifa.utils.errors import InputError, first_line
+from sifa.utils.errors import InputError
+from sifa.utils.memory import require_memory
 
-HIGHEST_SMALLEST_HU = -50.0  # HU: every CT shows air or fat; a file whose smallest value is higher is not in HU
 LARGEST_STEP = 25.0  # mm between voxels
 LEAST_PIXELS = 8  # rows and columns of a slice
 SHEAR = 0.02  # cosine of the angle between two axes of a grid that counts as sheared (about 1 degree)
@@ -24,46 +29,71 @@ FACTOR = 3.0  # ratio to the training's spacing or field of view beyond which th
 
 
 def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
-    """Refuses a NIfTI file whose header shows that it cannot be segmented; no voxel is read.
+    """Refuses a scan file whose header shows that it cannot be segmented; no voxel is read.
 
     Args:
-        path: the file.
+        path: the file: NIfTI, NRRD or MetaImage.
         fingerprint: what the network was trained on.
 
     Returns:
         One clause for each doubt about the grid.
 
     Raises:
-        InputError: when it is no NIfTI file, holds fewer bytes than its header declares, has the wrong number of
-            dimensions, voxels that are not one real number each, or no voxel size.
+        InputError: when its header cannot be read, or it holds fewer bytes than its header declares, has the wrong
+            number of dimensions, voxels that are not one real number each, no voxel size, or does not fit into memory.
     """
     if not path.is_file():
         raise InputError("it is neither a file nor a folder: remove it.")  # reading a named pipe would wait forever
-    try:
-        image: Any = nib.load(path)
-        with nib.openers.ImageOpener(str(path)) as stream:
-            written = type(image.header).from_fileobj(stream, check=False)  # as it is, before nibabel corrects it
-    except Exception as error:  # a damaged header fails in many ways
-        raise InputError(f"it cannot be read as NIfTI ({first_line(error)}): replace it.") from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise InputError("it is not a NIfTI file: replace it.")
-    dtype, shape = image.get_data_dtype(), tuple(map(int, image.shape))
     channels = fingerprint.network.in_channels
+    return _check_nifti(path, channels) if is_nifti(path) else _check_itk(path)
+
+
+def _check_nifti(path: Path, channels: int) -> list[str]:
+    image = open_nifti(path)
+    header_file, voxels = header_and_voxels(path)
+    with nib.openers.ImageOpener(str(header_file)) as stream:
+        written = type(image.header).from_fileobj(stream, check=False)  # as it is, before nibabel corrects it
+    dtype, shape = image.get_data_dtype(), without_trailing_ones(tuple(map(int, image.shape)))
     if dtype.kind not in "iuf":
         raise InputError("its voxels are complex numbers or colors, not one value each: convert it.")
     if len(shape) not in (3, 4):
         raise InputError(f"it has {len(shape)} dimensions, a scan has 3: convert or split it.")
-    if shape[3:] not in ((), (channels,)):
+    if shape[3:] != () and shape[3:] != (channels,):
         raise InputError(f"it has {shape[3]} channels (color or 4-D), not {channels}: convert or split it.")
     if min(shape) < 1:
         raise InputError(f"its header declares {' x '.join(map(str, shape))} voxels, so none: replace it.")
-    held = path.stat().st_size * (MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1)
-    if math.prod(shape) * dtype.itemsize > held:
+    held = voxels.stat().st_size * (MOST_COMPRESSION if voxels.name.lower().endswith(".gz") else 1)
+    _check_size(shape, dtype.itemsize, held)
+    require_memory(path, scan_memory(shape, dtype.itemsize))
+    return [*_length_unit_warnings(written), *_header_warnings(written)]
+
+
+def _check_itk(path: Path) -> list[str]:
+    header = read_itk_header(path)
+    if header.components != 1:
+        raise InputError("its voxels are colors or vectors, not one value each: convert it.")
+    if len(header.shape) != 3:
+        raise InputError(f"it has {len(header.shape)} dimensions, a scan has 3: convert or split it.")
+    held = header_and_voxels(path)[1].stat().st_size * (MOST_COMPRESSION if header.is_compressed else 1)
+    _check_size(header.shape, header.voxel_bytes, held)
+    require_memory(path, scan_memory(header.shape, header.voxel_bytes + 4))
+    oriented = header.is_oriented
+    return [] if oriented else ["its header does not say how its axes lie, so which side is left is a guess"]
+
+
+def _check_size(shape: tuple[int, ...], voxel_bytes: int, held: int) -> None:
+    """Refuses a header that declares more voxels than the file can hold.
+
+    Args:
+        shape: number of voxels along each axis.
+        voxel_bytes: bytes of a voxel.
+        held: the most bytes of voxels that the file can hold.
+    """
+    if math.prod(shape) * voxel_bytes > held:
         raise InputError(
             f"its header declares {' x '.join(map(str, shape))} voxels, which the file is too short to hold: it is cut "
             "short or its header is wrong; copy it again."
         )
-    return [*_length_unit_warnings(written), *_header_warnings(written)]
 
 
 def _length_unit_warnings(header: Any) -> list[str]:
@@ -116,7 +146,7 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         raise InputError("it holds NaN or infinite values: repair it.")
     if lowest == highest:
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
-    return [*_unit_warnings(lowest, highest, fingerprint.target), *_size_warnings(volume, affine, fingerprint)]
+    return [*unit_warnings(volume, fingerprint.target), *_size_warnings(volume, affine, fingerprint)]
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
@@ -138,12 +168,22 @@ def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> Non
         raise InputError(f"its slices have {rows} x {columns} pixels in the plane that is segmented: too few.")
 
 
-def _unit_warnings(lowest: float, highest: float, target: Domain) -> list[str]:
-    if target.intensity["mode"] != "window" or lowest < HIGHEST_SMALLEST_HU:
+def unit_warnings(volume: np.ndarray, target: Domain) -> list[str]:
+    """Returns a clause where the values of a scan are in other units than those of the training.
+
+    Args:
+        volume: intensities, any shape.
+        target: the domain that the network was trained on; where each volume sets its own window, units do not matter.
+    """
+    if target.intensity["mode"] != "window" or not is_in_hu(target.modality):
         return []
-    if lowest >= 0 and highest <= 255:
-        return [f"its values go from {lowest:g} to {highest:g}: this looks like windowed 8-bit values, not HU"]
-    return [f"its smallest value is {lowest:g}: this is not {target.modality} in HU (MR, or a shifted CT?)"]
+    reason = not_hu_reason(volume)
+    if float(target.intensity["lower"]) < 0:
+        return [f"{reason}; the network was trained on {target.modality} in HU"] if reason else []
+    lower, upper = target.intensity["lower"], target.intensity["upper"]
+    if reason:
+        return []
+    return [f"it is in HU, and the network was trained on values of {lower:g} to {upper:g}, which are not HU"]
 
 
 def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:

@@ -1,0 +1,46 @@
+"""Whether a scan is in HU is judged by the bulk of its values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import ct
+from hypothesis import given
+from hypothesis import strategies as st
+from sifa.io.scan_reader import load_image
+from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
+
+
+@pytest.mark.parametrize("offset", [1000, 1024])
+@pytest.mark.parametrize("padding", [-1024, -2000, -3024, 0])
+def test_an_offset_is_found_whatever_the_padding_is(offset: int, padding: int) -> None:
+    volume = ct() + offset
+    volume[:3] = padding
+    assert "CT plus about 1000" in not_hu_reason(volume)
+
+
+def test_sixteen_bit_values_beyond_those_of_ct_are_not_hu() -> None:
+    assert "above 3071" in not_hu_reason((ct().astype(np.int32) + 1024) * 10)
+
+
+@given(st.integers(-1024, -900), st.integers(-100, 60), st.integers(60, 1500))
+def test_a_body_in_air_is_hu_whatever_it_is_clipped_to(lower: int, fat: int, upper: int) -> None:
+    assert not_hu_reason(np.clip(ct(), lower, upper)) == ""
+    assert not_hu_reason(np.clip(ct(), min(fat, -60), upper)) == ""
+
+
+def test_real_scans_are_told_apart_by_their_values(shared: Path) -> None:
+    for name, is_ct in (("cardiac_ct_1p5mm", True), ("abdomen_ct_3mm", True), ("abdomen_mr_3mm", False)):
+        volume = load_image(shared / "scans" / f"{name}.nii.gz").numpy()
+        assert (not_hu_reason(volume) == "") is is_ct, name
+        assert is_surely_hu(volume) is is_ct, name
+        assert not_hu_reason(volume + 1024) != "", name
+
+
+def test_all_training_images_of_the_real_benchmark_are_told_apart(shared: Path) -> None:
+    for path in sorted((shared / "abdomen" / "ct_train_images").iterdir())[::5]:
+        assert not_hu_reason(load_image(path).numpy()) == "", path
+    for path in sorted((shared / "abdomen" / "mr_images").iterdir())[::5]:
+        assert not_hu_reason(load_image(path).numpy()) != "", path
