@@ -169,15 +169,15 @@ NIFTI = [
     Case("nifti_2.nii.gz", "ok", "", nifti_2),
     Case("slope.nii.gz", "ok", "", header((ct() + 1024).astype(np.uint16), scl_slope=1, scl_inter=-1024)),
     Case("windowed.nii.gz", "warning", "8-bit", nifti(np.clip(ct() / 4 + 60, 0, 255).astype(np.uint8))),
-    Case("boolean.nii.gz", "warning", "8-bit", nifti((ct() > 0).astype(np.uint8))),
+    Case("boolean.nii.gz", "warning", "normalized, not HU", nifti((ct() > 0).astype(np.uint8))),
     # Values
     Case("all_nan.nii.gz", "failed", "NaN", with_value(np.nan, everywhere=True)),
     Case("one_nan.nii.gz", "failed", "NaN", with_value(np.nan)),
     Case("infinite.nii.gz", "failed", "infinite", with_value(np.inf)),
     Case("constant.nii.gz", "failed", "every voxel is 40", with_value(40, everywhere=True)),
     Case("zeros.nii.gz", "failed", "every voxel is 0", with_value(0, everywhere=True)),
-    Case("mr.nii.gz", "warning", "not CT in HU", nifti(np.maximum(ct() + 1100, 0).astype(np.uint16))),
-    Case("shifted.nii.gz", "warning", "shifted CT", nifti((ct() + 1024).astype(np.int16))),
+    Case("mr.nii.gz", "warning", "or like MR, not HU", nifti(np.maximum(ct() + 1100, 0).astype(np.uint16))),
+    Case("shifted.nii.gz", "warning", "CT plus about 1000", nifti((ct() + 1024).astype(np.int16))),
     # Shapes
     Case("two_dimensions.nii.gz", "failed", "2 dimensions", nifti(ct()[:, 8])),
     Case("four_dimensions.nii.gz", "failed", "3 channels", nifti(np.stack([ct()] * 3, axis=-1))),

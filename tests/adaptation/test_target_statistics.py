@@ -181,7 +181,7 @@ def test_the_configs_measure_before_anything_uses_or_writes_the_exported_network
         handlers += train["network_handlers"] if group else [handler]
     kinds = [handler["_target_"].rsplit(".", 1)[-1] for handler in handlers]
     place = kinds.index("BatchNormStatistics")
-    later = {"ModelSaver", "WeightsInstaller", "ValidationHandler", "StateSaver"} & set(kinds)
+    later = {"ModelSaver", "WeightsInstaller", "ValidationSchedule", "StateSaver"} & set(kinds)
     assert "ModelSaver" in later
     assert all(kinds.index(kind) > place for kind in later)
     assert {handler["segmenter"] for handler in handlers if "segmenter" in handler} == {"@exported_network"}

@@ -16,9 +16,18 @@ from engines import ADAPTED, STRUCTURES, date_events_back, go, saver, scripted, 
 from ignite.engine import Engine
 from monai.data import MetaTensor, decollate_batch
 from PIL import Image
-from sifa.handlers import ImageGrid, RunRecord, ScalarLog, TrainingProgress, TrainingReport, TrainingWatch
+from sifa.handlers import (
+    ImageGrid,
+    RunRecord,
+    ScalarLog,
+    TrainingProgress,
+    TrainingReport,
+    TrainingWatch,
+    ValidationSchedule,
+)
 from sifa.networks.weights import load_weights
 from sifa.reports.slice_grid import CELL, DPI, TOP
+from sifa.utils.run_warnings import collect_warnings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -244,9 +253,49 @@ def test_a_choice_that_there_is_not_is_refused(name: str, tmp_path: Path) -> Non
 
 def test_a_new_run_forgets_the_warnings_of_the_one_before_and_one_that_goes_on_does_not(tmp_path: Path) -> None:
     step = scripted({"loss": [math.nan, 1, 1, 1, math.nan, 1]})
-    for epochs, done, expected in ((1, 0, 1), (1, 0, 1), (2, 3, 2)):
+    for epochs, done, expected in ((1, 0, 2), (1, 0, 2), (2, 3, 4)):
+        collect_warnings(tmp_path, resumed=done > 0)
+        logging.getLogger("sifa.fingerprint.extractor").warning("an early\nwarning")
         go([TrainingWatch(tmp_path, on_nan="warn")], step, epochs=epochs, iterations=3, done=done)
-        assert len((tmp_path / "warnings.txt").read_text(encoding="utf-8").splitlines()) == expected
+        lines = (tmp_path / "warnings.txt").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == expected
+        assert lines[0] == "an early warning"
+
+
+# --- validation ---
+
+
+@pytest.mark.parametrize(("interval", "epochs", "expected"), [(4, 3, [3]), (2, 5, [2, 4, 5]), (1, 2, [1, 2])])
+def test_the_last_epoch_is_always_validated(interval: int, epochs: int, expected: list[int]) -> None:
+    validated: list[int] = []
+
+    class Validator:
+        def run(self, epoch: int) -> None:
+            validated.append(epoch)
+
+    validator: Any = Validator()
+    go([ValidationSchedule(validator, interval)], epochs=epochs, iterations=2)
+
+    assert validated == expected
+    assert "val_interval" in refusal(lambda: ValidationSchedule(validator, 0))
+
+
+# --- time ---
+
+
+def test_the_time_that_is_left_is_estimated_after_a_few_iterations(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sifa")
+    go([TrainingProgress()], epochs=2, iterations=20)
+    (line,) = [record.getMessage() for record in caplog.records if "to go" in record.getMessage()]
+    assert line.startswith("30 iterations to go at 0.")
+
+
+def test_the_scale_of_the_paper_on_a_cpu_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    go([TrainingProgress(work=1.0 * 256 * 256 * 8)])
+    assert "512 times the work of compact.yaml" in caplog.text
+    caplog.clear()
+    go([TrainingProgress(work=0.25**2 * 64 * 64 * 4)])
+    assert "times the work" not in caplog.text
 
 
 # --- processes ---

@@ -53,7 +53,7 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
         assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
         assert sum(content["counts"].values()) == number + 1
         assert [path.name for path in manifest.path.parent.iterdir()] == ["manifest.json"]
-    assert count_statuses(manifest.cases.values()) == {"ok": 1, "warning": 1, "failed": 1, "skipped": 1}
+    assert count_statuses(manifest.cases.values()) == {"ok": 1, "flagged": 0, "warning": 1, "failed": 1, "skipped": 1}
 
 
 def test_a_case_replaces_the_one_of_the_same_scan(tmp_path: Path) -> None:
@@ -79,7 +79,8 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_says_why(
 
 def test_a_mask_is_current_when_scan_settings_and_files_are_as_they_were(tmp_path: Path) -> None:
     assert recorded(tmp_path).is_current("a.nii.gz", "1 file")
-    assert recorded(tmp_path, status="warning").is_current("a.nii.gz", "1 file")
+    for status in ("warning", "flagged"):
+        assert recorded(tmp_path, status=status).is_current("a.nii.gz", "1 file")
 
 
 def test_a_mask_is_not_current_when_anything_changed(tmp_path: Path) -> None:
@@ -119,6 +120,33 @@ def test_files_of_an_earlier_state_are_set_aside_and_not_lost(tmp_path: Path) ->
     names = ["a_preview.png.outdated", "a_seg.nii.gz.outdated", "manifest.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "a_seg.nii.gz.outdated").read_bytes() == b"mask"
+
+
+def test_files_of_a_scan_whose_content_changed_are_kept_and_those_of_the_same_content_stay(tmp_path: Path) -> None:
+    mask = tmp_path / "a_seg.nii.gz"
+    assert recorded(tmp_path).set_aside("a.nii.gz", mask, "1 file") == []
+    for number, name in ((1, "a_seg.nii.gz.outdated"), (2, "a_seg.nii.gz.outdated.2")):
+        manifest = recorded(tmp_path)
+        mask.write_text(f"mask {number}", encoding="utf-8")
+        assert manifest.set_aside("a.nii.gz", mask, "another file") == [name]
+        assert (tmp_path / name).read_text(encoding="utf-8") == f"mask {number}"
+
+
+def test_a_file_that_no_manifest_lists_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "b_seg.nii.gz").write_bytes(b"by hand")
+    assert recorded(tmp_path).set_aside("b.nii.gz", tmp_path / "b_seg.nii.gz", "1 file") == ["b_seg.nii.gz.outdated"]
+
+
+def test_two_manifests_of_one_folder_keep_each_others_cases(tmp_path: Path) -> None:
+    first, second = (Manifest(tmp_path, "settings", dataset_dir=tmp_path / name) for name in "xy")
+    first.record(case("a"))
+    second.record(case("b"))
+    first.record(case("c"))
+    assert [one.input for one in read_cases(first.path)] == [f"{name}.nii.gz" for name in "abc"]
+    second.keep_only([])
+    assert [(one.input, one.folder) for one in read_cases(first.path)] == [("a.nii.gz", "x"), ("c.nii.gz", "x")]
+    assert second.is_of_another_folder("a.nii.gz")
+    assert not first.is_of_another_folder("a.nii.gz")
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -335,7 +363,13 @@ def test_only_what_is_missing_or_changed_is_made_anew_and_what_is_gone_is_forgot
 def test_a_slice_that_changes_makes_the_mask_of_its_series_anew(trained: Path, again: tuple[Path, Path]) -> None:
     scans, output = again
     before = masks(output)
-    os.utime(scans / "patient_2" / "series1" / "slice_003.dcm")
+    slice_file = scans / "patient_2" / "series1" / "slice_003.dcm"
+    os.utime(slice_file)
+    infer(trained, scans, output)
+    assert made_anew(before, output) == set()
+    dataset = pydicom.dcmread(slice_file)
+    dataset.PixelData = np.roll(dataset.pixel_array, 1, axis=0).tobytes()
+    dataset.save_as(slice_file)
     infer(trained, scans, output)
     assert made_anew(before, output) == {"patient_2"}
 
@@ -414,7 +448,7 @@ def test_a_single_scan_is_added_and_ends_by_its_own_fate(trained: Path, again: t
     assert infer(trained, scans / "bad.nii.gz", output, check=False).returncode == 1
     assert len(cases(output)) == 4
     result = infer(trained, scans / "patient_0" / "scan.nii.gz", output)
-    assert "1 scans: 1 ok" in result.stdout
+    assert "INFO sifa.inference.segment_scans: 1 scan: " in result.stdout
     assert set(cases(output)) == {"bad.nii.gz", "scan.nii.gz", *(one for one in cases(output) if "/" in one)}
 
 
@@ -431,6 +465,47 @@ def test_a_broken_manifest_or_an_output_that_is_no_folder_ends_the_run_with_a_se
         assert words in line
 
 
+def test_another_patients_file_of_the_same_name_size_and_time_is_segmented_anew(trained: Path, tmp_path: Path) -> None:
+    scans, output, truth = tmp_path / "scans", tmp_path / "masks", tmp_path / "truth"
+    for number, volume in enumerate((ct(), ct()[::-1, :, ::-1] + 5)):
+        write_nifti(scans / "ct.nii", np.ascontiguousarray(volume), diagonal_affine(SPACING))
+        os.utime(scans / "ct.nii", (315532800, 315532800))
+        infer(trained, scans, output)
+        infer(trained, scans, truth / str(number))
+        found, right = (load_nifti(folder / "ct_seg.nii.gz").dataobj for folder in (output, truth / str(number)))
+        assert np.array_equal(found, right)
+    kept = nib.Nifti1Image.from_bytes(gzip.decompress((output / "ct_seg.nii.gz.outdated").read_bytes()))
+    assert np.array_equal(kept.dataobj, load_nifti(truth / "0" / "ct_seg.nii.gz").dataobj)
+    assert cases(output)["ct.nii"]["earlier"] == ["ct_seg.nii.gz.outdated"]
+
+
+def test_another_folder_whose_scans_have_the_same_names_is_refused_and_a_moved_one_passes(
+    trained: Path, again: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scans, output = again
+    before, manifest = masks(output), (output / "manifest.json").read_bytes()
+    other = write_scans(tmp_path / "other", 2)
+    write_nifti(other / "patient_0" / "scan.nii.gz", ct() - 3, diagonal_affine(SPACING))
+    result = infer(trained, other, output, check=False)
+    assert result.returncode == 1
+    assert "it holds the mask of another scan named patient_0/scan.nii.gz, of the folder ../scans" in result.stderr
+    assert (masks(output), (output / "manifest.json").read_bytes()) == (before, manifest)
+    moved = scans.rename(tmp_path / "moved")
+    result = infer(trained, moved, output)
+    assert result.stdout.count("already done") == 3
+    assert masks(output) == before
+
+
+def test_scans_of_another_folder_under_other_names_are_added_and_none_is_dropped(
+    trained: Path, again: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, output = again
+    before = set(cases(output))
+    write_nifti(tmp_path / "other" / "new.nii.gz", ct(), diagonal_affine(SPACING))
+    infer(trained, tmp_path / "other", output)
+    assert set(cases(output)) == before | {"new.nii.gz"}
+
+
 def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen[str]:
     """Starts a run with pictures, which take their time, and returns once two scans are done."""
     options = {"config_file": BUNDLE / "configs" / "inference.yaml", "model_dir": model, "previews": "true"}
@@ -443,7 +518,7 @@ def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
     assert process.stdout is not None
-    done = (line for line in process.stdout if re.search(r": (ok|warning) in ", line))
+    done = (line for line in process.stdout if re.search(r": (ok|flagged|warning) in ", line))
     assert len(list(islice(done, 2))) == 2, log.read_text(encoding="utf-8")
     return process
 
@@ -486,7 +561,7 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     known = len(cases(output))
     assert known - 1 <= int(last[1]) <= known < 8  # the scan at hand may have been recorded just before
     assert {one["output"] for one in cases(output).values()} <= set(masks(output))
-    assert list(output.rglob(".*")) == list(temporary.rglob("*")) == []
+    assert list(output.rglob(".*")) == [path for path in temporary.rglob("*") if path.suffix != ".lock"] == []
     result = infer(trained, scans, output, previews="true")
     assert result.stdout.count("already done") == known
     assert len(masks(output)) == 8

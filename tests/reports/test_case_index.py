@@ -87,10 +87,10 @@ def test_everything_in_the_manifest_is_escaped(tmp_path: Path) -> None:
 
 
 def test_what_failed_comes_first_and_the_counts_stand_at_the_top(tmp_path: Path) -> None:
-    statuses = {"one": "ok", "two": "skipped", "three": "warning", "four": "failed", "five": "ok", "six": "failed"}
+    statuses = {"one": "ok", "two": "skipped", "three": "warning", "four": "failed", "five": "ok", "six": "flagged"}
     page = Page(index_of(tmp_path, *(case(name, status) for name, status in statuses.items())))
-    assert re.findall("one|two|three|four|five|six", page.text) == ["four", "six", "three", "one", "five", "two"]
-    assert "2 failed 1 warning 2 ok 1 skipped" in " ".join(page.text[: page.text.index("four")].split())
+    assert re.findall("one|two|three|four|five|six", page.text) == ["four", "three", "six", "one", "five", "two"]
+    assert "1 failed 1 warning 1 flagged 2 ok 1 skipped" in " ".join(page.text[: page.text.index("four")].split())
 
 
 def test_a_case_has_its_message_seconds_volumes_and_flags(tmp_path: Path) -> None:
@@ -117,5 +117,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_an_unknown_status_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"status 'fine' of a\.nii\.gz is none of failed, warning, ok, skipped"):
+    with pytest.raises(
+        ValueError, match=r"status 'fine' of a\.nii\.gz is none of failed, warning, flagged, ok, skipped"
+    ):
         index_of(tmp_path, case("a", "fine"))

@@ -58,7 +58,7 @@ def test_the_identity_holds_data_method_initial_weights_and_all_hyper_parameters
         "fingerprint": "$@fingerprint.to_json()",
         "method": "$@train#iteration_update.identity()",
         "initial_weights": "$@start.sha256",
-        "slice_augmentation": {"_target_": "sifa.data.settings_digest", "value": "@train#augmentation"},
+        "slice_augmentation": {"_target_": "sifa.utils.settings_digest", "value": "@train#augmentation"},
         "hyper": "@hyper",
     }
     assert {name: f"@{name}" for name in content["hyper"]} == content["hyper"]

@@ -1,7 +1,7 @@
 """Data sets: `dataset.json`, unpaired slices and their sampler, and the cache of prepared slices."""
 
 from sifa.data.dataset_json import labeled_target, read_dataset
-from sifa.data.slice_cache import prepare_volumes, settings_digest
+from sifa.data.slice_cache import prepare_volumes
 from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
 from sifa.data.worker_init import start_worker
 
@@ -11,6 +11,5 @@ __all__ = [
     "labeled_target",
     "prepare_volumes",
     "read_dataset",
-    "settings_digest",
     "start_worker",
 ]

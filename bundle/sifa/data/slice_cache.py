@@ -16,6 +16,7 @@ from numpy.lib.format import header_data_from_array_1_0, open_memmap, write_arra
 from tqdm import tqdm
 
 from sifa.io.formats import files_of
+from sifa.utils.digest import plain_form
 from sifa.utils.distributed import is_main_process, wait_for_all
 from sifa.utils.errors import InputError, first_line, innermost
 from sifa.utils.files import hash_of_file, temporary_beside
@@ -225,32 +226,11 @@ def _content(path: Path) -> list[str]:
         raise InputError(f"{path}: it cannot be read ({first_line(error)}): replace it.") from error
 
 
-def settings_digest(value: Any) -> str:
-    """Returns 16 digits of a hash of classes and attributes, such as those of transforms that have not run yet.
-
-    Args:
-        value: plain types, or objects; functions count by their names.
-    """
-
-    def plain(part: Any) -> Any:
-        return f"{part.__module__}.{part.__qualname__}" if hasattr(part, "__code__") else _plain(part)
-
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain).encode()).hexdigest()[:16]
-
-
 def _plain(value: Any) -> Any:
-    """Returns a JSON-serializable form of `value`: for an object, its class and attributes."""
-    if isinstance(value, np.ndarray | torch.Tensor):
-        return value.tolist()
-    if isinstance(value, partial):
-        return [value.func, value.args, value.keywords]
+    """Returns a JSON-serializable form of `value`; refuses functions."""
     if hasattr(value, "__code__"):
         raise InputError(
             f"cache_key: {value.__qualname__} is a function, and the cache cannot know what it depends on: use a "
             "transform's class, or leave out cache_dir."
         )
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, np.random.RandomState):  # preparation does not depend on it
-        return None
-    return [f"{type(value).__module__}.{type(value).__qualname__}", getattr(value, "__dict__", str(value))]
+    return plain_form(value)

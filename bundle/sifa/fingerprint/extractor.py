@@ -21,6 +21,7 @@ from sifa.fingerprint.label_statistics import measure_labels
 from sifa.fingerprint.modality import canonical_modality, intensity_rule, is_in_hu
 from sifa.fingerprint.unit_check import UnitCheck
 from sifa.io.scan_reader import load_image
+from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, find_input_error
@@ -114,6 +115,7 @@ def compute_fingerprint(
         logger.warning("too few training subjects show each structure as one component: masks keep all components.")
     _require_structures(measured.volumes, dataset)
     if is_main_process():
+        _check_validation(dataset, rules["target"], axcodes)
         for warning in grid_warnings(pixel_spacing, source["spacings"] + target["spacings"], dataset.slice_plane):
             logger.warning("%s", warning)
     return Fingerprint(
@@ -149,6 +151,16 @@ def _require_structures(shown: Collection[str], dataset: DatasetDescription) -> 
             "no label of source.training shows %s: the network cannot learn it, and masks will lack it.",
             " or ".join(absent),
         )
+
+
+def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], axcodes: str) -> None:
+    """Warns of scans to measure on whose units are not those of the target."""
+    if rule["mode"] != "window" or not is_in_hu(dataset.target_modality):
+        return
+    for item in dataset.target_validation:
+        reason = not_hu_reason(_load(item["image"], axcodes)[0])
+        if reason:
+            logger.warning("%s: %s; its Dice will mean nothing.", item["image"], reason)
 
 
 def grid_warnings(pixel_spacing: float, spacings: Sequence[Sequence[float]], plane: str) -> list[str]:

@@ -16,6 +16,7 @@ from sifa.handlers.surface_distance import SurfaceDistance
 from sifa.handlers.training_progress import TrainingProgress
 from sifa.handlers.training_report import TrainingReport
 from sifa.handlers.training_watch import TrainingWatch
+from sifa.handlers.validation_schedule import ValidationSchedule
 
 __all__ = [
     "BatchNormStatistics",
@@ -33,5 +34,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingWatch",
+    "ValidationSchedule",
     "config_of_command",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Timer
 from tqdm import tqdm
@@ -14,10 +15,25 @@ from sifa.utils.distributed import is_main_process
 logger = logging.getLogger(__name__)
 
 
-class TrainingProgress:
-    """Shows iterations, the losses of each update, the time left and the share of time spent waiting for data."""
+ESTIMATE_AFTER = 20.0  # seconds of iterations, or ...
+ESTIMATE_ITERATIONS = 10  # ... this many, after which the first estimate of the time left is logged
+LONG = 24.0  # hours of training beyond which there is a warning on a CPU
+COMPACT = 0.25**2 * 64 * 64 * 4  # work of an iteration of compact.yaml, about a second on a CPU core
+TOO_MUCH = 20  # times that work: a run on a CPU then takes weeks
 
-    def __init__(self) -> None:
+
+class TrainingProgress:
+    """Shows iterations, the losses of each update, the time left and the share of time spent waiting for data.
+
+    A first estimate of the time left is logged within a minute. On a CPU, a training that will take days is warned of.
+
+    Args:
+        work: of an iteration: squared width of the networks x pixels of a slice x slices in a batch; None: unknown.
+    """
+
+    def __init__(self, work: float | None = None) -> None:
+        self.work = work
+        self.estimated = False
         self.bar: tqdm | None = None
         self.first_iteration = 0
         self.session, self.epoch, self.waiting = Timer(), Timer(), Timer()  # the last two of an epoch
@@ -37,6 +53,12 @@ class TrainingProgress:
     def start(self, engine: Engine) -> None:
         """Opens the bar; without a terminal there is none."""
         self.first_iteration = engine.state.iteration
+        if self.work is not None and _is_cpu(engine) and self.work > TOO_MUCH * COMPACT:
+            logger.warning(
+                "an iteration takes about %.0f times the work of compact.yaml, and it runs on a CPU: expect days or "
+                "weeks; use a GPU, or add compact.yaml.",
+                self.work / COMPACT,
+            )
         # Ignite's ProgressBar counts within an epoch, so it has neither the time left nor a place to resume from.
         self.bar = tqdm(
             total=_iterations(engine), initial=self.first_iteration, desc="training", unit="it", disable=None
@@ -47,6 +69,23 @@ class TrainingProgress:
         if self.bar is not None:
             self.bar.set_postfix(_losses(engine), refresh=False)
             self.bar.update()
+        done, passed = engine.state.iteration - self.first_iteration, self.session.value()
+        if not self.estimated and (done >= ESTIMATE_ITERATIONS or passed >= ESTIMATE_AFTER):
+            self.estimated = True
+            self.estimate(engine, passed / done)
+
+    def estimate(self, engine: Engine, seconds: float) -> None:
+        """Logs how long the training will take.
+
+        Args:
+            engine: the trainer.
+            seconds: of an iteration.
+        """
+        left = _iterations(engine) - engine.state.iteration
+        duration = _duration(seconds * left)
+        logger.info("%d iterations to go at %.2f s each: about %s, without validation", left, seconds, duration)
+        if _is_cpu(engine) and seconds * left > LONG * 3600:
+            logger.warning("this training takes about %s on this CPU: use a GPU, or compact.yaml.", duration)
 
     def log(self, engine: Engine) -> None:
         """Logs the last losses of the epoch, the time left, and the share of the iterations' time spent waiting."""
@@ -66,6 +105,18 @@ class TrainingProgress:
         """Closes the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _is_cpu(engine: Engine) -> bool:
+    return torch.device(getattr(engine.state, "device", None) or "cpu").type == "cpu"
+
+
+def _duration(seconds: float) -> str:
+    """Returns a duration in the unit that suits it."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds > 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _iterations(engine: Engine) -> int:

@@ -14,11 +14,11 @@ from sifa.handlers.engine_output import scalars
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError
 from sifa.utils.files import writing
+from sifa.utils.run_warnings import NAME
 
 logger = logging.getLogger(__name__)
 
 CHOICES = ("stop", "warn", "ignore")
-NAME = "warnings.txt"
 SKIPPED_STEPS = 20  # consecutive ones: a gradient scaler has then halved its scale of 2^16 to less than 1
 
 
@@ -72,11 +72,8 @@ class TrainingWatch:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.judge)
 
     def start(self, engine: Engine) -> None:
-        """Drops the findings of an earlier run."""
+        """Drops the findings of an earlier run; `collect_warnings` has removed its file."""
         self.lasting.clear()
-        if is_main_process() and engine.state.iteration == 0:
-            with writing(self.path):
-                self.path.unlink(missing_ok=True)
 
     def judge(self, engine: Engine) -> None:
         """Checks the scalars of this iteration.

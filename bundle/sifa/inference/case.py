@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-STATUSES = ("ok", "warning", "failed", "skipped")
+STATUSES = ("ok", "flagged", "warning", "failed", "skipped")
+SEGMENTED = ("ok", "flagged", "warning")
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class Case:
 
     All paths are relative: `input` to the folder of scans, the others to the output folder. What only a segmented scan
     has is None for the others.
+
+    The status is `warning` where something about the scan or its files is unusual, as `message` says, and `flagged`
+    where only a structure of the mask is, as `flags` says.
     """
 
     input: str
@@ -30,14 +34,16 @@ class Case:
     uncertainty: str | None = None
     dicom_seg: str | None = None
     model: str | None = None  # its name
-    signature: str | None = None  # of the scan's files, see `sifa.inference.segment_scans.input_signature`
+    folder: str | None = None  # of scans that `input` is relative to
+    signature: str | None = None  # hash of the content of the scan's files
+    earlier: list[str] | None = None  # files of an earlier scan of this name, which were kept under other names
     extras: list[str] | None = None  # names of the writers that the run had
     settings: str | None = None  # hash of the weights and settings that the mask was made with
 
     @property
     def is_segmented(self) -> bool:
         """Whether the scan has a mask."""
-        return self.status in ("ok", "warning")
+        return self.status in SEGMENTED
 
     @property
     def files(self) -> Iterator[str]:
@@ -60,8 +66,8 @@ class Case:
         whole = isinstance(case.input, str) and case.status in STATUSES and (case.output or not case.is_segmented)
         if not whole or not all(path is None or isinstance(path, str) for path in paths):
             raise ValueError(f"{entry} is not an entry of a manifest.")
-        if not isinstance(case.extras or [], list):
-            raise TypeError("extras is not a list.")
+        if not all(isinstance(names or [], list) for names in (case.extras, case.earlier)):
+            raise TypeError("extras or earlier is not a list.")
         return case
 
 

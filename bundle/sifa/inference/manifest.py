@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,11 +17,12 @@ import sifa
 from sifa.inference.case import Case, count_statuses
 from sifa.utils.errors import InputError, first_line
 from sifa.utils.files import write_text
+from sifa.utils.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
 NAME = "manifest.json"
-OUTDATED = ".outdated"  # ending of files whose scan can no longer be segmented
+OUTDATED = ".outdated"  # ending of files whose scan has been replaced or can no longer be segmented
 FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
 
 
@@ -55,33 +58,81 @@ def shard_name(shard: int, num_shards: int) -> str:
 
 
 class Manifest:
-    """The cases of one run, written to disk after each change.
+    """The cases of an output folder, written to disk after each change.
+
+    Processes may share an output folder: each change is merged with what the others have written since.
 
     Args:
         output_dir: folder of the manifest.
         settings: hash of the weights and settings of this run.
         shard: number of this process.
-        num_shards: number of processes that share the folder.
+        num_shards: number of processes that share the scans.
+        dataset_dir: the folder of scans of this run, or the single scan; None: unknown.
 
     Raises:
         InputError: when the folder has a file of the manifest's name that is not a manifest.
     """
 
-    def __init__(self, output_dir: str | Path, settings: str, shard: int = 0, num_shards: int = 1) -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        settings: str,
+        shard: int = 0,
+        num_shards: int = 1,
+        dataset_dir: str | Path | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.path = self.output_dir / shard_name(shard, num_shards)
         self.settings = settings
         self.is_shard = num_shards > 1
-        self.cases = {case.input: case for case in read_cases(self.path)}
+        self.folder = None if dataset_dir is None else _relative(Path(dataset_dir), self.output_dir)
+        self.lock = FolderLock(self.output_dir)
+        self.cases: dict[str, Case] = {}
+        self._state: tuple[int, int] | None = None  # of the file that `cases` was read from
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads the manifest again where another process has changed it.
+
+        Raises:
+            InputError: when it is not a manifest.
+        """
+        try:
+            found = self.path.stat()
+        except OSError:
+            return
+        if (found.st_mtime_ns, found.st_ino) != self._state:
+            self.cases = {case.input: case for case in read_cases(self.path)}
+            self._state = (found.st_mtime_ns, found.st_ino)
+
+    def of_scan(self, case_input: str) -> Case | None:
+        """Returns the case of a scan, in this manifest or in that of another shard of the same folder."""
+        self.refresh()
+        return self.cases.get(case_input) or self._of_shards().get(case_input)
+
+    def _of_shards(self) -> dict[str, Case]:
+        """Returns the cases of all other manifests in the folder; those that cannot be read are left out."""
+        cases: dict[str, Case] = {}
+        for path in sorted(self.output_dir.glob("manifest*.json")):
+            if path != self.path:
+                with suppress(InputError):
+                    cases.update((case.input, case) for case in read_cases(path))
+        return cases
+
+    def is_of_another_folder(self, case_input: str) -> bool:
+        """Returns whether a case is of a scan of this name in another folder than this run's."""
+        case = self.of_scan(case_input)
+        return case is not None and case.folder is not None and case.folder != self.folder
 
     def is_current(self, case_input: str, signature: str, extras: Collection[str] = ()) -> bool:
         """Returns whether an earlier run made the mask of this very scan with the same weights and settings.
 
         Args:
             case_input: the scan.
-            signature: which changes when the scan does.
+            signature: hash of its content.
             extras: names of the writers of this run; the earlier run must have had them, too.
         """
+        self.refresh()
         case = self.cases.get(case_input)
         return (
             case is not None
@@ -92,28 +143,51 @@ class Manifest:
             and all((self.output_dir / path).is_file() for path in case.files)
         )
 
-    def set_aside(self, case_input: str) -> None:
-        """Appends `.outdated` to the names of files that earlier runs made of a scan that can no longer be segmented.
+    def set_aside(self, case_input: str, mask: Path | None = None, signature: str | None = None) -> list[str]:
+        """Renames files that belong to another scan than the one of this name, so that none is lost or mistaken.
 
-        This way nobody takes the mask of an earlier state of the scan for the current one, and nothing is lost.
+        Args:
+            case_input: the scan.
+            mask: file that its mask will have; a file of this name that no manifest lists is renamed, too.
+            signature: hash of its content; files of a case with the same one stay. None: it can no longer be segmented.
+
+        Returns:
+            The new names, relative to the output folder.
         """
-        case = self.cases.get(case_input)
-        for path in map(self.output_dir.joinpath, case.files if case else ()):
+        case = self.of_scan(case_input)
+        known = [*case.files] if case else []
+        files = [] if case and signature is not None and case.signature == signature else known
+        if mask is not None and (own := os.path.relpath(mask, self.output_dir)) not in known:
+            files = [*files, own]
+        renamed = []
+        for path in map(self.output_dir.joinpath, dict.fromkeys(files)):
             if path.is_file():
-                path.replace(path.with_name(f"{path.name}{OUTDATED}"))
-                logger.warning("%s: of an earlier state of its scan; renamed with the ending %s", path, OUTDATED)
+                aside = _free_name(path)
+                path.replace(aside)
+                renamed.append(os.path.relpath(aside, self.output_dir))
+                logger.warning("%s: it belongs to an earlier scan of this name and is kept as %s", path, aside.name)
+        return renamed
 
     def record(self, case: Case) -> None:
-        """Adds or replaces a case, with the settings of this run, and writes the manifest."""
-        self.cases[case.input] = replace(case, settings=self.settings)
-        self.write()
+        """Adds or replaces a case, with the folder and settings of this run, and writes the manifest."""
+        with self.lock.hold(NAME):
+            self.refresh()
+            self.cases[case.input] = replace(case, settings=self.settings, folder=self.folder)
+            self.write()
 
     def keep_only(self, inputs: Collection[str]) -> None:
-        """Removes the cases of all other scans; their masks stay where they are."""
-        kept = {name: case for name, case in self.cases.items() if name in set(inputs)}
-        if len(kept) < len(self.cases) or not self.path.is_file():
-            self.cases = kept
-            self.write()
+        """Removes the cases of all other scans of this run's folder; their masks stay where they are."""
+        with self.lock.hold(NAME):
+            self.refresh()
+            names = set(inputs)
+            kept = {
+                name: case
+                for name, case in self.cases.items()
+                if name in names or case.folder not in (None, self.folder)
+            }
+            if len(kept) < len(self.cases) or not self.path.is_file():
+                self.cases = kept
+                self.write()
 
     def content(self) -> dict[str, Any]:
         """Returns what the manifest's file holds."""
@@ -126,6 +200,26 @@ class Manifest:
             InputError: when it cannot be written.
         """
         write_manifest(self.path, self.content())
+        written = self.path.stat()
+        self._state = (written.st_mtime_ns, written.st_ino)
+
+
+def _relative(folder: Path, output_dir: Path) -> str:
+    """Returns the path of a folder of scans, or of the folder of a single scan, from the output folder."""
+    folder = folder.absolute().parent if folder.is_file() else folder.absolute()
+    try:
+        return os.path.relpath(folder, output_dir.absolute())
+    except ValueError:  # another drive of Windows
+        return str(folder)
+
+
+def _free_name(path: Path) -> Path:
+    """Returns the first name of `.outdated`, `.outdated.2`, ... that is free."""
+    number, aside = 1, path.with_name(f"{path.name}{OUTDATED}")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}{OUTDATED}.{number}")
+    return aside
 
 
 def read_cases(path: Path) -> list[Case]:

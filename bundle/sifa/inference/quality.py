@@ -28,7 +28,7 @@ def measure(segmentation: Segmentation, voxel_ml: float, fingerprint: Fingerprin
     Returns:
         For each structure: `volume_ml`, `components` (number of connected components, 26-connected), `confidence`
         (mean of the largest probability where the network found the structure, removed components included), `entropy`
-        (likewise, in nats) and `flags`, a list of clauses.
+        (likewise, as a share of the greatest possible entropy, from 0 to 1) and `flags`, a list of clauses.
     """
     mask = segmentation.labels.numpy()
     structures, known = fingerprint.structure_names, fingerprint.structures

@@ -19,7 +19,7 @@ class Segmentation:
     labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
     pixels: np.ndarray  # (classes,): sampled pixels of each class, removed components included
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
-    entropy: np.ndarray  # (classes,): sum over these pixels of the probabilities' entropy in nats
+    entropy: np.ndarray  # (classes,): sum over these pixels of the entropy, as a share of the greatest
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     dropped: np.ndarray  # (classes,): voxels of removed components, see `sifa.postprocessing.spatial_prior`
     uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: share of the greatest entropy * UNCERTAINTY_SCALE

@@ -21,14 +21,17 @@ from tqdm import tqdm
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
 from sifa.inference.case import Case, count_statuses
+from sifa.inference.content_hash import content_hash
 from sifa.inference.input_checks import check_file, check_scan
 from sifa.inference.manifest import Manifest
 from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.nifti_writer import write_mask
+from sifa.io.scan_reader import scan_memory
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
+from sifa.utils.memory import require_memory
 
 logger = logging.getLogger(__name__)
 
@@ -100,40 +103,47 @@ class SegmentScan:
 
     def _one(self, item: Mapping[str, Any], device: torch.device) -> None:
         name = self._name(item)
-        if "skipped" in item:
-            self.manifest.set_aside(name)
-            self.manifest.record(Case(name, "skipped", message=item["skipped"]))
-            logger.info("%s: skipped: %s", printable(name), item["skipped"])
-            return
-        extras = [type(make).__name__ for make in self.extras]
-        start = time.monotonic()
-        try:
-            signature = input_signature(item)
-            if not self.overwrite and self.manifest.is_current(name, signature, extras):
-                logger.info("%s: already done", printable(name))
+        with self.manifest.lock.hold(name):
+            known = self.manifest.of_scan(name)
+            earlier = list(known.earlier or ()) if known else []
+            if "skipped" in item:
+                earlier += self.manifest.set_aside(name)
+                self.manifest.record(Case(name, "skipped", message=item["skipped"], earlier=earlier or None))
+                logger.info("%s: skipped: %s", printable(name), item["skipped"])
                 return
-            with torch.inference_mode():
-                found = self.segment(item, device)
-        except Exception as error:
-            reason = one_line(error).removeprefix(f"{item['image']}: ")
-            logger.error("%s: failed: %s", printable(name), printable(reason))
-            logger.debug("details", exc_info=error)
-            self.manifest.set_aside(name)
-            self.manifest.record(Case(name, "failed", message=reason, seconds=_since(start)))
-            return
-        case = Case(
-            name,
-            "warning" if found["message"] else "ok",
-            os.path.relpath(item["mask"], self.manifest.output_dir),
-            seconds=_since(start),
-            model=self.fingerprint.name,
-            signature=signature,
-            extras=extras,
-            **found,
-        )
-        self.manifest.record(case)
-        message = f": {case.message}" if case.message else ""
-        logger.info("%s: %s in %.1f s%s", printable(name), case.status, case.seconds, printable(message))
+            extras = [type(make).__name__ for make in self.extras]
+            start = time.monotonic()
+            signature = None
+            try:
+                signature = content_hash(item)
+                if not self.overwrite and self.manifest.is_current(name, signature, extras):
+                    logger.info("%s: already done", printable(name))
+                    return
+                earlier += self.manifest.set_aside(name, Path(item["mask"]), signature)
+                with torch.inference_mode():
+                    found = self.segment(item, device)
+            except Exception as error:
+                reason = one_line(error).removeprefix(f"{item['image']}: ")
+                tqdm.write(printable(f"failed: {name}: {reason}"), file=sys.stderr)
+                logger.debug("details", exc_info=error)
+                earlier += self.manifest.set_aside(name)
+                failed = Case(name, "failed", None, reason, _since(start), signature=signature, earlier=earlier or None)
+                self.manifest.record(failed)
+                return
+            case = Case(
+                name,
+                _status(found),
+                os.path.relpath(item["mask"], self.manifest.output_dir),
+                seconds=_since(start),
+                model=self.fingerprint.name,
+                signature=signature,
+                earlier=earlier or None,
+                extras=extras,
+                **found,
+            )
+            self.manifest.record(case)
+            told = f": {case.message}" if case.message else ""
+            logger.info("%s: %s in %.1f s%s", printable(name), case.status, case.seconds, printable(told))
 
     def _name(self, item: Mapping[str, Any]) -> str:
         """Returns the name of a scan in the manifest: its path, and the mask where DICOM series share a folder."""
@@ -194,6 +204,7 @@ class SegmentScan:
             warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
             return self._load(item["image"]), [], warnings
         series = read_series(item["files"])
+        require_memory(item["image"], scan_memory(series.shape, 4))
         with staged_series(series.files) as folder:
             data = self._load(str(folder))
         check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
@@ -215,11 +226,38 @@ class SegmentScan:
                 f"its voxels cannot be read ({kind}): it is damaged or cut short; copy it again."
             ) from error
 
+    def require_same_scans(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Refuses another folder whose scans have names that the output folder already has masks of.
+
+        A folder that was only moved or renamed holds the same scans, and passes.
+
+        Args:
+            items: what `find_scans` returned.
+
+        Raises:
+            InputError: when a scan of such a name has another content.
+        """
+        for item in items:
+            name = self._name(item)
+            case = self.manifest.of_scan(name)
+            if "skipped" in item or case is None or not self.manifest.is_of_another_folder(name):
+                continue
+            try:
+                signature = content_hash(item)
+            except InputError:
+                continue  # reported when its turn comes
+            if case.signature not in (None, signature):
+                raise InputError(
+                    f"{self.manifest.output_dir}: it holds the mask of another scan named {name}, of the folder "
+                    f"{case.folder}: choose another --output_dir for {self.root}, or move {self.manifest.path.name} "
+                    "and the masks away."
+                )
+
     def finish(self) -> None:
         """Logs how many scans have each status, and writes `index.html` where it is wanted.
 
-        After a run over a folder, cases of scans that no longer exist are removed from the manifest; after a run over a
-        single file, all cases of earlier runs stay.
+        After a run over a folder, cases of its scans that no longer exist are removed from the manifest; after a run
+        over a single file, all cases of earlier runs stay.
 
         Raises:
             InputError: when any scan failed; each of them has been named on stderr.
@@ -228,28 +266,21 @@ class SegmentScan:
             self.bar.close()
         if self.root.is_dir():
             self.manifest.keep_only(self.seen)
+        self.manifest.refresh()
         if self.index and not self.manifest.is_shard:
             write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen]
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())
-        logger.info("%d scans: %s; see %s", len(cases), summary, self.manifest.path)
-        for case in cases:
-            if case.status == "failed":
-                sys.stderr.write(printable(f"failed: {case.input}: {case.message}") + "\n")
+        total = f"{len(cases)} scan{'s' if len(cases) != 1 else ''}"
+        logger.info("%s: %s; see %s", total, summary, self.manifest.path)
         if counts["failed"]:
-            raise InputError(f"{counts['failed']} of {len(cases)} scans failed.")
+            raise InputError(f"{counts['failed']} of {total} failed; {self.manifest.path} has the reasons.")
 
 
-def input_signature(item: Mapping[str, Any]) -> str:
-    """Returns a text that changes when the scan does: size and time of its files, warnings about files beside it."""
-    files = [Path(file) for file in item.get("files") or [item["image"]]]
-    try:
-        stats = [file.stat() for file in files]
-    except OSError as error:
-        raise InputError(f"it cannot be opened ({error.strerror}): check the file or where the link leads.") from error
-    size, changed = sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
-    return "; ".join([f"{len(files)} files, {size} bytes, {changed}", *item.get("warnings", [])])
+def _status(found: Mapping[str, Any]) -> str:
+    """Returns the status of a segmented scan."""
+    return "warning" if found["message"] else "flagged" if found["flags"] else "ok"
 
 
 def one_line(error: BaseException) -> str:

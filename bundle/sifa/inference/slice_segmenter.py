@@ -148,8 +148,13 @@ class SliceSegmenter(Inferer):
         volume = inputs[0]
         if self.fingerprint is not None:
             affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
-            for warning in check_scan(volume.numpy(force=True), affine, self.fingerprint):
-                logger.warning("%s", warning)
+            name = _file_name(volume)
+            try:
+                doubts = check_scan(volume.numpy(force=True), affine, self.fingerprint)
+            except InputError as error:
+                raise InputError(f"{name}{error}") from error
+            for doubt in doubts:
+                logger.warning("%s%s", name, doubt)
         labels = self.segment(volume, self._fuse(network), inputs.device).labels
         result = labels[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
@@ -195,12 +200,11 @@ class SliceSegmenter(Inferer):
             if probabilities is None:
                 continue
             largest, predicted = probabilities.max(dim=1)
-            entropy = torch.special.entr(probabilities).sum(dim=1)
+            entropy = torch.special.entr(probabilities).sum(dim=1) / math.log(self.classes)  # share of the greatest
             sums[part.slices] = _statistics(predicted, largest, entropy, self.classes)
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
-                share = entropy / math.log(self.classes)
-                doubt_slices[part.slices] = scan.restore((share * UNCERTAINTY_SCALE).round(), part)
+                doubt_slices[part.slices] = scan.restore((entropy * UNCERTAINTY_SCALE).round(), part)
         dropped = remove_implausible_components(labels, affine, self.spatial_prior, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
@@ -267,6 +271,12 @@ class SliceSegmenter(Inferer):
             for part, window in zip((region.rows, region.columns), windows, strict=True)
         )
         return probabilities[:, :, rows, columns]
+
+
+def _file_name(volume: torch.Tensor) -> str:
+    """Returns the file that a scan was read from and a colon; an empty string where it is unknown."""
+    name = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
+    return f"{name}: " if isinstance(name, str) else ""
 
 
 def _slabs(region: Region, count: int) -> Iterator[Region]:

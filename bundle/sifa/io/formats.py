@@ -45,8 +45,8 @@ def suffix_of(path: Path | str, suffixes: tuple[str, ...] = SCAN_SUFFIXES) -> st
 
 
 def is_nifti(path: Path | str) -> bool:
-    """Returns whether a file is named like NIfTI: `.nii`, `.nii.gz` or a pair of `.hdr` and `.img`, in any case."""
-    return suffix_of(path, (*NIFTI_SUFFIXES, *PAIR_SUFFIXES)) != ""
+    """Returns whether a path is a file named like NIfTI: `.nii`, `.nii.gz`, `.hdr` or `.img`, in any case."""
+    return suffix_of(path, (*NIFTI_SUFFIXES, *PAIR_SUFFIXES)) != "" and not Path(path).is_dir()
 
 
 def header_and_voxels(path: Path) -> tuple[Path, Path]:

@@ -35,7 +35,7 @@ def read_grid(path: Path | str) -> Grid:
     if is_nifti(path):
         image = open_nifti(path)
         return Grid(without_trailing_ones(image.shape), nifti_affine(image))
-    if suffix_of(path):
+    if suffix_of(path) and not path.is_dir():
         header = read_itk_header(path)
         return Grid(header.shape, header.affine)
     loaded = load_image(path)

@@ -10,7 +10,13 @@ from typing import Any
 
 from sifa.reports.pages import write_page
 
-STATUSES = {"failed": "#b3261e", "warning": "#9a6700", "ok": "#1a7f37", "skipped": "#59636e"}  # in the page's order
+STATUSES = {  # in the page's order
+    "failed": "#b3261e",
+    "warning": "#9a6700",
+    "flagged": "#8250df",
+    "ok": "#1a7f37",
+    "skipped": "#59636e",
+}
 
 
 def write_index(output_dir: Path, manifest: Mapping[str, Any]) -> Path:
@@ -18,8 +24,8 @@ def write_index(output_dir: Path, manifest: Mapping[str, Any]) -> Path:
 
     Args:
         output_dir: folder of the page; outputs and previews of the manifest are relative to it.
-        manifest: `model`, `created` and `cases`: a list of `input`, `output`, `status` (ok, warning, failed or
-            skipped), `message`, `seconds` and, where there are any, `volumes_ml`, `flags` and `preview`.
+        manifest: `model`, `created` and `cases`: a list of `input`, `output`, `status` (ok, flagged, warning,
+            failed or skipped), `message`, `seconds` and, where there are any, `volumes_ml`, `flags` and `preview`.
 
     Returns:
         The path of the page.
