@@ -430,7 +430,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
 def test_an_epoch_is_logged_with_its_losses_the_time_left_and_the_wait_for_data(
     log: Callable[[int], list[str]],
 ) -> None:
-    assert log(0) == [
+    assert [line for line in log(0) if line.startswith("epoch")] == [
         "epoch 1 of 3: segmenter 1.000; 20 s passed, about 40 s left, data wait 20.0 %",
         "epoch 2 of 3: segmenter 2.000; 40 s passed, about 20 s left, data wait 20.0 %",
         "epoch 3 of 3: segmenter 3.000; 60 s passed, about 0 s left, data wait 20.0 %",
@@ -440,7 +440,7 @@ def test_an_epoch_is_logged_with_its_losses_the_time_left_and_the_wait_for_data(
 def test_the_time_left_is_right_where_training_goes_on_in_the_middle_of_an_epoch(
     log: Callable[[int], list[str]],
 ) -> None:
-    lines = log(6)
+    lines = [line for line in log(6) if line.startswith("epoch")]
 
     assert [line.split(";")[0] for line in lines] == ["epoch 2 of 3: segmenter 2.000", "epoch 3 of 3: segmenter 3.000"]
     assert " about 20 s left" in lines[0]

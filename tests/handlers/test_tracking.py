@@ -97,5 +97,6 @@ def test_mlflow_gets_the_losses_of_a_training_without_adaptation(phantom: Path, 
     run_bundle("training", configs, dataset_dir=phantom, output_dir=tmp_path / "run", **options)
     _, (run,) = read_runs(tmp_path / "run")
     table = read_table(tmp_path / "run")
-    assert set(run.data.metrics) == {*table, "train_loss"} - {"epoch", "iteration"}
+    measured = {"mean_dice", "surface_distance_voxels", "surface_distance_mm"}  # after the last epoch
+    assert set(run.data.metrics) == {*table, *measured, "train_loss"} - {"epoch", "iteration"}
     assert "loss" in run.data.metrics
