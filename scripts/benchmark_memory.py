@@ -1,4 +1,6 @@
-"""Measures the peak memory of inference on scans of growing length, each in a process of its own.
+"""Measures peak memory, time and the share of hashing in the time of inference on scans of growing length.
+
+Each scan is segmented in a process of its own.
 
     python scripts/benchmark_memory.py [--lengths 250,1000] [--model_dir DIR] [--json FILE]
 
@@ -23,6 +25,7 @@ import numpy as np
 from command_line import run_command_line
 from rich.console import Console
 from rich.table import Table
+from sifa.inference.content_hash import content_hash
 from sifa.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +78,15 @@ def measure(slices: int, flags: Sequence[str]) -> dict[str, Any]:
         command = [sys.executable, "-m", "monai.bundle", "run", "inference", *config, *flags]
         peak = peak_memory([*command, "--dataset_dir", str(scan), "--output_dir", f"{folder}/masks"])
         seconds = time.monotonic() - start
-    return {"slices": slices, "seconds": round(seconds, 1), "peak_gib": round(peak / GIB, 3)}
+        start = time.monotonic()
+        content_hash({"image": scan})
+        hashing = time.monotonic() - start
+    return {
+        "slices": slices,
+        "seconds": round(seconds, 1),
+        "hash_share_percent": round(100 * hashing / seconds, 1),
+        "peak_gib": round(peak / GIB, 3),
+    }
 
 
 def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, json: str | None = None) -> None:
