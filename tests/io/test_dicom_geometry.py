@@ -31,8 +31,9 @@ from pydicom.uid import (
 )
 from sifa.inference.find_scans import find_scans
 from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
-from sifa.io.dicom_headers import HEADER_TAGS, in_slice_order, read_headers, read_slices, skip_reason
+from sifa.io.dicom_headers import in_slice_order, read_headers, read_slices, skip_reason
 from sifa.io.dicom_reader import SeriesReader
+from sifa.io.dicom_slice import HEADER_TAGS
 
 SPACING = (0.7, 0.8, 2.5)
 Change = Callable[[Dataset, int], Any]

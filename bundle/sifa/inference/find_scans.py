@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sifa.io.dicom_headers import SliceHeader, in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.io.dicom_headers import in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sifa.io.dicom_headers import SliceHeader, in_slice_order, read_headers, slice_normal
+from sifa.io.dicom_headers import in_slice_order, read_headers, slice_normal
+from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError, find_input_error
 
 AIR, CEILING = -1024, 3071  # HU: the smallest and largest value of a 12-bit CT

@@ -16,7 +16,8 @@ from monai.data.utils import orientation_ras_lps
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from sifa.io.dicom_geometry import CheckedSeries, check_geometry
-from sifa.io.dicom_headers import SliceHeader, read_slices, skip_reason
+from sifa.io.dicom_headers import read_slices, skip_reason
+from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
 
 INT16 = np.iinfo(np.int16)
