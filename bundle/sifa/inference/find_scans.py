@@ -173,7 +173,7 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     read = {file: read_slices(file) for file in files}
     groups = _grouped([header for slices in read.values() for header in slices])
     reasons = {
-        key: key[1] or ("a single slice" if len(headers) == 1 and headers[0].sop_class else "")
+        key: key[1] or ("a single slice" if len(headers) == 1 and _is_whole(headers[0]) else "")
         for key, headers in groups.items()
     }
     usable = [key for key, reason in reasons.items() if not reason and groups[key][0].sop_class]
@@ -192,6 +192,10 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
         elif lost and key in usable:
             details["warnings"] = [_doubt(lost)]
         yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
+
+
+def _is_whole(header: SliceHeader) -> bool:
+    return bool(header.sop_class) and not header.fault
 
 
 def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ TRAITS = {
 TRAIT_TAGS = sorted({keyword for keywords in TRAITS.values() for keyword in keywords} - {*KIND_TAGS})
 HEADER_TAGS = [*KIND_TAGS, *PLACE_TAGS, *SIZE_TAGS, *VALUE_TAGS, *PIXEL_TAGS, *TRAIT_TAGS, *FRAME_TAGS]
 NUMBERS_OF_TAGS = {keyword: BaseTag(number) for keyword in HEADER_TAGS if (number := tag_for_keyword(keyword))}
+
+FRAMES_DIFFER = "its NumberOfFrames is not the number of frames that it describes: copy or export it again."
 
 Trait = float | str | None
 
@@ -82,7 +84,10 @@ class SliceHeader:
 
 def slices_of(file: Path, dataset: Dataset) -> list[SliceHeader]:
     """Returns the header of each frame of a multi-frame file, else of the one slice."""
-    return [_slice(file, dataset, frame, index) for index, frame in enumerate(_frames(dataset))]
+    slices = [_slice(file, dataset, frame, index) for index, frame in enumerate(_frames(dataset))]
+    if len(slices) == slices[0].frames:
+        return slices
+    return [replace(header, fault=header.fault or FRAMES_DIFFER) for header in slices]
 
 
 def _frames(dataset: Dataset) -> Iterator[Dataset]:
