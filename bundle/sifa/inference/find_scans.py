@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sifa.io.dicom_acquisitions import find_volumes
 from sifa.io.dicom_headers import in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
 from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
@@ -26,7 +27,9 @@ LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
 DATASTORE = "datastore_v2.json"  # ... and its index beside it
 MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in `output_dir`
 OUTPUTS = ("output", "dicom_seg", "uncertainty")  # entries of a case that name a file which could be taken for a scan
-UNKNOWN = ("", "")  # series and reason to skip it, for damaged files whose series is unknown
+UNKNOWN = ("", "", "")  # the key of damaged files whose series is unknown
+
+Key = tuple[str, str, str]  # series, reason to skip it, and the volume within it where it holds several
 
 
 class _Found(NamedTuple):
@@ -56,7 +59,8 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
 
         `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
-        than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`.
+        than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`; a
+        series that holds several volumes, such as cardiac phases, is as many items, whose digits differ, too.
 
     Raises:
         InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list.
@@ -172,6 +176,7 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     """Yields the DICOM series among the files of a folder; `plain` is the mask where there is one series to segment."""
     read = {file: read_slices(file) for file in files}
     groups = _grouped([header for slices in read.values() for header in slices])
+    told_apart = _divide(groups)
     reasons = {
         key: key[1] or ("a single slice" if len(headers) == 1 and _is_whole(headers[0]) else "")
         for key, headers in groups.items()
@@ -184,13 +189,14 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     if UNKNOWN not in usable:
         lost += [header.file for header in groups.get(UNKNOWN, ()) if not header.sop_class]
     for key, headers in groups.items():
-        code = hashlib.sha256(key[0].encode()).hexdigest()[:8]
+        code = hashlib.sha256((key[0] + key[2]).encode()).hexdigest()[:8]
         coded = plain.with_name(f"{plain.name[: -len(MASK_SUFFIX)]}_{code}{MASK_SUFFIX}")
         details: dict[str, Any] = {"files": list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))}
+        doubts = [*told_apart.get(key, ()), *([_doubt(lost)] if lost and key in usable else ())]
         if reasons[key]:
             details["skipped"] = reasons[key]
-        elif lost and key in usable:
-            details["warnings"] = [_doubt(lost)]
+        elif doubts:
+            details["warnings"] = doubts
         yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
 
 
@@ -198,20 +204,44 @@ def _is_whole(header: SliceHeader) -> bool:
     return bool(header.sop_class) and not header.fault
 
 
-def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:
+def _grouped(headers: list[SliceHeader]) -> dict[Key, list[SliceHeader]]:
     """Returns slices by their series and the reason to skip them, if any.
 
     A file with an incomplete header joins the series that it names, which then fails, if that series is to be
     segmented; otherwise `UNKNOWN`.
     """
-    groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    groups: dict[Key, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         if header.sop_class:
-            groups[header.series, skip_reason(header)].append(header)
+            groups[header.series, skip_reason(header), ""].append(header)
     for header in headers:
         if not header.sop_class:
-            groups[(header.series, "") if (header.series, "") in groups else UNKNOWN].append(header)
+            groups[(header.series, "", "") if (header.series, "", "") in groups else UNKNOWN].append(header)
     return groups
+
+
+def _divide(groups: dict[Key, list[SliceHeader]]) -> dict[Key, list[str]]:
+    """Divides series that hold several volumes, in place, where each volume has files of its own.
+
+    Returns:
+        A warning for each volume.
+    """
+    warnings = {}
+    for key, headers in list(groups.items()):
+        found = None if key[1] else find_volumes(headers)
+        if found is None or not found.whole:
+            continue
+        files = [{header.file for header in slices} for slices in found.slices.values()]
+        if sum(map(len, files)) > len(set().union(*files)):
+            continue  # frames of one file, which `check_geometry` refuses
+        del groups[key]
+        for name, slices in found.slices.items():
+            groups[key[0], "", name] = slices
+            first = min(header.file for header in slices).name
+            warnings[key[0], "", name] = [
+                f"its series holds {len(files)} volumes, which differ in {found.keyword}: this is the one of {first}"
+            ]
+    return warnings
 
 
 def _doubt(lost: list[Path]) -> str:

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sifa.io.dicom_headers import in_slice_order, read_headers, slice_normal
+from sifa.io.dicom_acquisitions import find_volumes
+from sifa.io.dicom_headers import in_slice_order, read_headers
 from sifa.io.dicom_pixels import check_pixels, have_same_pixels
-from sifa.io.dicom_slice import SliceHeader
+from sifa.io.dicom_slice import SliceHeader, slice_normal
 from sifa.utils.errors import InputError, find_input_error
 
 AIR, CEILING = -1024, 3071  # HU: the smallest and largest value of a 12-bit CT
@@ -62,11 +63,12 @@ def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
 
     Raises:
         InputError: when slices are missing, at the same position, tilted or shifted, differ in size, orientation or
-            pixel spacing, or as `check_pixels` does.
+            pixel spacing, or belong to several volumes; and as `check_pixels` does.
     """
     folder = headers[0].file.parent
     unique = _without_repeats(headers, folder)
     _check_alike(unique, folder)
+    _check_one_volume(unique, folder)
     slices = in_slice_order(unique)
     _check_stack(slices, folder)
     warnings = []
@@ -139,6 +141,21 @@ def _check_place(header: SliceHeader) -> None:
         else:
             continue
         raise InputError(f"{header.file}: {fault}, so it does not say where it lies: export the original axial series.")
+
+
+def _check_one_volume(slices: Sequence[SliceHeader], folder: Path) -> None:
+    found = find_volumes(slices)
+    if found is None:
+        return
+    if not found.whole:
+        raise InputError(
+            f"{folder}: slices of different {found.keyword} lie among each other and do not make whole volumes: export "
+            "each acquisition as a series of its own."
+        )
+    raise InputError(
+        f"{folder}: it holds {len(found.slices)} volumes, which differ in {found.keyword}: export each as a series of "
+        "its own, to a folder of its own."
+    )
 
 
 def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:

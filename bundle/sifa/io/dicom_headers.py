@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
@@ -21,7 +20,7 @@ from pydicom.uid import (
 )
 
 from sifa.io.dicom_extent import NO_PIXELS, find_pixel_fault
-from sifa.io.dicom_slice import HEADER_TAGS, SliceHeader, slices_of
+from sifa.io.dicom_slice import HEADER_TAGS, SliceHeader, slice_normal, slices_of
 from sifa.utils.errors import InputError
 
 DICOM_SUFFIXES = (".dcm", ".ima")  # only DICOM has these
@@ -138,8 +137,3 @@ def in_slice_order(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
         return by_name
     normal = slice_normal(by_name[0])
     return sorted(by_name, key=lambda header: float(np.dot(normal, header.position)))
-
-
-def slice_normal(header: SliceHeader) -> npt.NDArray[np.float64]:
-    """Returns the normal of a slice, LPS; of length 1 when the directions of rows and columns are orthogonal."""
-    return np.cross(header.orientation[:3], header.orientation[3:])

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -80,6 +82,11 @@ class SliceHeader:
     padding: float | None = None  # PixelPaddingValue in HU
     traits: tuple[Trait, ...] = field(default=(None,) * len(TRAITS), repr=False)  # in the order of `TRAITS`
     fault: str = ""  # the end of a sentence that begins with the file
+
+
+def slice_normal(header: SliceHeader) -> npt.NDArray[np.float64]:
+    """Returns the normal of a slice, LPS; of length 1 when the directions of rows and columns are orthogonal."""
+    return np.cross(header.orientation[:3], header.orientation[3:])
 
 
 def slices_of(file: Path, dataset: Dataset) -> list[SliceHeader]:

@@ -1,0 +1,144 @@
+"""Several volumes in one DICOM series, such as acquisitions, cardiac phases and reconstructions: tells them apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from sifa.io.dicom_slice import TRAITS, SliceHeader, Trait, slice_normal
+
+ALWAYS = ("ConvolutionKernel",)  # different values are different volumes wherever they lie
+# Values that differ from slice to slice in many good series, so that they count only where they make whole volumes.
+WEAK = ("TriggerTime", "SliceThickness", "KVP", "ImageType", "ContentTime")
+SAME_PLACE = 1e-2  # mm
+LEAST_SLICES = 3  # of a volume
+
+
+class Volumes(NamedTuple):
+    """The volumes of a series that holds more than one."""
+
+    keyword: str  # the element in which they differ
+    slices: dict[str, list[SliceHeader]]  # by a text that identifies the volume within its series; it is not for users
+    whole: bool  # whether each is a volume with even gaps, so that they can be separated
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Placed:
+    height: float  # along the normal of the slices, mm
+    header: SliceHeader = field(compare=False)
+
+
+def find_volumes(headers: Sequence[SliceHeader]) -> Volumes | None:
+    """Finds out whether a series holds several volumes.
+
+    Slices with different values of an element of `TRAITS` are different volumes where these lie among each other; where
+    they follow one upon the other, as the table positions of a sequential scan do, they are one volume. Different
+    convolution kernels are different volumes in any case.
+
+    Args:
+        headers: all slices of a series, in any order.
+
+    Returns:
+        The volumes, or None where there is one, or where slices do not say where they lie.
+    """
+    if any(header.fault or len(header.position) != 3 or len(header.orientation) != 6 for header in headers):
+        return None
+    orientations = np.array([header.orientation for header in headers])
+    positions = np.array([header.position for header in headers])
+    if not np.isfinite(positions).all() or not np.ptp(orientations, axis=0).max() < 1e-3:
+        return None
+    heights = positions @ slice_normal(headers[0])
+    return _find([_Placed(float(height), header) for height, header in zip(heights, headers, strict=True)])
+
+
+def _find(slices: Sequence[_Placed]) -> Volumes | None:
+    unclear = None
+    for index, keyword in enumerate(TRAITS):
+        blocks: dict[Trait, list[_Placed]] = defaultdict(list)
+        for one in sorted(slices):
+            blocks[one.header.traits[index]].append(one)
+        groups = [[block] for block in blocks.values()] if keyword in ALWAYS else _in_passes(blocks)
+        if len(groups) < 2:
+            continue
+        found = _as_volumes(keyword, index, groups)
+        if found.whole:
+            return found
+        if keyword in ALWAYS or (keyword not in WEAK and _interleave(list(blocks.values()))):
+            unclear = unclear or found
+    return unclear
+
+
+def _in_passes(blocks: dict[Trait, list[_Placed]]) -> list[list[list[_Placed]]]:
+    """Puts blocks, in the order of their values, together as long as they do not reach into each other.
+
+    Args:
+        blocks: slices, sorted by their heights, by value.
+
+    Returns:
+        The blocks of each pass over the patient.
+    """
+    passes: list[list[list[_Placed]]] = []
+    low, high = np.inf, -np.inf
+    for value in sorted(blocks, key=_order):
+        block = blocks[value]
+        first, last = block[0].height, block[-1].height
+        if passes and (first > high + SAME_PLACE or last < low - SAME_PLACE):
+            passes[-1].append(block)
+            low, high = min(low, first), max(high, last)
+        else:
+            passes.append([block])
+            low, high = first, last
+    return passes
+
+
+def _as_volumes(keyword: str, index: int, groups: list[list[list[_Placed]]]) -> Volumes:
+    """Returns groups of blocks as volumes, after looking for several volumes in each of them."""
+    slices: dict[str, list[SliceHeader]] = {}
+    merged = [sorted(one for block in group for one in block) for group in groups]
+    whole = all(len(group) == 1 for group in groups) or _cover_the_same(merged)
+    for blocks, group in zip(groups, merged, strict=True):
+        name = f"{keyword}={blocks[0][0].header.traits[index]}"
+        inner = _find(group)
+        parts = inner.slices if inner else {"": [one.header for one in group]}
+        whole = whole and (inner.whole if inner else _is_regular(group))
+        slices.update({f"{name};{part}": headers for part, headers in parts.items()})
+    return Volumes(keyword, slices, whole)
+
+
+def _cover_the_same(groups: Sequence[Sequence[_Placed]]) -> bool:
+    """Returns whether groups of sorted slices begin and end at the same heights, but for a step and a half."""
+    steps = [float(np.median(np.diff([one.height for one in group]))) for group in groups if len(group) > 1]
+    ends = [(group[0].height, group[-1].height) for group in groups]
+    return bool(np.ptp(ends, axis=0).max() <= 1.5 * max(steps, default=0.0))
+
+
+def _is_regular(slices: Sequence[_Placed]) -> bool:
+    """Returns whether sorted slices are a volume with even gaps, apart from copies."""
+    unique = {(one.header.sop_instance or str(one.header.file), one.header.frame): one.height for one in slices}
+    if len(unique) < LEAST_SLICES:
+        return False
+    gaps = np.diff(list(unique.values()))
+    usual = float(np.median(gaps))
+    return bool(gaps.min() > SAME_PLACE and np.abs(gaps - usual).max() <= max(0.1 * usual, 0.1))
+
+
+def _interleave(blocks: Sequence[Sequence[_Placed]]) -> bool:
+    """Returns whether a block of sorted slices lies, in part at least, within the range of one of several slices."""
+    reached = -np.inf
+    for block in sorted(blocks, key=lambda block: (block[0].height, -block[-1].height)):
+        if block[0].height <= reached + SAME_PLACE:
+            return True
+        if len(block) > 1:
+            reached = max(reached, block[-1].height)
+    return False
+
+
+def _order(value: Trait) -> tuple[int, float, str]:
+    """Sorts missing values before numbers, and these before text."""
+    if value is None:
+        return 0, 0.0, ""
+    return (2, 0.0, value) if isinstance(value, str) else (1, value, "")
