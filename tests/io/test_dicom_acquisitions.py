@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import Array, refusal, write_dicom_series
+from builders import Array, refusal, write_dicom_series, write_enhanced_ct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import generate_uid
@@ -19,7 +19,6 @@ from sifa.io.dicom_acquisitions import find_volumes
 from sifa.io.dicom_geometry import read_series, staged_series
 from sifa.io.dicom_reader import SeriesReader
 from sifa.io.dicom_slice import TRAITS, SliceHeader
-from test_dicom_frames import noise, write_enhanced
 
 Slice = tuple[float, int, dict[str, Any]]  # height in mm, HU of all its pixels, elements
 
@@ -38,6 +37,10 @@ def write(folder: Path, slices: Sequence[Slice], name: str = "s", series: str = 
         file.unlink()
     temporary.rmdir()
     return folder
+
+
+def noise(seed: int = 0) -> Array:
+    return np.random.default_rng(seed).integers(-1000, 1000, (9, 7, 6)).astype(np.int16)
 
 
 def run(heights: Sequence[float] | Array, value: int, **elements: Any) -> list[Slice]:
@@ -111,7 +114,7 @@ def test_two_volumes_among_each_other_are_two_scans(keyword: str, offset: float,
 
 
 UP = np.arange(0, 12, 2.0)
-SEQUENTIAL = {
+SEQUENTIAL: dict[str, Sequence[Slice]] = {
     "a number for each slice": [(z, 0, {"AcquisitionNumber": i + 1}) for i, z in enumerate(UP)],
     "a number for each slice, downwards": [(z, 0, {"AcquisitionNumber": 9 - i}) for i, z in enumerate(UP)],
     "a time for each slice": [(z, 0, {"AcquisitionTime": f"10000{i}.5"}) for i, z in enumerate(UP)],
@@ -171,7 +174,7 @@ def test_other_kernels_are_other_volumes_even_one_upon_the_other(tmp_path: Path)
     assert [volume.shape[2] for volume in read_items(tmp_path / "ct")] == [6, 6]
 
 
-UNCLEAR = {
+UNCLEAR: dict[str, Sequence[Slice]] = {
     "a slice is missing": run(np.delete(UP, 2), 0, AcquisitionNumber=1) + run(UP + 1, 1, AcquisitionNumber=2),
     "one slice was repeated": run(UP, 0, AcquisitionNumber=1) + run(UP[2:3] + 1, 1, AcquisitionNumber=2),
     "one slice was replaced": run(np.delete(UP, 2), 0, AcquisitionNumber=1) + run(UP[2:3], 1, AcquisitionNumber=2),
@@ -236,7 +239,9 @@ def test_volumes_keep_the_names_of_their_masks_when_another_one_or_another_serie
 )
 def test_a_multi_frame_file_of_two_volumes_is_refused(keyword: str, one: Any, other: Any, tmp_path: Path) -> None:
     heights = [0.0, 2.5, 5.0, 0.5, 3.0, 5.5]
-    write_enhanced(tmp_path / "ct" / "a.dcm", noise(), heights, content=[{keyword: one}] * 3 + [{keyword: other}] * 3)
+    write_enhanced_ct(
+        tmp_path / "ct" / "a.dcm", noise(), heights=heights, content=[{keyword: one}] * 3 + [{keyword: other}] * 3
+    )
 
     assert "2 volumes, which differ in" in refused(tmp_path / "ct")
 
@@ -244,7 +249,7 @@ def test_a_multi_frame_file_of_two_volumes_is_refused(keyword: str, one: Any, ot
 def test_multi_frame_files_of_one_phase_each_are_scans_of_their_own(tmp_path: Path) -> None:
     for index, phase in enumerate("ab"):
         content = [{"TemporalPositionIndex": index + 1}] * 6
-        write_enhanced(tmp_path / "ct" / f"{phase}.dcm", noise(seed=index), content=content)
+        write_enhanced_ct(tmp_path / "ct" / f"{phase}.dcm", noise(seed=index), content=content)
 
     volumes = read_items(tmp_path / "ct")
 
@@ -253,7 +258,7 @@ def test_multi_frame_files_of_one_phase_each_are_scans_of_their_own(tmp_path: Pa
 
 
 def test_one_stack_upon_the_other_is_one_volume(tmp_path: Path) -> None:
-    write_enhanced(tmp_path / "ct" / "a.dcm", noise(), content=[{"StackID": "1"}] * 3 + [{"StackID": "2"}] * 3)
+    write_enhanced_ct(tmp_path / "ct" / "a.dcm", noise(), content=[{"StackID": "1"}] * 3 + [{"StackID": "2"}] * 3)
 
     assert np.array_equal(read(tmp_path / "ct"), noise())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from builders import Array, refusal, write_dicom_series
+from builders import Array, refusal, write_dicom_series, write_enhanced_ct
 from monai.transforms import LoadImage
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -37,56 +36,8 @@ def noise(shape: tuple[int, int, int] = (9, 7, 6), seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.int16)
 
 
-def sequence(**elements: Any) -> pydicom.Sequence:
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return pydicom.Sequence([item])
-
-
-def write_enhanced(
-    path: Path,
-    volume: Array,
-    heights: Sequence[float] = HEIGHTS,
-    slopes: Sequence[float] = (1,) * 6,
-    content: Sequence[Mapping[str, Any]] = ({},) * 6,
-    series: str = "1.2.3",
-) -> Path:
-    """Writes an axial Enhanced CT file.
-
-    Args:
-        path: the file.
-        volume: stored values + 1024 (columns, rows, frames).
-        heights: z of each frame in mm.
-        slopes: RescaleSlope of each frame.
-        content: elements of each frame's FrameContentSequence.
-        series: SeriesInstanceUID.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
-    dicom = FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
-    dicom.SOPClassUID, dicom.SOPInstanceUID = EnhancedCTImageStorage, meta.MediaStorageSOPInstanceUID
-    dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.Modality = generate_uid(), series, "CT"
-    dicom.Columns, dicom.Rows, dicom.NumberOfFrames = volume.shape
-    dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, "MONOCHROME2"
-    dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 16, 15, 0
-    shared = Dataset()
-    shared.PixelMeasuresSequence = sequence(PixelSpacing=[SPACING[1], SPACING[0]], SliceThickness=SPACING[2])
-    shared.PlaneOrientationSequence = sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    frames = []
-    for height, slope, elements in zip(heights, slopes, content, strict=False):
-        frame = Dataset()
-        frame.PlanePositionSequence = sequence(ImagePositionPatient=[0, 0, height])
-        frame.PixelValueTransformationSequence = sequence(RescaleSlope=slope, RescaleIntercept=-1024)
-        frame.FrameContentSequence = sequence(**elements)
-        frames.append(frame)
-    dicom.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
-    dicom.PerFrameFunctionalGroupsSequence = pydicom.Sequence(frames)
-    dicom.PixelData = np.ascontiguousarray((volume.transpose(2, 1, 0) + 1024).astype(np.uint16)).tobytes()
-    dicom.save_as(path)
-    return path
+def write(path: Path, volume: Array, heights: Sequence[float] = HEIGHTS, **options: Any) -> Path:
+    return write_enhanced_ct(path, volume, SPACING, heights, **options)
 
 
 def read(files: Sequence[Path | str]) -> Any:
@@ -109,7 +60,7 @@ def single_frames(folder: Path, volume: Array) -> Any:
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_frames_in_order_stay_as_they_are_and_lie_where_they_should(backwards: bool, tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "ct" / "a.dcm", noise(), HEIGHTS[::-1] if backwards else HEIGHTS)
+    file = write(tmp_path / "ct" / "a.dcm", noise(), HEIGHTS[::-1] if backwards else HEIGHTS)
 
     (item,) = find_scans(tmp_path / "ct", tmp_path / "masks")
     image = read(item["files"])
@@ -129,7 +80,7 @@ def test_frames_in_order_stay_as_they_are_and_lie_where_they_should(backwards: b
 
 def test_frames_out_of_order_are_sorted_by_their_positions(tmp_path: Path) -> None:
     order = [3, 0, 5, 1, 4, 2]
-    file = write_enhanced(tmp_path / "a.dcm", noise()[..., order], [HEIGHTS[index] for index in order])
+    file = write(tmp_path / "a.dcm", noise()[..., order], [HEIGHTS[index] for index in order])
 
     image = read([file])
 
@@ -142,7 +93,7 @@ def test_frames_out_of_order_are_sorted_by_their_positions(tmp_path: Path) -> No
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_every_frame_has_its_own_scale(photometric: str, syntax: str, tmp_path: Path) -> None:
     volume, slopes = noise((32, 24, 6)), (1, 1, 2, 0.5, 1, 3)
-    file = write_enhanced(tmp_path / "a.dcm", volume, slopes=slopes)
+    file = write(tmp_path / "a.dcm", volume, slopes=slopes)
     dicom = pydicom.dcmread(file)
     dicom.PhotometricInterpretation = photometric
     if syntax != ExplicitVRLittleEndian:
@@ -153,8 +104,8 @@ def test_every_frame_has_its_own_scale(photometric: str, syntax: str, tmp_path: 
 
 
 def test_one_series_may_be_spread_over_several_files(tmp_path: Path) -> None:
-    write_enhanced(tmp_path / "ct" / "b.dcm", noise()[..., :4], HEIGHTS[:4])
-    write_enhanced(tmp_path / "ct" / "a.dcm", noise()[..., 4:], HEIGHTS[4:])
+    write(tmp_path / "ct" / "b.dcm", noise()[..., :4], HEIGHTS[:4])
+    write(tmp_path / "ct" / "a.dcm", noise()[..., 4:], HEIGHTS[4:])
 
     (item,) = find_scans(tmp_path / "ct", tmp_path / "masks")
 
@@ -162,7 +113,7 @@ def test_one_series_may_be_spread_over_several_files(tmp_path: Path) -> None:
 
 
 def test_uneven_frames_give_a_warning_as_uneven_files_do(tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "a.dcm", noise(), (*HEIGHTS[:5], 13))
+    file = write(tmp_path / "a.dcm", noise(), (*HEIGHTS[:5], 13))
 
     (warning,) = read_series([file]).warnings
 
@@ -170,7 +121,7 @@ def test_uneven_frames_give_a_warning_as_uneven_files_do(tmp_path: Path) -> None
 
 
 def test_a_copy_of_a_multi_frame_file_is_left_out(tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "a.dcm", noise())
+    file = write(tmp_path / "a.dcm", noise())
     copy = tmp_path / "b.dcm"
     copy.write_bytes(file.read_bytes())
 
@@ -180,7 +131,7 @@ def test_a_copy_of_a_multi_frame_file_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [5, 7])
 def test_a_number_of_frames_that_is_not_that_of_the_places_is_refused(frames: int, tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "a.dcm", noise())
+    file = write(tmp_path / "a.dcm", noise())
     dicom = pydicom.dcmread(file)
     dicom.NumberOfFrames, dicom.PixelData = frames, dicom.PixelData + bytes(2 * 9 * 7)
     dicom.save_as(file)
@@ -190,7 +141,7 @@ def test_a_number_of_frames_that_is_not_that_of_the_places_is_refused(frames: in
 
 @pytest.mark.parametrize("sop_class", [EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, CTImageStorage])
 def test_several_frames_without_places_fail_and_are_not_skipped(sop_class: UID, tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "ct" / "a.dcm", noise())
+    file = write(tmp_path / "ct" / "a.dcm", noise())
     dicom = pydicom.dcmread(file)
     dicom.SOPClassUID = dicom.file_meta.MediaStorageSOPClassUID = sop_class
     del dicom.PerFrameFunctionalGroupsSequence
@@ -204,7 +155,7 @@ def test_several_frames_without_places_fail_and_are_not_skipped(sop_class: UID, 
 
 @pytest.mark.parametrize(("frames", "rows", "whole"), [(6, 7, True), (7, 7, False), (6, 8, False)])
 def test_pixels_have_to_be_as_many_as_the_header_announces(frames: int, rows: int, whole: bool, tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "a.dcm", noise())
+    file = write(tmp_path / "a.dcm", noise())
     dicom = pydicom.dcmread(file)
     dicom.NumberOfFrames, dicom.Rows = frames, rows
     dicom.save_as(file)
@@ -213,7 +164,7 @@ def test_pixels_have_to_be_as_many_as_the_header_announces(frames: int, rows: in
 
 
 def test_a_multi_frame_file_without_a_preamble_is_read(tmp_path: Path) -> None:
-    file = write_enhanced(tmp_path / "a.dcm", noise())
+    file = write(tmp_path / "a.dcm", noise())
     file.write_bytes(file.read_bytes()[132:])
 
     assert np.array_equal(read([file]), noise())
