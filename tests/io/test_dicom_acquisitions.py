@@ -91,6 +91,8 @@ DIFFERENCES = {
 @pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
 @pytest.mark.parametrize("keyword", DIFFERENCES)
 def test_two_volumes_among_each_other_are_two_scans(keyword: str, offset: float, tmp_path: Path) -> None:
+    if keyword == "ContentTime" and offset == 1:
+        pytest.skip("parallel reconstruction of one volume looks the same")
     first, second = DIFFERENCES[keyword]
     places = np.arange(0, 12, 2.0)
     write(tmp_path / "ct", run(places, 100, **{keyword: first}), "a")
@@ -127,6 +129,7 @@ SEQUENTIAL: dict[str, Sequence[Slice]] = {
     "times of reconstruction in disorder": [
         (z, 0, {"ContentTime": time}) for z, time in zip(UP, (3, 1, 1, 2, 3, 2), strict=True)
     ],
+    "times of reconstruction in turns": [(z, 0, {"ContentTime": i % 2}) for i, z in enumerate(UP)],
     "measured phases": [
         (z, 0, {"TriggerTime": time}) for z, time in zip(UP, (402.5, 401, 402.5, 403, 401, 400), strict=True)
     ],

@@ -14,6 +14,8 @@ from sifa.io.dicom_slice import TRAITS, SliceHeader, Trait, slice_normal
 ALWAYS = ("ConvolutionKernel",)  # different values are different volumes wherever they lie
 # Values that differ from slice to slice in many good series, so that they count only where they make whole volumes.
 WEAK = ("TriggerTime", "SliceThickness", "KVP", "ImageType", "ContentTime")
+# When an image was made, in any order and at the same time as others, tells only of slices that are no volume together.
+RECONSTRUCTION = ("ContentTime",)
 SAME_PLACE = 1e-2  # mm
 LEAST_SLICES = 3  # of a volume
 
@@ -57,10 +59,13 @@ def find_volumes(headers: Sequence[SliceHeader]) -> Volumes | None:
 
 def _find(slices: Sequence[_Placed]) -> Volumes | None:
     unclear = None
+    slices = sorted(slices)
     for index, keyword in enumerate(TRAITS):
         blocks: dict[Trait, list[_Placed]] = defaultdict(list)
-        for one in sorted(slices):
+        for one in slices:
             blocks[one.header.traits[index]].append(one)
+        if len(blocks) < 2 or (keyword in RECONSTRUCTION and _is_regular(slices)):
+            continue
         groups = [[block] for block in blocks.values()] if keyword in ALWAYS else _in_passes(blocks)
         if len(groups) < 2:
             continue

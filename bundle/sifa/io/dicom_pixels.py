@@ -75,8 +75,8 @@ def check_pixels(header: SliceHeader) -> None:
 def read_hu(headers: Sequence[SliceHeader]) -> Iterator[npt.NDArray[np.float32]]:
     """Yields the pixels (rows, columns) of slices in HU, in the given order.
 
-    ITK's reader inverts MONOCHROME1 and gives all frames of a file the same slope; of such files it reads the stored
-    values only.
+    ITK inverts MONOCHROME1, gives all frames of a file the same slope, and may take another one than the header has. It
+    decodes such files, but HU is computed here.
 
     Args:
         headers: slices of the same file, checked by `check_pixels`.
@@ -87,13 +87,15 @@ def read_hu(headers: Sequence[SliceHeader]) -> Iterator[npt.NDArray[np.float32]]
     first = headers[0]
     size = (first.frames, *first.size)
     if first.sop_class == CTImageStorage and first.frames == 1 and first.pixels.photometric != "MONOCHROME1":
-        yield itk.array_view_from_image(_decode(first.file, first.file, size))[0]
-        return
+        image, rescale = _decode(first.file, first.file, size)
+        if rescale == first.rescale:
+            yield itk.array_view_from_image(image)[0]
+            return
     with tempfile.TemporaryDirectory(prefix="sifa-pixels-") as folder:
         copy = Path(folder) / "pixels.dcm"
         with named(first.file):
             _copy_pixels(first.file, copy)
-        image = _decode(copy, first.file, size)
+        image, _ = _decode(copy, first.file, size)
     frames = itk.array_view_from_image(image)
     for header in headers:
         slope, intercept = header.rescale
@@ -107,28 +109,31 @@ def have_same_pixels(headers: Sequence[SliceHeader], others: Sequence[SliceHeade
     return all(np.array_equal(one, other) for one, other in zip(read_hu(headers), read_hu(others), strict=True))
 
 
-def open_series(file: Path) -> Any:
-    """Returns ITK's reader of a file."""
-    return itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(file), ImageIO=itk.GDCMImageIO.New())
+def open_file(file: Path) -> tuple[Any, Any]:
+    """Returns ITK's reader of a file and its decoder."""
+    decoder = itk.GDCMImageIO.New()
+    return itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(file), ImageIO=decoder), decoder
 
 
-def _decode(path: Path, file: Path, size: tuple[int, int, int]) -> Any:
-    """Returns the pixels of a file as ITK scales them, an ITK image of float32, its axes columns, rows and frames.
+def _decode(path: Path, file: Path, size: tuple[int, int, int]) -> tuple[Any, tuple[float, float]]:
+    """Returns the pixels of a file as ITK scales them, and the slope and the intercept that it took for that.
+
+    The pixels are an ITK image of float32, its axes columns, rows and frames.
 
     Args:
         path: the file, or a copy of it.
         file: the file to name in messages.
         size: frames, rows and columns that its header announces.
     """
-    reader = open_series(path)
+    reader, decoder = open_file(path)
     with named(file):
         reader.Update()
     image = reader.GetOutput()
-    if reader.GetImageIO().GetNumberOfComponents() != 1:
+    if decoder.GetNumberOfComponents() != 1:
         raise InputError(f"{file}: its pixels are colors, not one value each: give it the original CT.")
     if tuple(itk.size(image))[::-1] != size:
         raise InputError(f"{file}: its pixels are not as many as its header announces: copy it again.")
-    return image
+    return image, (decoder.GetRescaleSlope(), decoder.GetRescaleIntercept())
 
 
 def _copy_pixels(file: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from pydicom.uid import CTImageStorage
 
 from sifa.io.dicom_geometry import CheckedSeries, check_geometry
 from sifa.io.dicom_headers import read_slices, skip_reason
-from sifa.io.dicom_pixels import named, open_series, read_hu
+from sifa.io.dicom_pixels import named, open_file, read_hu
 from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
 
@@ -138,7 +138,7 @@ def _affine(series: CheckedSeries) -> np.ndarray:
     first, last = series.slices[0], series.slices[-1]
     affine = np.eye(4)
     if all(header.sop_class == CTImageStorage for header in series.slices):
-        reader = open_series(first.file)
+        reader, _ = open_file(first.file)
         with named(first.file):
             reader.UpdateOutputInformation()
         steps = np.array(reader.GetOutput().GetSpacing())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
@@ -39,6 +40,7 @@ TRAIT_TAGS = sorted({keyword for keywords in TRAITS.values() for keyword in keyw
 HEADER_TAGS = [*KIND_TAGS, *PLACE_TAGS, *SIZE_TAGS, *VALUE_TAGS, *PIXEL_TAGS, *TRAIT_TAGS, *FRAME_TAGS]
 NUMBERS_OF_TAGS = {keyword: BaseTag(number) for keyword in HEADER_TAGS if (number := tag_for_keyword(keyword))}
 
+TEXT_VRS = ("CS", "DS", "DT", "IS", "LO", "SH", "TM")
 FRAMES_DIFFER = "its NumberOfFrames is not the number of frames that it describes: copy or export it again."
 
 Trait = float | str | None
@@ -186,8 +188,8 @@ def _whole(dataset: Dataset, keyword: str) -> int | None:
 
 def _value(dataset: Dataset, keyword: str) -> Any:
     """Returns the value of an element or None, as `dataset.get(keyword)` does in twice the time."""
-    element = dataset.get(NUMBERS_OF_TAGS[keyword])
-    return None if element is None else element.value
+    number, present = NUMBERS_OF_TAGS[keyword], dataset.keys()  # `in dataset` would convert the number first
+    return dataset[number].value if number in present else None
 
 
 def _several(value: Any) -> Sequence[Any]:
@@ -201,7 +203,15 @@ def _trait(dataset: Dataset, keywords: Sequence[str]) -> Trait:
     """Returns the value of the first of some elements that is given: a number where it is one, else text."""
     text = ""
     with suppress(ValueError, TypeError):  # what cannot be read tells nothing apart
-        values = next((values for keyword in keywords if (values := _several(_value(dataset, keyword)))), ())
-        text = "\\".join(map(str, values)).strip()
+        text = next(filter(None, (_as_text(dataset, keyword) for keyword in keywords)), "")
         return float(text)
     return text or None
+
+
+def _as_text(dataset: Dataset, keyword: str) -> str:
+    """Returns the values of an element; from the bytes of the file where these are text, which takes half the time."""
+    number, present = NUMBERS_OF_TAGS[keyword], dataset.keys()
+    element = dataset.get_item(number) if number in present else None
+    if isinstance(element, RawDataElement) and element.VR in TEXT_VRS:
+        return (element.value or b"").decode("latin-1").strip(" \0")
+    return "" if element is None else "\\".join(map(str, _several(dataset[number].value))).strip()
