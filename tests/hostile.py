@@ -446,7 +446,7 @@ DICOM = [
         Case(
             "dicom_phases",
             "warning",
-            "2 volumes, which differ in AcquisitionNumber",
+            "2 volumes that differ in AcquisitionNumber",
             series(phases, (*DICOM_SHAPE[:2], 2 * DICOM_SHAPE[2])) if number == 1 else nothing,
             among_others("dicom_phases", f"{UID_ROOT}4AcquisitionNumber={number:.1f};"),
         )

@@ -109,10 +109,10 @@ def test_two_volumes_among_each_other_are_two_scans(keyword: str, offset: float,
         assert item["image"] == str(tmp_path / "ct")
         first_file = Path(item["files"][0]).name
         assert item["warnings"] == [
-            f"its series holds 2 volumes, which differ in {keyword}: this is the one of {first_file}"
+            f"its series holds 2 volumes that differ in {keyword}; this is the one with {first_file}"
         ]
     message = refusal(lambda: read(tmp_path / "ct"))
-    assert message.startswith(f"{tmp_path / 'ct'}: it holds 2 volumes, which differ in {keyword}: export each")
+    assert message.startswith(f"{tmp_path / 'ct'}: it holds 2 volumes that differ in {keyword}: export each")
 
 
 UP = np.arange(0, 12, 2.0)
@@ -194,9 +194,7 @@ UNCLEAR: dict[str, Sequence[Slice]] = {
 def test_volumes_among_each_other_that_are_not_whole_are_refused_by_the_element(name: str, tmp_path: Path) -> None:
     write(tmp_path / "ct", UNCLEAR[name])
 
-    assert refused(tmp_path / "ct").startswith(
-        f"{tmp_path / 'ct'}: slices of different AcquisitionNumber lie among each other"
-    )
+    assert refused(tmp_path / "ct").startswith(f"{tmp_path / 'ct'}: slices with different AcquisitionNumber overlap")
 
 
 def test_a_damaged_slice_fails_the_series_and_not_one_of_its_volumes(tmp_path: Path) -> None:
@@ -246,7 +244,7 @@ def test_a_multi_frame_file_of_two_volumes_is_refused(keyword: str, one: Any, ot
         tmp_path / "ct" / "a.dcm", noise(), heights=heights, content=[{keyword: one}] * 3 + [{keyword: other}] * 3
     )
 
-    assert "2 volumes, which differ in" in refused(tmp_path / "ct")
+    assert "2 volumes that differ in" in refused(tmp_path / "ct")
 
 
 def test_multi_frame_files_of_one_phase_each_are_scans_of_their_own(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
         `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two NIfTI
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
         than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`; a
-        series that holds several volumes, such as cardiac phases, is as many items, whose digits differ, too.
+        series that holds several volumes, such as cardiac phases, gives an item for each, and each has its own digits.
 
     Raises:
         InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list.
@@ -176,7 +176,7 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     """Yields the DICOM series among the files of a folder; `plain` is the mask where there is one series to segment."""
     read = {file: read_slices(file) for file in files}
     groups = _grouped([header for slices in read.values() for header in slices])
-    told_apart = _divide(groups)
+    splits = _split_series(groups)
     reasons = {
         key: key[1] or ("a single slice" if len(headers) == 1 and _is_whole(headers[0]) else "")
         for key, headers in groups.items()
@@ -192,7 +192,7 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
         code = hashlib.sha256((key[0] + key[2]).encode()).hexdigest()[:8]
         coded = plain.with_name(f"{plain.name[: -len(MASK_SUFFIX)]}_{code}{MASK_SUFFIX}")
         details: dict[str, Any] = {"files": list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))}
-        doubts = [*told_apart.get(key, ()), *([_doubt(lost)] if lost and key in usable else ())]
+        doubts = [*splits.get(key, ()), *([_doubt(lost)] if lost and key in usable else ())]
         if reasons[key]:
             details["skipped"] = reasons[key]
         elif doubts:
@@ -220,8 +220,8 @@ def _grouped(headers: list[SliceHeader]) -> dict[Key, list[SliceHeader]]:
     return groups
 
 
-def _divide(groups: dict[Key, list[SliceHeader]]) -> dict[Key, list[str]]:
-    """Divides series that hold several volumes, in place, where each volume has files of its own.
+def _split_series(groups: dict[Key, list[SliceHeader]]) -> dict[Key, list[str]]:
+    """Splits series that hold several volumes, in place, if every volume has its own files.
 
     Returns:
         A warning for each volume.
@@ -239,7 +239,7 @@ def _divide(groups: dict[Key, list[SliceHeader]]) -> dict[Key, list[str]]:
             groups[key[0], "", name] = slices
             first = min(header.file for header in slices).name
             warnings[key[0], "", name] = [
-                f"its series holds {len(files)} volumes, which differ in {found.keyword}: this is the one of {first}"
+                f"its series holds {len(files)} volumes that differ in {found.keyword}; this is the one with {first}"
             ]
     return warnings
 

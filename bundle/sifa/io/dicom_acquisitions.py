@@ -1,4 +1,4 @@
-"""Several volumes in one DICOM series, such as acquisitions, cardiac phases and reconstructions: tells them apart."""
+"""Separates the volumes of a DICOM series that holds several: acquisitions, cardiac phases or reconstructions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from sifa.io.dicom_slice import TRAITS, SliceHeader, Trait, slice_normal
 
-ALWAYS = ("ConvolutionKernel",)  # different values are different volumes wherever they lie
-# Values that differ from slice to slice in many good series, so that they count only where they make whole volumes.
+ALWAYS = ("ConvolutionKernel",)  # different values are different volumes even if these do not overlap
+# These vary between the slices of many ordinary series, so they count only if they separate complete volumes.
 WEAK = ("TriggerTime", "SliceThickness", "KVP", "ImageType", "ContentTime")
-# When an image was made, in any order and at the same time as others, tells only of slices that are no volume together.
+# Slices are reconstructed in any order and in parallel, so this counts only if all slices together are no volume.
 RECONSTRUCTION = ("ContentTime",)
 SAME_PLACE = 1e-2  # mm
 LEAST_SLICES = 3  # of a volume
@@ -24,8 +24,10 @@ class Volumes(NamedTuple):
     """The volumes of a series that holds more than one."""
 
     keyword: str  # the element in which they differ
-    slices: dict[str, list[SliceHeader]]  # by a text that identifies the volume within its series; it is not for users
-    whole: bool  # whether each is a volume with even gaps, so that they can be separated
+    slices: dict[
+        str, list[SliceHeader]
+    ]  # by an identifier, which may hold text: not for messages
+    whole: bool  # whether each has evenly spaced slices, so that they can be separated
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,17 +37,17 @@ class _Placed:
 
 
 def find_volumes(headers: Sequence[SliceHeader]) -> Volumes | None:
-    """Finds out whether a series holds several volumes.
+    """Finds the volumes of a series.
 
-    Slices with different values of an element of `TRAITS` are different volumes where these lie among each other; where
-    they follow one upon the other, as the table positions of a sequential scan do, they are one volume. Different
-    convolution kernels are different volumes in any case.
+    Slices with different values of an element of `TRAITS` belong to different volumes if these overlap along the
+    normal. If they are stacked without overlap, like the table positions of a sequential scan, they are one volume.
+    Different convolution kernels are always different volumes.
 
     Args:
         headers: all slices of a series, in any order.
 
     Returns:
-        The volumes, or None where there is one, or where slices do not say where they lie.
+        The volumes, or None if there is only one or a slice lacks its position.
     """
     if any(header.fault or len(header.position) != 3 or len(header.orientation) != 6 for header in headers):
         return None
@@ -78,7 +80,7 @@ def _find(slices: Sequence[_Placed]) -> Volumes | None:
 
 
 def _in_passes(blocks: dict[Trait, list[_Placed]]) -> list[list[list[_Placed]]]:
-    """Puts blocks, in the order of their values, together as long as they do not reach into each other.
+    """Joins blocks, in the order of their values, as long as they do not overlap.
 
     Args:
         blocks: slices, sorted by their heights, by value.
@@ -101,7 +103,7 @@ def _in_passes(blocks: dict[Trait, list[_Placed]]) -> list[list[list[_Placed]]]:
 
 
 def _as_volumes(keyword: str, index: int, groups: list[list[list[_Placed]]]) -> Volumes:
-    """Returns groups of blocks as volumes, after looking for several volumes in each of them."""
+    """Returns groups of blocks as volumes; groups that hold several volumes are separated further."""
     slices: dict[str, list[SliceHeader]] = {}
     merged = [sorted(one for block in group for one in block) for group in groups]
     whole = all(len(group) == 1 for group in groups) or _cover_the_same(merged)
@@ -115,14 +117,14 @@ def _as_volumes(keyword: str, index: int, groups: list[list[list[_Placed]]]) -> 
 
 
 def _cover_the_same(groups: Sequence[Sequence[_Placed]]) -> bool:
-    """Returns whether groups of sorted slices begin and end at the same heights, but for a step and a half."""
+    """Returns whether groups of sorted slices begin and end at the same heights, within 1.5 slice distances."""
     steps = [float(np.median(np.diff([one.height for one in group]))) for group in groups if len(group) > 1]
     ends = [(group[0].height, group[-1].height) for group in groups]
     return bool(np.ptp(ends, axis=0).max() <= 1.5 * max(steps, default=0.0))
 
 
 def _is_regular(slices: Sequence[_Placed]) -> bool:
-    """Returns whether sorted slices are a volume with even gaps, apart from copies."""
+    """Returns whether sorted slices are evenly spaced, copies aside."""
     unique = {(one.header.sop_instance or str(one.header.file), one.header.frame): one.height for one in slices}
     if len(unique) < LEAST_SLICES:
         return False
@@ -132,7 +134,7 @@ def _is_regular(slices: Sequence[_Placed]) -> bool:
 
 
 def _interleave(blocks: Sequence[Sequence[_Placed]]) -> bool:
-    """Returns whether a block of sorted slices lies, in part at least, within the range of one of several slices."""
+    """Returns whether a block of sorted slices overlaps one of more than one slice."""
     reached = -np.inf
     for block in sorted(blocks, key=lambda block: (block[0].height, -block[-1].height)):
         if block[0].height <= reached + SAME_PLACE:

@@ -149,12 +149,12 @@ def _check_one_volume(slices: Sequence[SliceHeader], folder: Path) -> None:
         return
     if not found.whole:
         raise InputError(
-            f"{folder}: slices of different {found.keyword} lie among each other and do not make whole volumes: export "
-            "each acquisition as a series of its own."
+            f"{folder}: slices with different {found.keyword} overlap, but do not form complete volumes: export each "
+            "acquisition as a separate series."
         )
     raise InputError(
-        f"{folder}: it holds {len(found.slices)} volumes, which differ in {found.keyword}: export each as a series of "
-        "its own, to a folder of its own."
+        f"{folder}: it holds {len(found.slices)} volumes that differ in {found.keyword}: export each as a separate "
+        "series to a separate folder."
     )
 
 

@@ -22,7 +22,7 @@ SIZE_TAGS = ["BitsAllocated", "SamplesPerPixel", "NumberOfFrames"]
 VALUE_TAGS = ["RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue"]
 PIXEL_TAGS = ["PixelRepresentation", "BitsStored", "HighBit", "PhotometricInterpretation"]
 FRAME_TAGS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
-# What may tell apart the volumes of a series, with the elements that give it, those of a frame first.
+# What may distinguish the volumes of a series, with the elements that hold it, those of a frame first.
 TRAITS = {
     "ConvolutionKernel": ("ConvolutionKernel",),
     "TemporalPositionIdentifier": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
@@ -202,7 +202,7 @@ def _several(value: Any) -> Sequence[Any]:
 def _trait(dataset: Dataset, keywords: Sequence[str]) -> Trait:
     """Returns the value of the first of some elements that is given: a number where it is one, else text."""
     text = ""
-    with suppress(ValueError, TypeError):  # what cannot be read tells nothing apart
+    with suppress(ValueError, TypeError):  # an unreadable value distinguishes nothing
         text = next(filter(None, (_as_text(dataset, keyword) for keyword in keywords)), "")
         return float(text)
     return text or None
