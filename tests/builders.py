@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary, VolumeRange
 from sifa.utils.errors import InputError
 
@@ -111,6 +111,63 @@ def write_dicom_series(
         dicom.PixelData = pixels.tobytes()
         dicom.save_as(path, enforce_file_format=True)
     return folder
+
+
+def write_enhanced_ct(
+    path: Path,
+    volume: Array,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    heights: Sequence[float] | None = None,
+    slopes: Sequence[float] | None = None,
+    content: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes an axial Enhanced CT: all slices in one file, of the series 1.2.3.
+
+    Args:
+        path: the file.
+        volume: stored value - 1024, whole numbers from -1024, its axes leading to left and posterior and along frames.
+        spacing: voxel size in mm; the first voxel's center lies above the patient's origin.
+        heights: z of each frame in mm; None: from 0 on in steps of the spacing.
+        slopes: RescaleSlope of each frame; None: 1. The intercept is -1024.
+        content: elements of each frame's FrameContentSequence.
+
+    Returns:
+        The file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
+    dicom = pydicom.dataset.FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
+    dicom.SOPClassUID, dicom.SOPInstanceUID = EnhancedCTImageStorage, meta.MediaStorageSOPInstanceUID
+    dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.Modality = generate_uid(), "1.2.3", "CT"
+    dicom.Columns, dicom.Rows, dicom.NumberOfFrames = volume.shape
+    dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, "MONOCHROME2"
+    dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 16, 15, 0
+    shared = pydicom.Dataset()
+    shared.PixelMeasuresSequence = _sequence(PixelSpacing=[spacing[1], spacing[0]], SliceThickness=spacing[2])
+    shared.PlaneOrientationSequence = _sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    frames = []
+    for index in range(volume.shape[2]):
+        frame = pydicom.Dataset()
+        height = index * spacing[2] if heights is None else heights[index]
+        frame.PlanePositionSequence = _sequence(ImagePositionPatient=[0, 0, height])
+        slope = 1 if slopes is None else slopes[index]
+        frame.PixelValueTransformationSequence = _sequence(RescaleSlope=slope, RescaleIntercept=-1024)
+        frame.FrameContentSequence = _sequence(**({} if content is None else content[index]))
+        frames.append(frame)
+    dicom.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
+    dicom.PerFrameFunctionalGroupsSequence = pydicom.Sequence(frames)
+    dicom.PixelData = np.ascontiguousarray((volume.transpose(2, 1, 0) + 1024).astype(np.uint16)).tobytes()
+    dicom.save_as(path)
+    return path
+
+
+def _sequence(**elements: Any) -> pydicom.Sequence:
+    item = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return pydicom.Sequence([item])
 
 
 def write_dataset(folder: Path, shape: Sequence[int] = (6, 7, 5), label_values: int = 3) -> dict[str, Any]:

@@ -12,10 +12,17 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pydicom
-from builders import Array, diagonal_affine, write_dicom_series, write_nifti
+from builders import Array, diagonal_affine, write_dicom_series, write_enhanced_ct, write_nifti
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, JPEG2000Lossless, MRImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    UID,
+    JPEG2000Lossless,
+    LegacyConvertedEnhancedCTImageStorage,
+    MRImageStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+)
 
 SPACING = (4.7, 6.2, 4.7)  # mm; the field of view is that of the generated CT which the tiny model was trained on
 SHAPE = (32, 16, 31)
@@ -306,6 +313,48 @@ def keep_one(folder: Path) -> None:
         file.unlink()
 
 
+def phases(dicom: pydicom.Dataset, index: int) -> None:
+    """Makes every second slice one of a second acquisition at the place of the slice before it."""
+    dicom.SeriesInstanceUID, dicom.AcquisitionNumber = UID_ROOT + "4", 1 + index % 2
+    dicom.ImagePositionPatient = [0, 0, 6.2 * (index // 2)]
+
+
+def incomplete_phases(dicom: pydicom.Dataset, index: int) -> None:
+    dicom.AcquisitionNumber = 1 + index % 2 if index < 12 else 1
+
+
+def with_comma(file: Path) -> None:
+    """Writes the pixel spacing of a slice as a program in a German locale would."""
+    file.write_bytes(file.read_bytes().replace(rb"4.7\4.7", rb"4,7\4,7"))
+
+
+def brighten(file: Path) -> None:
+    """Copies a slice with its UID to another file, with another pixel."""
+    dicom = pydicom.dcmread(file)
+    dicom.PixelData = dicom.PixelData[:-2] + bytes(2)
+    dicom.save_as(file.with_name("another.dcm"))
+
+
+def frames(change: Callable[[pydicom.Dataset], Any]) -> Build:
+    """Writes the usual CT as one Enhanced CT file and changes it."""
+
+    def build(folder: Path) -> None:
+        file = write_enhanced_ct(folder / "frames.dcm", ct(DICOM_SHAPE), DICOM_SPACING)
+        dicom = pydicom.dcmread(file)
+        change(dicom)
+        dicom.save_as(file)
+
+    return build
+
+
+def setting_class(sop_class: UID) -> Callable[[pydicom.Dataset], None]:
+    return lambda dicom: setting(SOPClassUID=sop_class)(dicom, 0)
+
+
+def without_places(dicom: pydicom.Dataset) -> None:
+    del dicom.PerFrameFunctionalGroupsSequence
+
+
 def cut_to(size: int) -> Callable[[Path], None]:
     return lambda file: os.truncate(file, size)
 
@@ -385,6 +434,27 @@ DICOM = [
     Case(
         "dicom_not_right_angled", "failed", "right-angled", series(setting(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]))
     ),
+    Case("dicom_monochrome1", "ok", "", series(setting(PhotometricInterpretation="MONOCHROME1"))),
+    Case("dicom_palette", "failed", "colors", series(setting(PhotometricInterpretation="PALETTE COLOR"))),
+    Case("dicom_atomic_number", "failed", "RescaleType Z_EFF", series(setting(RescaleType="Z_EFF"))),
+    Case("dicom_comma", "failed", "its PixelSpacing is written with a decimal comma", on_slice(5, with_comma)),
+    Case("dicom_high_bit", "failed", "HighBit", series(setting(BitsStored=12, HighBit=15))),
+    Case("dicom_no_bits", "failed", "it lacks BitsAllocated", series(without("BitsAllocated"))),
+    Case("dicom_same_uid_other_pixels", "failed", "same SOP instance UID", on_slice(5, brighten)),
+    Case("dicom_broken_phases", "failed", "different AcquisitionNumber", series(incomplete_phases)),
+    *(
+        Case(
+            "dicom_phases",
+            "warning",
+            "2 volumes that differ in AcquisitionNumber",
+            series(phases, (*DICOM_SHAPE[:2], 2 * DICOM_SHAPE[2])) if number == 1 else nothing,
+            among_others("dicom_phases", f"{UID_ROOT}4AcquisitionNumber={number:.1f};"),
+        )
+        for number in (1, 2)
+    ),
+    Case("dicom_enhanced", "ok", "", frames(lambda dicom: None)),
+    Case("dicom_legacy_converted", "ok", "", frames(setting_class(LegacyConvertedEnhancedCTImageStorage))),
+    Case("dicom_frames_without_places", "failed", "NumberOfFrames", frames(without_places)),
     Case("dicom_mr", "skipped", "modality MR", series(setting(SOPClassUID=MRImageStorage, Modality="MR"))),
     Case("dicom_localizer", "skipped", "localizer", series(setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))),
     Case("dicom_structures", "skipped", "RT Structure Set", structures),

@@ -15,24 +15,22 @@ import pytest
 import torch
 from builders import Array, refusal, write_dicom_series
 from monai.transforms import LoadImage
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     RTStructureSetStorage,
-    generate_uid,
 )
 from sifa.inference.find_scans import find_scans
 from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
-from sifa.io.dicom_headers import HEADER_TAGS, in_slice_order, read_headers, read_slices, skip_reason
+from sifa.io.dicom_headers import in_slice_order, read_headers, read_slices, skip_reason
 from sifa.io.dicom_reader import SeriesReader
+from sifa.io.dicom_slice import HEADER_TAGS
 
 SPACING = (0.7, 0.8, 2.5)
 Change = Callable[[Dataset, int], Any]
@@ -312,17 +310,6 @@ def test_whole_and_cut_pixels_are_told_apart_in_every_uncompressed_syntax(syntax
     assert "cut short" in header.fault
 
 
-@pytest.mark.parametrize(("frames", "rows", "whole"), [(6, 7, True), (7, 7, False), (6, 8, False)])
-def test_pixels_have_to_be_as_many_as_the_header_announces(frames: int, rows: int, whole: bool, tmp_path: Path) -> None:
-    folder = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5))
-    (file,) = folder.iterdir()
-    dicom = pydicom.dcmread(file)
-    dicom.NumberOfFrames, dicom.Rows = frames, rows
-    dicom.save_as(file)
-
-    assert {not header.fault for header in read_slices(file)} == {whole}
-
-
 def test_a_slice_of_another_kind_needs_no_pixels(tmp_path: Path) -> None:
     def strip(dicom: Dataset, index: int) -> None:
         dicom.SOPClassUID = dicom.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
@@ -523,107 +510,6 @@ def test_compressed_series_read_as_uncompressed_ones(
 
     assert all(pydicom.dcmread(file).file_meta.TransferSyntaxUID.is_compressed for file in files)
     assert_same(staged(read_series(files).files), wanted)
-
-
-# --- Files of several frames ------------------------------------------------------------------------------------------
-
-
-def write_enhanced(
-    folder: Path, volume: Array, heights: Sequence[float], slopes: Sequence[float] | None = None
-) -> Path:
-    """Writes an Enhanced CT file: all slices of an axial series in one file."""
-    folder.mkdir(parents=True)
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
-    dicom = FileDataset(folder / "enhanced.dcm", {}, file_meta=meta, preamble=bytes(128))
-    dicom.SOPClassUID, dicom.SOPInstanceUID = EnhancedCTImageStorage, meta.MediaStorageSOPInstanceUID
-    dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.Modality = generate_uid(), generate_uid(), "CT"
-    dicom.Columns, dicom.Rows, dicom.NumberOfFrames = volume.shape
-    dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, "MONOCHROME2"
-    dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 16, 15, 0
-
-    def group(name: str, **elements: Any) -> Dataset:
-        inner, outer = Dataset(), Dataset()
-        for keyword, value in elements.items():
-            setattr(inner, keyword, value)
-        setattr(outer, name, pydicom.Sequence([inner]))
-        return outer
-
-    shared = group("PixelMeasuresSequence", PixelSpacing=[SPACING[1], SPACING[0]], SliceThickness=SPACING[2])
-    shared.update(group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0]))
-    frames = []
-    for index, height in enumerate(heights):
-        frame = group("PlanePositionSequence", ImagePositionPatient=[0, 0, height])
-        slope = 1 if slopes is None else slopes[index]
-        frame.update(group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=-1024))
-        frames.append(frame)
-    dicom.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
-    dicom.PerFrameFunctionalGroupsSequence = pydicom.Sequence(frames)
-    dicom.PixelData = np.ascontiguousarray((volume.transpose(2, 1, 0) + 1024).astype(np.uint16)).tobytes()
-    dicom.save_as(folder / "enhanced.dcm")
-    return folder
-
-
-@pytest.mark.parametrize("heights", [(0, 2.5, 5, 7.5, 10, 12.5), (12.5, 10, 7.5, 5, 2.5, 0)])
-def test_an_enhanced_ct_file_reads_as_its_slices(heights: tuple[float, ...], tmp_path: Path) -> None:
-    folder = write_enhanced(tmp_path / "enhanced", noise(), heights)
-
-    (item,) = find_scans(folder, tmp_path / "masks")
-    result = read_series(item["files"])
-    image = staged(result.files)
-
-    assert "skipped" not in item
-    assert item["files"] == [str(folder / "enhanced.dcm")]
-    check_loaded(folder, result, image.shape[1:], image.affine)
-    wanted = load(series(tmp_path / "single", place(*heights))[0].parent)
-    flip = heights[0] > heights[-1]  # slices of a series are sorted, frames stay as they are
-    assert torch.equal(image.as_tensor(), wanted.as_tensor().flip(-1) if flip else wanted.as_tensor())
-    for corner, other in ((0, 5), (5, 0)) if flip else ((0, 0), (5, 5)):
-        there, here = image.affine @ torch.tensor([3, 2, corner, 1.0]).double(), torch.tensor([3, 2, other, 1.0])
-        assert torch.allclose(there, wanted.affine @ here.double())
-
-
-def test_an_enhanced_ct_file_without_a_preamble_is_read(tmp_path: Path) -> None:
-    (file,) = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5)).iterdir()
-    wanted = load(tmp_path / "enhanced")
-    file.write_bytes(file.read_bytes()[132:])
-
-    assert_same(staged(read_series([file]).files), wanted)
-
-
-def test_an_enhanced_ct_file_that_announces_fewer_frames_than_it_places_is_refused(tmp_path: Path) -> None:
-    (file,) = write_enhanced(tmp_path / "enhanced", noise(), (0, 2.5, 5, 7.5, 10, 12.5)).iterdir()
-    dicom = pydicom.dcmread(file)
-    dicom.NumberOfFrames = 5
-    dicom.save_as(file)
-
-    assert refusal(lambda: staged([file])).startswith(f"{file}: its pixels are not as many as its header announces")
-
-
-@pytest.mark.parametrize(
-    ("heights", "slopes"),
-    [
-        ((2.5, 0, 5, 7.5, 10, 12.5), None),
-        ((0, 2.5, 5, 7.5, 10, 13), None),
-        ((0, 2.5, 5, 7.5, 10, 12.5), (1, 1, 1, 1, 1, 2)),
-    ],
-)
-def test_an_enhanced_ct_file_that_itk_gets_wrong_is_refused(
-    heights: tuple[float, ...], slopes: tuple[float, ...] | None, tmp_path: Path
-) -> None:
-    folder = write_enhanced(tmp_path / "enhanced", noise(), heights, slopes)
-
-    assert "convert it to single-frame CT images" in refused(list(folder.iterdir()))
-
-
-def test_a_series_of_several_enhanced_files_is_refused(tmp_path: Path) -> None:
-    halves = [
-        write_enhanced(tmp_path / name, noise()[..., :3], heights)
-        for name, heights in (("a", (0, 2.5, 5)), ("b", (7.5, 10, 12.5)))
-    ]
-
-    assert "spread over several files" in refused([folder / "enhanced.dcm" for folder in halves])
 
 
 def test_headers_without_a_place_are_ordered_by_name_and_kept_for_the_check_to_refuse(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sifa.io.dicom_headers import SliceHeader, in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.io.dicom_acquisitions import find_volumes
+from sifa.io.dicom_headers import in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
+from sifa.io.dicom_slice import SliceHeader
 from sifa.io.formats import OTHER_SUFFIXES, PAIR_SUFFIXES, SCAN_SUFFIXES, header_and_voxels, suffix_of
 from sifa.utils.errors import InputError
 
@@ -25,7 +27,9 @@ LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
 DATASTORE = "datastore_v2.json"  # ... and its index beside it
 MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in `output_dir`
 OUTPUTS = ("output", "dicom_seg", "uncertainty")  # entries of a case that name a file which could be taken for a scan
-UNKNOWN = ("", "")  # series and reason to skip it, for damaged files whose series is unknown
+UNKNOWN = ("", "", "")  # the key of damaged files whose series is unknown
+
+Key = tuple[str, str, str]  # series, reason to skip it, and the volume within it where it holds several
 
 
 class _Found(NamedTuple):
@@ -55,7 +59,8 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
 
         `output` is `<output_dir>/<path of the scan below dataset_dir, without extension>_seg.nii.gz`. Where two
         files would share it (`a.nii` beside `a.nii.gz`), they keep their extension in it; where a folder holds more
-        than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`.
+        than one series to segment, theirs are `<folder>_<8 hexadecimal digits, from the series' UID>_seg.nii.gz`; a
+        series that holds several volumes, such as cardiac phases, gives an item for each, and each has its own digits.
 
     Raises:
         InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list.
@@ -188,8 +193,9 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     """Yields the DICOM series among the files of a folder; `plain` is the mask where there is one series to segment."""
     read = {file: read_slices(file) for file in files}
     groups = _grouped([header for slices in read.values() for header in slices])
+    splits = _split_series(groups)
     reasons = {
-        key: key[1] or ("a single slice" if len(headers) == 1 and headers[0].sop_class else "")
+        key: key[1] or ("a single slice" if len(headers) == 1 and _is_whole(headers[0]) else "")
         for key, headers in groups.items()
     }
     usable = [key for key, reason in reasons.items() if not reason and groups[key][0].sop_class]
@@ -200,30 +206,59 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
     if UNKNOWN not in usable:
         lost += [header.file for header in groups.get(UNKNOWN, ()) if not header.sop_class]
     for key, headers in groups.items():
-        code = hashlib.sha256(key[0].encode()).hexdigest()[:8]
+        code = hashlib.sha256((key[0] + key[2]).encode()).hexdigest()[:8]
         coded = plain.with_name(f"{plain.name[: -len(MASK_SUFFIX)]}_{code}{MASK_SUFFIX}")
         details: dict[str, Any] = {"files": list(dict.fromkeys(str(header.file) for header in in_slice_order(headers)))}
+        doubts = [*splits.get(key, ()), *([_doubt(lost)] if lost and key in usable else ())]
         if reasons[key]:
             details["skipped"] = reasons[key]
-        elif lost and key in usable:
-            details["warnings"] = [_doubt(lost)]
+        elif doubts:
+            details["warnings"] = doubts
         yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
 
 
-def _grouped(headers: list[SliceHeader]) -> dict[tuple[str, str], list[SliceHeader]]:
+def _is_whole(header: SliceHeader) -> bool:
+    return bool(header.sop_class) and not header.fault
+
+
+def _grouped(headers: list[SliceHeader]) -> dict[Key, list[SliceHeader]]:
     """Returns slices by their series and the reason to skip them, if any.
 
     A file with an incomplete header joins the series that it names, which then fails, if that series is to be
     segmented; otherwise `UNKNOWN`.
     """
-    groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    groups: dict[Key, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         if header.sop_class:
-            groups[header.series, skip_reason(header)].append(header)
+            groups[header.series, skip_reason(header), ""].append(header)
     for header in headers:
         if not header.sop_class:
-            groups[(header.series, "") if (header.series, "") in groups else UNKNOWN].append(header)
+            groups[(header.series, "", "") if (header.series, "", "") in groups else UNKNOWN].append(header)
     return groups
+
+
+def _split_series(groups: dict[Key, list[SliceHeader]]) -> dict[Key, list[str]]:
+    """Splits series that hold several volumes, in place, if every volume has its own files.
+
+    Returns:
+        A warning for each volume.
+    """
+    warnings = {}
+    for key, headers in list(groups.items()):
+        found = None if key[1] else find_volumes(headers)
+        if found is None or not found.whole:
+            continue
+        files = [{header.file for header in slices} for slices in found.slices.values()]
+        if sum(map(len, files)) > len(set().union(*files)):
+            continue  # frames of one file, which `check_geometry` refuses
+        del groups[key]
+        for name, slices in found.slices.items():
+            groups[key[0], "", name] = slices
+            first = min(header.file for header in slices).name
+            warnings[key[0], "", name] = [
+                f"its series holds {len(files)} volumes that differ in {found.keyword}; this is the one with {first}"
+            ]
+    return warnings
 
 
 def _doubt(lost: list[Path]) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sifa.io.dicom_headers import SliceHeader, in_slice_order, read_headers, slice_normal
+from sifa.io.dicom_acquisitions import find_volumes
+from sifa.io.dicom_headers import in_slice_order, read_headers
+from sifa.io.dicom_pixels import check_pixels, have_same_pixels
+from sifa.io.dicom_slice import SliceHeader, slice_normal
 from sifa.utils.errors import InputError, find_input_error
 
 AIR, CEILING = -1024, 3071  # HU: the smallest and largest value of a 12-bit CT
@@ -33,6 +37,7 @@ class CheckedSeries(NamedTuple):
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     padding: float | None  # PixelPaddingValue in HU
+    slices: list[SliceHeader]  # in the order of the volume
 
 
 def read_series(files: Sequence[Path | str]) -> CheckedSeries:
@@ -58,11 +63,12 @@ def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
 
     Raises:
         InputError: when slices are missing, at the same position, tilted or shifted, differ in size, orientation or
-            pixel spacing, or when ITK would read a multi-frame file wrongly.
+            pixel spacing, or belong to several volumes; and as `check_pixels` does.
     """
     folder = headers[0].file.parent
     unique = _without_repeats(headers, folder)
     _check_alike(unique, folder)
+    _check_one_volume(unique, folder)
     slices = in_slice_order(unique)
     _check_stack(slices, folder)
     warnings = []
@@ -72,36 +78,37 @@ def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
     heights = np.array([np.dot(slice_normal(slices[0]), header.position) for header in slices])
     gaps = np.diff(heights)
     usual, worst = _check_gaps(gaps, folder)
-    uneven = abs(worst - usual) > max(0.1 * usual, 0.1)
-    if uneven:
+    if abs(worst - usual) > max(0.1 * usual, 0.1):
         warnings.append(f"{folder}: slices lie unevenly: {worst:.2f} mm apart where {usual:.2f} mm are usual.")
-    files = list(dict.fromkeys(header.file for header in slices))
-    if len(files) < len(slices):
-        _check_frames(unique, uneven, folder)
     rows, columns = slices[0].size
     between_rows, between_columns = slices[0].pixel_spacing
     step = math.dist(slices[0].position, slices[-1].position) / len(gaps)
     spacing = (between_columns, between_rows, step)
-    return CheckedSeries(files, warnings, (columns, rows, len(slices)), spacing, slices[0].padding)
+    files = list(dict.fromkeys(header.file for header in slices))
+    padding = slices[0].padding
+    return CheckedSeries(files, warnings, (columns, rows, len(slices)), spacing, padding, _in_volume_order(slices))
 
 
 def _without_repeats(headers: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
-    kept: dict[str, SliceHeader] = {}
-    for header in sorted(headers, key=lambda header: header.file):
-        first = kept.setdefault(header.sop_instance or str(header.file), header)
-        if replace(first, file=header.file) != header:
+    """Returns slices without copies of others; refuses different slices that claim to be the same."""
+    kept: dict[tuple[str, int], SliceHeader] = {}
+    copies: dict[tuple[Path, Path], list[tuple[SliceHeader, SliceHeader]]] = defaultdict(list)
+    for header in sorted(headers, key=lambda header: (header.file, header.frame)):
+        first = kept.setdefault((header.sop_instance or str(header.file), header.frame), header)
+        if first is not header:
+            copies[first.file, header.file].append((first, header))
+    for pairs in copies.values():
+        firsts, others = zip(*pairs, strict=True)
+        alike = all(replace(first, file=other.file) == other for first, other in pairs)
+        if not alike or not have_same_pixels(firsts, others):
             raise InputError(f"{folder}: different slices carry the same SOP instance UID: export the series again.")
     return list(kept.values())
 
 
 def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     for header in slices:
-        place = (*header.position, *header.orientation, *header.pixel_spacing)
-        if len(place) != 11 or not np.isfinite(place).all() or min(header.pixel_spacing) <= 0:
-            raise InputError(
-                f"{folder}: a slice does not say where it lies (position, orientation or pixel spacing is missing or "
-                "wrong): export the original axial series."
-            )
+        _check_place(header)
+        check_pixels(header)
     first = slices[0]
     row, column = first.orientation[:3], first.orientation[3:]
     if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
@@ -115,6 +122,40 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     ):
         if np.ptp(np.array(values, dtype=float), axis=0).max() > tolerance:
             raise InputError(f"{folder}: its slices have different {words}: split it into series that are uniform.")
+
+
+def _check_place(header: SliceHeader) -> None:
+    """Refuses a slice whose position, orientation or pixel spacing is missing or wrong."""
+    places = {
+        "PixelSpacing": (header.pixel_spacing, 2),
+        "ImageOrientationPatient": (header.orientation, 6),
+        "ImagePositionPatient": (header.position, 3),
+    }
+    for keyword, (numbers, length) in places.items():
+        if not numbers:
+            fault = f"it lacks {keyword}"
+        elif len(numbers) != length or not all(map(math.isfinite, numbers)):
+            fault = f"its {keyword} is not {length} numbers"
+        elif keyword == "PixelSpacing" and min(numbers) <= 0:
+            fault = f"its {keyword} is not positive"
+        else:
+            continue
+        raise InputError(f"{header.file}: {fault}, so it does not say where it lies: export the original axial series.")
+
+
+def _check_one_volume(slices: Sequence[SliceHeader], folder: Path) -> None:
+    found = find_volumes(slices)
+    if found is None:
+        return
+    if not found.whole:
+        raise InputError(
+            f"{folder}: slices with different {found.keyword} overlap, but do not form complete volumes: export each "
+            "acquisition as a separate series."
+        )
+    raise InputError(
+        f"{folder}: it holds {len(found.slices)} volumes that differ in {found.keyword}: export each as a separate "
+        "series to a separate folder."
+    )
 
 
 def _check_stack(slices: Sequence[SliceHeader], folder: Path) -> None:
@@ -162,16 +203,11 @@ def _check_gaps(gaps: npt.NDArray[np.float64], folder: Path) -> tuple[float, flo
     return usual, worst
 
 
-def _check_frames(unique: Sequence[SliceHeader], uneven: bool, folder: Path) -> None:
-    """Refuses a multi-frame file whose geometry or intensities ITK would get wrong."""
-    heights = np.array([np.dot(slice_normal(unique[0]), header.position) for header in unique])
-    steps = np.diff(heights)
-    several = len({header.file for header in unique}) > 1
-    if several or uneven or np.ptp(np.sign(steps)) > 0 or len({header.rescale for header in unique}) > 1:
-        raise InputError(
-            f"{folder}: its multi-frame file cannot be read reliably (frames out of order, uneven, of different "
-            "intensity scales, or spread over several files): convert it to single-frame CT images."
-        )
+def _in_volume_order(slices: list[SliceHeader]) -> list[SliceHeader]:
+    """Returns sorted slices as they are, or reversed where they are the frames of one file in that order."""
+    frames = [header.frame for header in slices]
+    one_file = len({header.file for header in slices}) == 1
+    return slices[::-1] if one_file and frames == sorted(frames, reverse=True) else slices
 
 
 def check_loaded(folder: Path | str, checked: CheckedSeries, shape: Sequence[int], affine: Any) -> None:

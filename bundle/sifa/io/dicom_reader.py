@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.data.utils import orientation_ras_lps
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from pydicom.uid import CTImageStorage
 
 from sifa.io.dicom_geometry import CheckedSeries, check_geometry
-from sifa.io.dicom_headers import SliceHeader, read_slices, skip_reason
+from sifa.io.dicom_headers import read_slices, skip_reason
+from sifa.io.dicom_pixels import named, open_file, read_hu
+from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
 
 INT16 = np.iinfo(np.int16)
@@ -24,13 +27,14 @@ SLICES = 16  # copied at once to the memory order of tensors; one at a time take
 
 
 class SeriesReader(ImageReader):
-    """Reads a folder that holds one CT series: slices of a file each, or all in one file.
+    """Reads a folder that holds one CT series: slices of a file each, or frames of one or several files.
 
     Array and affine equal those of MONAI's ITKReader, which takes three and a half times the memory and splits a series
     whose slices differ in a tag as little as `3` and `3.0`.
 
-    - Values are HU, int16 where that holds all of them, else float32; compressed files are decoded.
-    - Slices are sorted along the normal of their plane; the frames of a multi-frame file stay as they are.
+    - Values are HU, int16 where that holds all of them, else float32; compressed files are decoded. MONOCHROME1, which
+      ITK inverts, is read like MONOCHROME2; frames with slopes of their own are scaled each by its own.
+    - Slices are sorted along the normal of their plane; frames of one file that lie in order stay as they are.
     - No text of the headers reaches the metadata.
 
     Files, and folders without DICOM, are left to MONAI's other readers.
@@ -101,57 +105,24 @@ def _slices_of_one_series(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
 
 def _fill(voxels: np.ndarray, series: CheckedSeries) -> bool:
     """Fills a volume (columns, rows, slices); returns False, and stops, where an integer volume cannot hold a value."""
-    for start, slab in zip(range(0, voxels.shape[2], SLICES), _slabs(series), strict=True):
-        if voxels.dtype == np.int16 and not _is_int16(slab):
+    numbered = _numbered_slices(series)
+    while slab := list(islice(numbered, SLICES)):
+        indices, pixels = zip(*slab, strict=True)
+        if voxels.dtype == np.int16 and not _is_int16(pixels):
             return False
-        voxels[:, :, start : start + len(slab)] = np.stack([pixels.T for pixels in slab], axis=-1)
+        in_a_row = list(indices) == list(range(indices[0], indices[0] + len(indices)))
+        place = slice(indices[0], indices[0] + len(indices)) if in_a_row else list(indices)
+        voxels[:, :, place] = np.stack([one.T for one in pixels], axis=-1)
     return True
 
 
-def _slabs(series: CheckedSeries) -> Iterator[list[np.ndarray]]:
-    """Yields `SLICES` slices (rows, columns) at a time."""
-    columns, rows, slices = series.shape
-    size = (slices // len(series.files), rows, columns)
-    pixels = (one for file in series.files for one in itk.array_view_from_image(_decode(file, size)))
-    while slab := list(islice(pixels, SLICES)):
-        yield slab
-
-
-def _decode(file: Path, size: tuple[int, int, int]) -> Any:
-    """Returns the pixels of a file in HU, an ITK image of float32, its axes columns, rows and frames.
-
-    Args:
-        file: one slice or several frames.
-        size: frames, rows and columns that its header announces.
-
-    Raises:
-        InputError: when the file has another size, or cannot be decoded.
-    """
-    reader = _open(file)
-    with _named(file):
-        reader.Update()
-    image = reader.GetOutput()
-    if reader.GetImageIO().GetNumberOfComponents() != 1:
-        raise InputError(f"{file}: its pixels are colors, not one value each: give it the original CT.")
-    if tuple(itk.size(image))[::-1] != size:
-        raise InputError(f"{file}: its pixels are not as many as its header announces: copy it again.")
-    return image
-
-
-def _open(file: Path) -> Any:
-    return itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(file), ImageIO=itk.GDCMImageIO.New())
-
-
-@contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Turns an error of ITK into an `InputError` that names the file."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise InputError(
-            f"{file}: its pixels cannot be decoded: it is damaged, or compressed in a way that ITK does not know; copy "
-            "it again or export it uncompressed."
-        ) from error
+def _numbered_slices(series: CheckedSeries) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the pixels (rows, columns) of each slice with its index in the volume; each file is read once."""
+    by_file: dict[Path, list[int]] = defaultdict(list)
+    for index, header in enumerate(series.slices):
+        by_file[header.file].append(index)
+    for indices in by_file.values():
+        yield from zip(indices, read_hu([series.slices[index] for index in indices]), strict=True)
 
 
 def _is_int16(slab: Sequence[np.ndarray]) -> bool:
@@ -164,14 +135,19 @@ def _is_int16(slab: Sequence[np.ndarray]) -> bool:
 
 def _affine(series: CheckedSeries) -> np.ndarray:
     """Returns the affine of a series to RAS in mm: that of the first slice, with the mean distance between slices."""
-    reader = _open(series.files[0])
-    with _named(series.files[0]):
-        reader.UpdateOutputInformation()
-    first = reader.GetOutput()
-    steps = np.array(first.GetSpacing())
-    if len(series.files) > 1:
-        steps[2] = series.spacing[2]
+    first, last = series.slices[0], series.slices[-1]
     affine = np.eye(4)
-    affine[:3, :3] = itk.array_from_matrix(first.GetDirection()) * steps
-    affine[:3, 3] = first.GetOrigin()
+    if all(header.sop_class == CTImageStorage for header in series.slices):
+        reader, _ = open_file(first.file)
+        with named(first.file):
+            reader.UpdateOutputInformation()
+        steps = np.array(reader.GetOutput().GetSpacing())
+        steps[2] = series.spacing[2]
+        affine[:3, :3] = itk.array_from_matrix(reader.GetOutput().GetDirection()) * steps
+        affine[:3, 3] = reader.GetOutput().GetOrigin()
+    else:  # ITK knows the place of a file's first frame at most
+        for axis, direction in enumerate((first.orientation[:3], first.orientation[3:])):
+            affine[:3, axis] = np.array(direction) / np.linalg.norm(direction) * series.spacing[axis]
+        affine[:3, 2] = (np.array(last.position) - first.position) / (len(series.slices) - 1)
+        affine[:3, 3] = first.position
     return orientation_ras_lps(affine)
