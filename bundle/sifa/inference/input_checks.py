@@ -14,11 +14,10 @@ from sifa.fingerprint.modality import is_in_hu
 from sifa.io.formats import header_and_voxels, is_nifti
 from sifa.io.itk_files import read_itk_header
 from sifa.io.nifti_files import mm_per_unit, open_nifti, without_trailing_ones
-from sifa.io.scan_reader import scan_memory
 from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
-from sifa.utils.memory import require_memory
+from sifa.utils.memory import require_memory, scan_memory
 
 LARGEST_STEP = 25.0  # mm between voxels
 LEAST_PIXELS = 8  # rows and columns of a slice

@@ -28,10 +28,9 @@ from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.nifti_writer import write_mask
-from sifa.io.scan_reader import scan_memory
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
-from sifa.utils.memory import require_memory
+from sifa.utils.memory import require_memory, scan_memory
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +203,7 @@ class SegmentScan:
             warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
             return self._load(item["image"]), [], warnings
         series = read_series(item["files"])
-        require_memory(item["image"], scan_memory(series.shape, 4))
+        require_memory(item["image"], scan_memory(series.shape, 2))
         with staged_series(series.files) as folder:
             data = self._load(str(folder))
         check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)

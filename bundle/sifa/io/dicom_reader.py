@@ -21,6 +21,7 @@ from sifa.io.dicom_headers import read_slices, skip_reason
 from sifa.io.dicom_pixels import named, open_file, read_hu
 from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
+from sifa.utils.memory import require_memory, scan_memory
 
 INT16 = np.iinfo(np.int16)
 SLICES = 16  # copied at once to the memory order of tensors; one at a time takes ten times as long
@@ -73,6 +74,7 @@ class SeriesReader(ImageReader):
                 decoded, or the slices do not form a volume.
         """
         series = check_geometry(_slices_of_one_series(img))
+        require_memory(img[0].file.parent, scan_memory(series.shape, 2))
         voxels = np.empty(series.shape, np.int16)
         if not _fill(voxels, series):
             del voxels  # before there is another volume

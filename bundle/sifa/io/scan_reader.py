@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sifa.io.formats import is_nifti, suffix_of
 from sifa.io.itk_files import ITKHeader, read_itk_header, read_itk_voxels
 from sifa.io.nifti_files import nifti_affine, open_nifti, without_trailing_ones
 from sifa.utils.errors import InputError, first_line
-from sifa.utils.memory import require_memory
+from sifa.utils.memory import require_memory, scan_memory
 
 INT16 = np.iinfo(np.int16)
 SLICES = 16  # read at once
@@ -121,11 +120,6 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def scan_memory(shape: Sequence[int], voxel_bytes: int) -> int:
-    """Returns the bytes that a scan of a shape takes while it is segmented: its voxels, its mask and what they need."""
-    return math.prod(shape) * (voxel_bytes + 2)
 
 
 def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:

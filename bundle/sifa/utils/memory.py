@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def available_memory(proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> int
     """
     known = [*_of_machine(proc / "meminfo"), *_of_groups(proc / "self" / "cgroup", cgroups)]
     return min(known) if known else None
+
+
+def scan_memory(shape: Sequence[int], voxel_bytes: int) -> int:
+    """Returns the bytes that a scan of a shape takes while it is segmented: its voxels, its mask and what they need."""
+    return math.prod(shape) * (voxel_bytes + 2)
 
 
 def require_memory(path: Path | str, needed: int) -> None:
