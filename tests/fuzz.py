@@ -156,12 +156,12 @@ def _stored(volume: Array, affine: Array, codes: str, kind: str, ending: str, in
     def build(folder: Path) -> None:
         values, place = stored_as(volume, affine, codes)
         dtype, inter = np.dtype(kind), -1024 if kind == "<u2" else intercept
-        header = nib.Nifti1Header(endianness=dtype.byteorder if dtype.byteorder in "<>" else "<")
-        header.set_data_dtype(dtype)
         stored = (values.astype(np.int64) - inter).astype(dtype)
         pair = ending in (".img", ".hdr")
-        image = (nib.Nifti1Pair if pair else nib.Nifti1Image)(stored[..., None] if "4d" in ending else stored, place)
-        image.header.set_data_dtype(dtype)
+        form = nib.Nifti1Pair if pair else nib.Nifti1Image
+        header = form.header_class(endianness=kind[0])
+        header.set_data_dtype(dtype)
+        image = form(stored[..., None] if "4d" in ending else stored, place, header)
         image.header.set_slope_inter(1, inter)
         plain = folder / f"scan{'.img' if pair else '.nii.gz' if ending.lower().endswith('.gz') else '.nii'}"
         nib.save(image, plain)
@@ -339,10 +339,15 @@ def _element(volume: Array, affine: Array, keyword: str, value: Any, every: bool
                 tag = pydicom.datadict.tag_for_keyword(keyword)
                 assert tag is not None
                 vr = pydicom.datadict.dictionary_VR(tag).split(" or ")[0]
-                written = str(value) if vr not in ("DS", "IS") else value
+                text = "\\".join(map(str, value)) if isinstance(value, list) else str(value)
                 if vr in ("US", "SS"):
-                    written = int(value) % 65536 if isinstance(value, int | float) else 0
-                dataset[tag] = pydicom.DataElement(tag, vr, written)
+                    number_of_it = int(value) % 65536 if isinstance(value, int | float) else 0
+                    dataset[tag] = pydicom.DataElement(tag, vr, number_of_it)
+                else:  # as bytes, however invalid they are
+                    data = text.encode() + b" " * (len(text) % 2)
+                    dataset[tag] = pydicom.dataelem.RawDataElement(
+                        pydicom.tag.Tag(tag), vr, len(data), data, 0, dataset.original_encoding[0] or False, True
+                    )
             dataset.save_as(file, enforce_file_format=False)
 
     # changed everywhere alike, it may be another scan
