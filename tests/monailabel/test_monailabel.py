@@ -248,7 +248,7 @@ def test_training_adapts_to_unlabeled_ct_and_the_next_request_uses_the_new_weigh
     empty.mkdir()
     refused = server.train(target_dir=str(empty))
     assert refused["status"] == "ERROR"
-    sentence = f"error: target_dir: {empty}: it holds no NIfTI file: put unlabeled CT scans into it."
+    sentence = f"error: target_dir: {empty}: it holds no scan file: put unlabeled CT scans into it."
     assert refused["details"][-1] == sentence
     assert (server.weights / "model.pt").read_bytes() == in_use
 

@@ -81,7 +81,7 @@ def test_a_target_folder_that_gives_no_target_scan_is_refused(tmp_path: Path) ->
     write_nifti(tmp_path / "mixed" / "mr_2.nii.gz", mr())
     assert "target_dir is empty" in refusal(lambda: slices(source, ""))
     assert "there is no such folder" in refusal(lambda: slices(source, tmp_path / "nowhere"))
-    assert "it holds no NIfTI file" in refusal(lambda: slices(source, tmp_path / "empty"))
+    assert "it holds no scan file" in refusal(lambda: slices(source, tmp_path / "empty"))
     assert "it is not CT in HU" in refusal(lambda: slices(source, tmp_path / "mixed"))
 
 
