@@ -262,6 +262,23 @@ def test_an_element_that_is_not_a_number_is_named_without_its_value(
     assert "4711" not in message.replace(str(tmp_path), "")
 
 
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_scale_that_only_some_slices_lack_is_refused(keyword: str, tmp_path: Path) -> None:
+    files = series(tmp_path / "ct")
+    dicom = pydicom.dcmread(files[1])
+    delattr(dicom, keyword)
+    dicom.save_as(files[1])
+
+    assert refused(tmp_path / "ct").startswith(f"{files[1]}: it lacks {keyword}, which other slices of its series have")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_several_values_where_there_is_to_be_one_are_refused(keyword: str, tmp_path: Path) -> None:
+    files = series(tmp_path / "ct", setting(**{keyword: [1, 2]}))
+
+    assert refused(tmp_path / "ct").startswith(f"{files[0]}: its {keyword} is not one number: ")
+
+
 # --- Several files of one slice ---------------------------------------------------------------------------------------
 
 

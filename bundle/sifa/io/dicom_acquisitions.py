@@ -24,9 +24,7 @@ class Volumes(NamedTuple):
     """The volumes of a series that holds more than one."""
 
     keyword: str  # the element in which they differ
-    slices: dict[
-        str, list[SliceHeader]
-    ]  # by an identifier, which may hold text: not for messages
+    slices: dict[str, list[SliceHeader]]  # by an identifier, which may hold text: not for messages
     whole: bool  # whether each has evenly spaced slices, so that they can be separated
 
 
