@@ -30,7 +30,7 @@ ITEM, END_OF_ITEMS = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 NO_PIXELS = "its voxels cannot be read, it is cut short before them: copy its series again."
 PIXELS_CUT = "its voxels cannot be read, it is cut short or damaged within them: copy its series again."
-PIXELS_LEFT = "its pixel data is longer than its Rows, Columns, BitsAllocated and NumberOfFrames require: export its series again."
+PIXELS_LEFT = "its pixel data is longer than Rows, Columns, BitsAllocated and NumberOfFrames imply: export it again."
 
 
 def find_pixel_fault(stream: BinaryIO, dataset: Dataset) -> str:
