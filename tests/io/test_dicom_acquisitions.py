@@ -90,7 +90,7 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
 @pytest.mark.parametrize("keyword", DIFFERENCES)
-def test_two_volumes_among_each_other_are_two_scans(keyword: str, offset: float, tmp_path: Path) -> None:
+def test_two_overlapping_volumes_are_two_scans(keyword: str, offset: float, tmp_path: Path) -> None:
     if keyword == "ContentTime" and offset == 1:
         pytest.skip("parallel reconstruction of one volume looks the same")
     first, second = DIFFERENCES[keyword]
@@ -140,7 +140,7 @@ SEQUENTIAL: dict[str, Sequence[Slice]] = {
 
 
 @pytest.mark.parametrize("name", SEQUENTIAL)
-def test_a_scan_one_part_upon_the_other_stays_whole(name: str, tmp_path: Path) -> None:
+def test_a_scan_in_stacked_parts_stays_whole(name: str, tmp_path: Path) -> None:
     write(tmp_path / "ct", SEQUENTIAL[name])
 
     (item,) = find_scans(tmp_path / "ct", tmp_path / "masks")
@@ -151,7 +151,7 @@ def test_a_scan_one_part_upon_the_other_stays_whole(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime"])
-def test_passes_of_a_value_for_each_slice_or_table_position_are_told_apart(keyword: str, tmp_path: Path) -> None:
+def test_passes_with_a_value_for_each_slice_or_table_position_are_separated(keyword: str, tmp_path: Path) -> None:
     places = np.arange(0, 12, 1.0)
     write(tmp_path / "slices", [(z, 100 * int(z % 2), {keyword: 100 * int(z % 2) + int(z)}) for z in places])
     write(tmp_path / "slabs", [(z, 0, {keyword: 10 + z // 4}) for z in places], "a")
@@ -163,7 +163,7 @@ def test_passes_of_a_value_for_each_slice_or_table_position_are_told_apart(keywo
         assert (other == 100).all()
 
 
-def test_phases_of_each_kernel_are_told_apart(tmp_path: Path) -> None:
+def test_phases_of_each_kernel_are_separated(tmp_path: Path) -> None:
     for value, (kernel, phase) in enumerate((kernel, phase) for kernel in ("B30f", "B70f") for phase in (1, 2)):
         elements = {"ConvolutionKernel": kernel, "TemporalPositionIdentifier": phase}
         write(tmp_path / "ct", run(UP, value, **elements), f"{value}_")
@@ -171,7 +171,7 @@ def test_phases_of_each_kernel_are_told_apart(tmp_path: Path) -> None:
     assert [np.unique(volume).tolist() for volume in read_items(tmp_path / "ct")] == [[0], [1], [2], [3]]
 
 
-def test_other_kernels_are_other_volumes_even_one_upon_the_other(tmp_path: Path) -> None:
+def test_different_kernels_are_different_volumes_even_if_stacked(tmp_path: Path) -> None:
     write(tmp_path / "ct", run(UP, 0, ConvolutionKernel="B30f") + run(UP + 12, 1, ConvolutionKernel="B70f"))
 
     assert [volume.shape[2] for volume in read_items(tmp_path / "ct")] == [6, 6]
@@ -191,7 +191,7 @@ UNCLEAR: dict[str, Sequence[Slice]] = {
 
 
 @pytest.mark.parametrize("name", UNCLEAR)
-def test_volumes_among_each_other_that_are_not_whole_are_refused_by_the_element(name: str, tmp_path: Path) -> None:
+def test_overlapping_volumes_that_are_not_complete_are_refused_by_the_element(name: str, tmp_path: Path) -> None:
     write(tmp_path / "ct", UNCLEAR[name])
 
     assert refused(tmp_path / "ct").startswith(f"{tmp_path / 'ct'}: slices with different AcquisitionNumber overlap")
@@ -208,7 +208,7 @@ def test_a_damaged_slice_fails_the_series_and_not_one_of_its_volumes(tmp_path: P
     assert refusal(lambda: read_series(item["files"])).startswith(f"{file}: its voxels cannot be read")
 
 
-def test_copies_of_slices_do_not_keep_volumes_from_being_told_apart(tmp_path: Path) -> None:
+def test_copies_of_slices_do_not_prevent_the_separation_of_volumes(tmp_path: Path) -> None:
     write(tmp_path / "ct", run(UP, 0, AcquisitionNumber=1), "a")
     write(tmp_path / "ct", run(UP, 1, AcquisitionNumber=2), "b")
     (tmp_path / "ct" / "c.dcm").write_bytes((tmp_path / "ct" / "a002.dcm").read_bytes())
@@ -216,7 +216,7 @@ def test_copies_of_slices_do_not_keep_volumes_from_being_told_apart(tmp_path: Pa
     assert [np.unique(volume).tolist() for volume in read_items(tmp_path / "ct")] == [[0], [1]]
 
 
-def test_volumes_keep_the_names_of_their_masks_when_another_one_or_another_series_comes(tmp_path: Path) -> None:
+def test_masks_of_volumes_keep_their_names_when_another_volume_or_series_is_added(tmp_path: Path) -> None:
     def masks() -> dict[str, str]:
         return {Path(item["files"][0]).name: item["mask"] for item in find_scans(tmp_path / "ct", tmp_path / "masks")}
 
@@ -258,7 +258,7 @@ def test_multi_frame_files_of_one_phase_each_are_scans_of_their_own(tmp_path: Pa
     assert all(any(np.array_equal(volume, noise(seed=index)) for volume in volumes) for index in range(2))
 
 
-def test_one_stack_upon_the_other_is_one_volume(tmp_path: Path) -> None:
+def test_two_stacks_without_overlap_are_one_volume(tmp_path: Path) -> None:
     write_enhanced_ct(tmp_path / "ct" / "a.dcm", noise(), content=[{"StackID": "1"}] * 3 + [{"StackID": "2"}] * 3)
 
     assert np.array_equal(read(tmp_path / "ct"), noise())
@@ -283,7 +283,7 @@ ACQUISITION = st.tuples(st.floats(0, 40), st.floats(0.3, 5), st.integers(2, 8)) 
 
 @given(acquisitions=st.lists(ACQUISITION, min_size=2, max_size=4), rotation=st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
-def test_acquisitions_that_reach_into_each_other_are_never_one_volume(
+def test_overlapping_acquisitions_are_never_one_volume(
     acquisitions: list[tuple[float, float, int]], rotation: int
 ) -> None:
     slices = [

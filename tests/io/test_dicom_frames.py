@@ -200,3 +200,14 @@ def test_a_legacy_converted_file_reads_as_the_series_that_it_was_made_of(
     assert converted.SOPClassUID == LegacyConvertedEnhancedCTImageStorage
     assert np.array_equal(image, (noise() + 1024.0) * slopes - 1024)
     assert torch.allclose(image.affine, single_frames(tmp_path / "wanted", noise()).affine, rtol=0, atol=1e-6)
+
+
+def test_enhanced_files_of_one_frame_each_are_read_as_slices(tmp_path: Path) -> None:
+    slopes = (1, 2, 1, 0.5, 1, 3)
+    for index, slope in enumerate(slopes):
+        write(tmp_path / f"{5 - index}.dcm", noise()[..., index : index + 1], HEIGHTS[index:], slopes=[slope])
+
+    image = read(sorted(tmp_path.iterdir()))
+
+    assert np.array_equal(image, (noise() + 1024.0) * slopes - 1024)
+    assert torch.allclose(image.affine, single_frames(tmp_path / "single", noise()).affine, rtol=0, atol=1e-6)

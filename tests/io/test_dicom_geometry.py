@@ -62,6 +62,10 @@ def found(folder: Path) -> list[Path]:
     return sorted(map(Path, item["files"]))
 
 
+def shorten(dicom: Dataset) -> None:
+    dicom.Rows, dicom.PixelData = 6, dicom.PixelData[: 6 * 9 * 2]
+
+
 def place(*heights: float) -> Change:
     def change(dicom: Dataset, index: int) -> None:
         dicom.ImagePositionPatient = [0, 0, heights[index]]
@@ -164,7 +168,7 @@ def test_slightly_uneven_gaps_give_a_warning_at_most(heights: tuple[float, ...],
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda dicom, index: setattr(dicom, "Rows", 7 - index // 5), "numbers of rows or columns"),
+        (lambda dicom, index: shorten(dicom) if index == 5 else None, "numbers of rows or columns"),
         (lambda dicom, index: setattr(dicom, "PixelSpacing", [0.8, 0.7 + 0.01 * (index // 5)]), "pixel spacings"),
         (
             lambda dicom, index: setattr(dicom, "ImageOrientationPatient", [1, 0, 0, 0, 1, 0.01 * (index // 5)]),

@@ -210,7 +210,7 @@ def test_types_that_are_or_may_be_hu_are_left_to_the_values(kind: str | None, tm
         ({"BitsStored": 17, "HighBit": 16}, "do not describe pixels"),
         ({"BitsStored": 0}, "do not describe pixels"),
         ({"PixelRepresentation": 2}, "do not describe pixels"),
-        ({"BitsAllocated": 12, "BitsStored": 12, "HighBit": 11}, "do not describe pixels"),
+        ({"BitsAllocated": 12, "BitsStored": 12, "HighBit": 11}, "longer than Rows, Columns, BitsAllocated"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "its pixels are colors"),  # on which ITK ends the process
         ({"ModalityLUTSequence": [Dataset()]}, "a lookup table"),
     ],
@@ -260,6 +260,37 @@ def test_an_element_that_is_not_a_number_is_named_without_its_value(
 
     assert message.startswith(f"{files[which][0]}: its {keyword} {words}: ")
     assert "4711" not in message.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_scale_that_only_some_slices_lack_is_refused(keyword: str, tmp_path: Path) -> None:
+    files = series(tmp_path / "ct")
+    dicom = pydicom.dcmread(files[1])
+    delattr(dicom, keyword)
+    dicom.save_as(files[1])
+
+    assert refused(tmp_path / "ct").startswith(f"{files[1]}: it lacks {keyword}, which other slices of its series have")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_several_values_where_there_is_to_be_one_are_refused(keyword: str, tmp_path: Path) -> None:
+    files = series(tmp_path / "ct", setting(**{keyword: [1, 2]}))
+
+    assert refused(tmp_path / "ct").startswith(f"{files[0]}: its {keyword} is not one number: ")
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("Columns", 31), ("Rows", 23), ("Columns", 16)])
+def test_more_pixels_than_rows_and_columns_are_refused(keyword: str, value: int, tmp_path: Path) -> None:
+    files = series(tmp_path / "ct", setting(**{keyword: value}))
+
+    assert refused(tmp_path / "ct").startswith(f"{files[0]}: its pixel data is longer than Rows, ")
+
+
+def test_padding_after_the_pixels_is_no_fault(tmp_path: Path) -> None:
+    def pad(dicom: Dataset) -> None:
+        dicom.PixelData += bytes(6)
+
+    assert np.array_equal(read(series(tmp_path / "ct", pad)[0].parent), read(series(tmp_path / "plain")[0].parent))
 
 
 # --- Several files of one slice ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ ITEM, END_OF_ITEMS = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 NO_PIXELS = "its voxels cannot be read, it is cut short before them: copy its series again."
 PIXELS_CUT = "its voxels cannot be read, it is cut short or damaged within them: copy its series again."
+PIXELS_LEFT = "its pixel data is longer than Rows, Columns, BitsAllocated and NumberOfFrames imply: export it again."
 
 
 def find_pixel_fault(stream: BinaryIO, dataset: Dataset) -> str:
@@ -49,12 +50,13 @@ def find_pixel_fault(stream: BinaryIO, dataset: Dataset) -> str:
     size = os.fstat(stream.fileno()).st_size
     if length == UNDEFINED_LENGTH:
         return "" if _count_fragments(stream, order, size) >= frames else PIXELS_CUT
-    samples = (
-        int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
-    )
-    announced = math.ceil(frames * samples * int(dataset.get("BitsAllocated") or 0) / 8)
-    needed = announced if syntax in UNCOMPRESSED and announced else max(length, 1)
-    return "" if min(length, size - stream.tell()) >= needed else PIXELS_CUT
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    bits = int(dataset.get("SamplesPerPixel") or 1) * int(dataset.get("BitsAllocated") or 0)
+    announced = math.ceil(frames * rows * columns * bits / 8) if syntax in UNCOMPRESSED else 0
+    if min(length, size - stream.tell()) < (announced or max(length, 1)):
+        return PIXELS_CUT
+    spare = math.ceil(min(rows, columns) * bits / 8)  # bytes that are no row or column; some writers pad
+    return PIXELS_LEFT if announced and length - announced >= spare else ""
 
 
 def _count_fragments(stream: BinaryIO, order: str, size: int) -> int:

@@ -110,6 +110,12 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
         _check_place(header)
         check_pixels(header)
     first = slices[0]
+    for index, keyword in enumerate(("RescaleSlope", "RescaleIntercept")):
+        without = [header.file for header in slices if not header.rescale_given[index]]
+        if 0 < len(without) < len(slices):
+            raise InputError(
+                f"{without[0]}: it lacks {keyword}, which other slices of its series have: export the series again."
+            )
     row, column = first.orientation[:3], first.orientation[3:]
     if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
         raise InputError(

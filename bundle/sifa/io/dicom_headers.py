@@ -62,7 +62,7 @@ def read_slices(file: Path) -> list[SliceHeader]:
         return slices
     if fault == NO_PIXELS:  # perhaps the header ends within an element, whose beginning must not be taken for all of it
         return [SliceHeader(file, series=first.series, fault=fault)]
-    return [replace(header, fault=fault) for header in slices]
+    return [replace(header, fault=header.fault or fault) for header in slices]
 
 
 def kind_of_name(file: Path) -> str:

@@ -79,6 +79,7 @@ class SliceHeader:
     position: tuple[float, ...] = ()  # of the first voxel's center
     pixels: PixelFormat = field(default_factory=PixelFormat)
     rescale: tuple[float, float] = (1.0, 0.0)  # slope, intercept
+    rescale_given: tuple[bool, bool] = (True, True)  # whether the header has them
     rescale_type: str = ""  # in upper case
     lookup_table: bool = False  # in place of slope and intercept
     padding: float | None = None  # PixelPaddingValue in HU
@@ -154,6 +155,7 @@ def _measures(frame: Dataset) -> dict[str, Any]:
             signed,
         ),
         "rescale": rescale,
+        "rescale_given": (slope is not None, intercept is not None),
         "rescale_type": str(_value(frame, "RescaleType") or "").strip().upper(),
         "lookup_table": bool(_value(frame, "ModalityLUTSequence")),
         "padding": None if padding is None else padding * rescale[0] + rescale[1],
@@ -177,8 +179,11 @@ def _numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
-    """Returns the first number of an element, or None."""
-    return next(iter(_numbers(dataset, keyword)), None)
+    """Returns the number of an element of one value, or None."""
+    numbers = _numbers(dataset, keyword)
+    if len(numbers) > 1:
+        raise _NotANumberError(f"its {keyword} is not one number")
+    return numbers[0] if numbers else None
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
