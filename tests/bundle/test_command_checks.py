@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import BUNDLE, run_python
+from sifa.utils.command import COMMAND
+from sifa.utils.command_checks import check_command
+from sifa.utils.errors import missing_package
 
 CONFIGS = BUNDLE / "configs"
 STANDALONE = ("train.yaml", "inference.yaml", "terminology.yaml")
@@ -88,7 +93,11 @@ def test_an_unknown_option_is_refused_with_what_is_meant(
         ("training --val_interval -1", TRAIN, "--val_interval -1: give a whole number from 0"),
         ("training --segmenter_lr 0", TRAIN, "--segmenter_lr 0: give a positive number"),
         ("training --seed abc", TRAIN, "--seed abc: give a number such as 0"),
-        ("training --loss_weights#segmenter#segmentation abc", TRAIN, "give a number such as 1"),
+        (
+            "training --loss_weights#segmenter#segmentation abc",
+            TRAIN,
+            "give a number, or a list with one for each epoch",
+        ),
         ("training --method SIFA", TRAIN, "--method SIFA: give a mapping"),
         ("training --method#_target_ sifa.adaptation.None", TRAIN, "sifa.adaptation.None: there is no such class"),
         ("training --on_nan 3", TRAIN, "--on_nan 3: give a name such as stop"),
@@ -135,6 +144,7 @@ def test_an_id_that_runs_nothing_is_refused(command: str, configs: tuple[str, ..
     assert words in usage_error(run(command, tmp_path, *configs), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_alone_or_before_train_yaml_is_refused(overlay: str, tmp_path: Path) -> None:
     stem = overlay.removesuffix(".yaml")
@@ -175,6 +185,11 @@ def test_every_config_reports_errors_alike_and_is_readable_without_the_others() 
         assert not [key for key in content if "#" in key], name
 
 
+def test_an_overlay_alone_is_refused_with_the_list_to_write(tmp_path: Path) -> None:
+    error = usage_error(run("training", tmp_path, "compact"), tmp_path)
+    assert error.endswith(f'write --config_file "{listed(*COMPACT)}".')
+
+
 def test_several_processes_without_multi_gpu_train_yaml_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,3 +217,59 @@ def test_a_start_shows_no_lines_of_other_programs_except_in_debugging(tmp_path: 
     assert not [notice for notice in notices if notice in plain.stdout + plain.stderr]
     debugging = run("inference --logging_file CONFIGS/logging_debug.conf", tmp_path, *INFERENCE)
     assert [notice for notice in notices if notice in debugging.stdout + debugging.stderr] == list(notices)
+
+
+def documented() -> list[str]:
+    """Returns the commands of the documents, each in one line, with the folder of the configs filled in."""
+    texts = [file.read_text(encoding="utf-8") for file in (*BUNDLE.parent.glob("*.md"), *BUNDLE.glob("docs/*.md"))]
+    lines = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
+    commands = [line.split("monai.bundle run ")[1] for line in lines if "monai.bundle run " in line and "--" in line]
+    complete = [command for command in commands if "$CONFIGS" not in command and "`" not in command]
+    in_full = [re.sub(r"\[(--\w+ \w+)\]", r"\1", command) for command in complete]
+    filled = [re.sub(r"[\w$./]*configs/", f"{CONFIGS}/", command) for command in in_full]
+    return [command.replace("NAME.yaml", "authors.yaml").replace("$overlay", "authors") for command in filled]
+
+
+def benchmarked() -> list[str]:
+    """Returns the commands of the methods of `scripts/benchmark.yaml`, on both data sets."""
+    declared = yaml.safe_load((BUNDLE.parent / "scripts" / "benchmark.yaml").read_text(encoding="utf-8"))
+    commands = []
+    for method in declared["methods"].values():
+        for data in (["compact"], ["compact", "abdomen"]):
+            before, after = ([Path(name).stem for name in method.get(key, ())] for key in ("base", "configs"))
+            measured = method.get("run") == "evaluating"
+            configs = ["train", "evaluate"] if measured else ["train", *before, *data, *after]
+            flags = [part for name, value in method.get("options", {}).items() for part in (f"--{name}", str(value))]
+            words = [method.get("run", "training"), "--config_file", listed(*configs), *flags]
+            commands.append(shlex.join(words))
+    return commands
+
+
+@pytest.mark.parametrize("command", [*documented(), *benchmarked()])
+def test_each_command_of_the_documents_and_of_the_benchmark_is_accepted(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", lambda *error: None)
+    monkeypatch.setattr(sys, "argv", [COMMAND, "run", *shlex.split(command)])
+    check_command()
+
+
+def test_a_process_that_is_no_command_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = sys.excepthook
+    monkeypatch.setattr(sys, "argv", ["monailabel", "run", "--modeldir", "x"])
+    check_command()
+    assert sys.excepthook is hook
+
+
+def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it() -> None:
+    error = RuntimeError("Failed to instantiate component")
+    error.__cause__ = ModuleNotFoundError("No module named 'skimage'")
+    assert "skimage is not installed: pip install scikit-image" in str(missing_package(error))
+    error.__cause__ = ModuleNotFoundError("No module named 'sifa.nothing'")
+    assert missing_package(error) is None
+
+
+def test_importing_the_errors_does_not_load_torch() -> None:
+    code = "import sys, sifa.utils.errors; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -136,7 +136,8 @@ def _options_of_overlays(config: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for stem in (*TRAINING, *LAST):
         text = (Path(bundle_root()) / "configs" / f"{stem}.yaml").read_text(encoding="utf-8")
-        found.update({name: f"{stem}.yaml" for name in re.findall(r"(?m)^([a-z_]+):", text) if name not in config})
+        for name in set(re.findall(r"(?m)^([a-z_]+):", text)) - set(config):
+            found.setdefault(name, f"{stem}.yaml")
     return found
 
 
@@ -148,24 +149,26 @@ def _check_value(name: str, keys: list[str], present: Any, value: Any, config: M
         )
     if keys[-1] == "_target_" and pydoc.locate(_module_of({"_target_": str(value)})) is None:
         raise UsageError(f"--{name} {value}: there is no such class or function.")
+    scheduled = keys[0] == "loss_weights" or keys[0].endswith("_weight")
     if len(keys) == 1 and (name.endswith(("_dir", "_file")) or name in PATHS):
         _check_path(name, value)
     elif isinstance(value, str) and value[:1] in ("$", "@", "%"):
         return
+    elif scheduled and isinstance(present, int | float | list):
+        _require(name, value, (int, float, list, tuple), "a number, or a list with one for each epoch")
     elif isinstance(present, bool):
         if value is not None and (not isinstance(value, int | str) or value not in (0, 1)):
             _check_switch(name, value)
     elif isinstance(present, int | float):
-        scheduled = keys[0] == "loss_weights" or keys[0].endswith("_weight")
-        _require(name, value, (int, float, list, tuple) if scheduled else (int, float), f"a number such as {present}")
+        _require(name, value, (int, float), f"a number such as {present}")
     elif isinstance(present, list | tuple):
-        number = (int, float) if not present or keys[0].endswith("_weight") else ()
+        number = () if present else (int, float)
         example = f'a list such as "{present}"' if present else 'a list such as "[1, 2]"'
         _require(name, value, (list, tuple, *number), example)
         if isinstance(value, list | tuple) and present and all(isinstance(one, int | float) for one in present):
             for one in value:
                 _require(name, one, (int, float), example)
-            if len(value) != len(present) and not keys[0].endswith("_weight"):
+            if len(value) != len(present):
                 raise UsageError(f"--{name} {value}: give {example}.")
     elif isinstance(present, dict):
         _require(

@@ -10,9 +10,9 @@ from sifa.utils.errors import UsageError
 COMPLETE = ("train", "inference")  # the configs that run alone; all others are overlays of train.yaml
 TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to follow wherever both are given
     "authors": (),
-    "image_adaptation": (),
-    "prediction_adaptation": (),
-    "recommended": ("image_adaptation", "prediction_adaptation"),
+    "recommended": (),
+    "image_adaptation": ("recommended",),
+    "prediction_adaptation": ("recommended",),
     "simultaneous": ("recommended",),
     "compact": (),
     "abdomen": ("recommended", "compact"),
