@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -92,6 +93,8 @@ def become(request: dict[str, Any]) -> None:
     if first == "-m":
         module, *rest = rest
         sys.argv, sys.path[0] = [module, *rest], os.getcwd()
+        main = importlib.util.find_spec(f"{module}.__main__")
+        sys.argv[0] = str(main.origin) if main else module  # which exception hooks still see, unlike that of `runpy`
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         sys.argv, sys.path[0] = [first, *rest], str(Path(first).parent)

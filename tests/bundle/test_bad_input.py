@@ -74,21 +74,21 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("run_id", "configs", "option", "value"),
+    ("run_id", "configs", "option", "value", "status"),
     [
-        ("training", ["train.yaml", "recommended.yaml"], "guided_translation", "false"),
-        ("training", ["train.yaml", "multi_gpu_train.yaml"], "spatial_prior", "no"),
-        ("inference", ["inference.yaml"], "overwrite", "false"),
-        ("inference", ["inference.yaml"], "precision", "bf16"),
-        ("inference", ["inference.yaml"], "largest_component", "[2, 5]"),
+        ("training", ["train.yaml", "recommended.yaml"], "guided_translation", "false", 2),
+        ("training", ["train.yaml", "multi_gpu_train.yaml"], "spatial_prior", "no", 2),
+        ("inference", ["inference.yaml"], "overwrite", "false", 2),
+        ("inference", ["inference.yaml"], "precision", "bf16", 1),
+        ("inference", ["inference.yaml"], "largest_component", "[2, 5]", 2),
     ],
 )
 def test_a_value_that_an_option_does_not_know_is_refused(
-    run_id: str, configs: list[str], option: str, value: str, phantom: Path, tmp_path: Path
+    run_id: str, configs: list[str], option: str, value: str, status: int, phantom: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path / "o", option: value}
     result = run_bundle(run_id, configs, check=False, **options)
-    assert result.returncode == 1
+    assert result.returncode == status
     assert f"--{option} {value}" in sentence(result.stderr)
     assert not (tmp_path / "o").exists()
 

@@ -308,7 +308,7 @@ def test_with_an_interval_of_zero_nothing_is_validated(phantom: Path, tmp_path: 
 
 
 def test_the_paper_scale_config_builds_runs_an_iteration_and_saves(phantom: Path, tmp_path: Path) -> None:
-    one: dict[str, Any] = {"batch_size": 1, "epochs": 1, "iterations_per_epoch": 1, "statistics_slices": 4}
+    one: dict[str, Any] = {"batch_size": 1, "epochs": 1, "iterations_per_epoch": 1}
     run_bundle("training", ["train.yaml"], dataset_dir=phantom, output_dir=tmp_path, **one)
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert sum(value.numel() for name, value in state.items() if name.endswith(("weight", "bias"))) > 27.5e6

@@ -298,7 +298,7 @@ def augmentation_of(**changes: Any) -> Callable[[Mapping[str, Any]], Mapping[str
     parser = ConfigParser()
     parser.read_config(str(CONFIG))
     parser["slice_size"] = [SIZE, SIZE]
-    transforms = parser["train#augmentation#transforms"]
+    transforms = parser["augmentation_transforms"]
     for transform in transforms:
         if transform["_target_"] == "RandAffined":
             transform.update(changes)

@@ -17,9 +17,9 @@ from builders import read_json, refusal
 from engines import DATA, go, scripted
 from monai.bundle import ConfigWorkflow
 from sifa.handlers import RunRecord, TrainingWatch
-from sifa.handlers.command_config import COMMAND, config_of_command
 from sifa.handlers.run_record import write_config
 from sifa.reports.run_environment import describe_code
+from sifa.utils.command import COMMAND, config_of_command
 
 
 def test_the_record_says_what_ran_on_what(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from conftest import BUNDLE
 from monai.bundle import ConfigParser
 
 CONFIGS = BUNDLE / "configs"
+WEIGHTS = ("auxiliary_adversarial", "prediction_adversarial", "random_appearance")
 HARMLESS = {  # settings of a run that may change when it resumes
-    **dict.fromkeys(("imports", "initialize", "run", "training", "switches", "hyper"), "not a setting"),
+    **dict.fromkeys(
+        ("imports", "initialize", "run", "training", "finalize", "switches", "limits", "hyper"), "not a setting"
+    ),
     **dict.fromkeys(
         ("bundle_root", "dataset_dir", "dataset_file", "output_dir", "resume", "cache_dir"), "where files are"
     ),
@@ -24,7 +27,10 @@ HARMLESS = {  # settings of a run that may change when it resumes
     "width": "in the fingerprint, as are the next ones",
     **dict.fromkeys(("slice_size", "pixel_spacing", "slice_spacing", "intensity", "match_intensity"), "fingerprint"),
     **dict.fromkeys(("pamr_iterations", "spatial_prior"), "fingerprint"),
-    "random_appearance_weight": "in loss_weights",
+    **dict.fromkeys((f"{term}_weight" for term in WEIGHTS), "in loss_weights"),
+    "augmentation_transforms": "the identity holds a digest of the augmentation",
+    "target_training": "in the fingerprint, as a list of the data set",
+    "target_validation": "it only measures",
 }
 
 

@@ -286,7 +286,7 @@ def test_more_epochs_go_on_from_the_end_as_if_they_had_been_asked_for_before(
         ),
         (None, IN_THE_PAPERS_ORDER, "method name was 'sifa_simultaneous' and is 'sifa' here"),
         (None, {"ema_decay": 0.9}, "ema_decay was 0.7 and is 0.9 here"),
-        (None, {"train#augmentation#transforms#1#rotate_range": 1.5}, "slice_augmentation was '"),
+        (None, {"augmentation_transforms#1#rotate_range": 1.5}, "slice_augmentation was '"),
         (None, {"statistics_slices": 8}, "statistics_slices was 256 and is 8 here"),
         (None, {"match_field_of_view": False}, "match_field_of_view was True and is False here"),
         (None, {"pamr_iterations": 3}, "fingerprint pamr_iterations was 10 and is 3 here"),

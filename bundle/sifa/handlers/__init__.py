@@ -1,7 +1,6 @@
 """Ignite handlers and metrics that the configs attach to trainer and evaluators."""
 
 from sifa.handlers.batch_norm_statistics import BatchNormStatistics
-from sifa.handlers.command_config import config_of_command
 from sifa.handlers.epoch_means import EpochMeans
 from sifa.handlers.handler_group import HandlerGroup
 from sifa.handlers.image_grid import ImageGrid
@@ -35,5 +34,4 @@ __all__ = [
     "TrainingReport",
     "TrainingWatch",
     "ValidationSchedule",
-    "config_of_command",
 ]

@@ -94,9 +94,11 @@ class TrainingState:
         except torch.OutOfMemoryError:
             raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            layers = str(error).startswith("Error(s) in loading state_dict")  # several lines of layers follow
+            reason = "one of its networks has other layers" if layers else first_line(error)
             raise InputError(
                 "the checkpoint to resume from belongs to other networks or optimizers than this run has: give the "
-                f"overlays of that run, or start a new run without --resume ({first_line(error)})."
+                f"overlays of that run, or start a new run without --resume ({reason})."
             ) from error
         self.sampler.skip(state["iteration"] % iterations_per_epoch)
 

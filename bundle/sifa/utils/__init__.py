@@ -1,21 +1,29 @@
 """Errors, files, paths, options and processes, for use by every other subpackage."""
 
-from sifa.utils.digest import settings_digest
-from sifa.utils.distributed import join_processes, process_device, share_weights
-from sifa.utils.errors import report_input_errors_plainly
-from sifa.utils.options import require_structures, require_switches
-from sifa.utils.paths import bundle_root, require_writable
-from sifa.utils.run_warnings import collect_warnings
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "bundle_root",
-    "collect_warnings",
-    "join_processes",
-    "process_device",
-    "report_input_errors_plainly",
-    "require_structures",
-    "require_switches",
-    "require_writable",
-    "settings_digest",
-    "share_weights",
-]
+HOMES = {  # modules of the names that configs use; each is loaded only where its name is asked for
+    "bundle_root": "paths",
+    "check_command": "command_checks",
+    "collect_warnings": "run_warnings",
+    "config_of_command": "command",
+    "join_processes": "distributed",
+    "process_device": "distributed",
+    "report_error": "command_checks",
+    "report_input_errors_plainly": "errors",
+    "require_device": "devices",
+    "require_positive": "options",
+    "require_structures": "options",
+    "require_switches": "options",
+    "require_whole": "options",
+    "require_writable": "paths",
+    "settings_digest": "digest",
+    "share_weights": "distributed",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in HOMES:
+        return getattr(import_module(f"sifa.utils.{HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,92 @@
+"""The order of the bundle's configs on a command line: which are complete, and what each overlay has to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sifa.utils.errors import UsageError
+
+COMPLETE = ("train", "inference")  # the configs that run alone; all others are overlays of train.yaml
+TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to follow wherever both are given
+    "authors": (),
+    "recommended": (),
+    "image_adaptation": ("recommended",),
+    "prediction_adaptation": ("recommended",),
+    "simultaneous": ("recommended",),
+    "compact": (),
+    "abdomen": ("recommended", "compact"),
+    "source_only": ("recommended", "simultaneous", "abdomen"),
+    "supervised": ("source_only",),
+    "appearance": (),
+}
+LAST = (
+    "monailabel",
+    "multi_gpu_train",
+    "evaluate",
+    "adapt_batch_norm",
+)  # after all others; each has a `run` of its own
+NEEDS = {"supervised": "source_only"}  # an overlay that makes no sense without another one
+FOLLOWS = {**TRAINING, **dict.fromkeys(LAST, tuple(TRAINING))}
+
+
+def check_order(files: Sequence[str]) -> None:
+    """Refuses an overlay alone, before `train.yaml`, twice, or in an order in which one undoes another.
+
+    A config that the bundle does not have may come first in the place of `train.yaml` (the `config.yaml` of an earlier
+    run), or anywhere after it (an experiment).
+
+    Args:
+        files: paths of config files in the order in which they are merged.
+
+    Raises:
+        UsageError: with the right order.
+    """
+    stems = [Path(file).stem for file in files]
+    for position, stem in enumerate(stems):
+        problem = _problem(stem, stems[:position], stems[position + 1 :])
+        if problem is not None:
+            raise UsageError(f"{stem}.yaml {problem}: {_correction(files, stems)}")
+
+
+def _problem(stem: str, before: Sequence[str], after: Sequence[str]) -> str | None:
+    """Returns what is wrong with the place of one config among the others, or None."""
+    if stem in COMPLETE:
+        return "comes first, before everything that changes it" if before else None
+    if stem not in FOLLOWS:
+        return None
+    if not before:
+        return "is an overlay and comes after train.yaml"
+    if before[0] == "inference":
+        return "is an overlay of train.yaml; inference needs none, since the model's fingerprint has what it changes"
+    if stem in before:
+        return "is given twice"
+    others = [name for name in LAST if stem in LAST and name in (*before, *after) and name != stem]
+    if others:
+        return f"and {others[0]}.yaml each say what runs, so give one of them"
+    late = [name for name in FOLLOWS[stem] if name in after]
+    if late:
+        return f"comes after {late[0]}.yaml"
+    if stem in NEEDS and NEEDS[stem] not in before:
+        return f"needs {NEEDS[stem]}.yaml before it"
+    return None
+
+
+def _correction(files: Sequence[str], stems: Sequence[str]) -> str:
+    """Returns what to write instead: the configs in the right order, each once, with those that are missing."""
+    given = dict(zip(stems, files, strict=True))
+    if "inference" in given:
+        rest = ["inference"]
+    else:
+        named = [*given, *(NEEDS[stem] for stem in given if stem in NEEDS), "train"]
+        last = [stem for stem in given if stem in LAST]
+        rest = [stem for stem in dict.fromkeys(named) if stem not in last[1:]]
+    rest.sort(key=lambda stem: stem not in COMPLETE)
+    ordered: list[str] = []
+    while rest:  # next is the first one that has to follow none of the others
+        stem = next(stem for stem in rest if not set(FOLLOWS.get(stem, ())) & set(rest))
+        rest.remove(stem)
+        ordered.append(stem)
+    folder = Path(files[0]).parent
+    listed = ",".join(f"'{given.get(stem, folder / f'{stem}.yaml')}'" for stem in ordered)
+    return f'write --config_file "[{listed}]".'
