@@ -341,6 +341,7 @@ def frames(change: Callable[[pydicom.Dataset], Any]) -> Build:
     def build(folder: Path) -> None:
         file = write_enhanced_ct(folder / "frames.dcm", ct(DICOM_SHAPE), DICOM_SPACING)
         dicom = pydicom.dcmread(file)
+        dicom.SeriesInstanceUID = pydicom.uid.generate_uid()
         change(dicom)
         dicom.save_as(file)
 
@@ -428,15 +429,20 @@ DICOM = [
     Case("dicom_tilt", "failed", "tilt", series(tilt)),
     Case("dicom_no_pixels", "failed", "voxels cannot be read", series(without("PixelData"))),
     Case("dicom_one_without_pixels", "failed", "cut short", on_slice(5, lambda file: strip(file, "PixelData"))),
-    Case("dicom_no_spacing", "failed", "where it lies", series(without("PixelSpacing"))),
-    Case("dicom_no_position", "failed", "where it lies", series(without("ImagePositionPatient"))),
-    Case("dicom_orientation_of_4", "failed", "where it lies", series(setting(ImageOrientationPatient=[1, 0, 0, 1]))),
+    Case("dicom_no_spacing", "failed", "its position is unknown", series(without("PixelSpacing"))),
+    Case("dicom_no_position", "failed", "its position is unknown", series(without("ImagePositionPatient"))),
+    Case(
+        "dicom_orientation_of_4",
+        "failed",
+        "its position is unknown",
+        series(setting(ImageOrientationPatient=[1, 0, 0, 1])),
+    ),
     Case(
         "dicom_not_right_angled", "failed", "right-angled", series(setting(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]))
     ),
     Case("dicom_monochrome1", "ok", "", series(setting(PhotometricInterpretation="MONOCHROME1"))),
-    Case("dicom_palette", "failed", "colors", series(setting(PhotometricInterpretation="PALETTE COLOR"))),
-    Case("dicom_atomic_number", "failed", "RescaleType Z_EFF", series(setting(RescaleType="Z_EFF"))),
+    Case("dicom_palette", "failed", "color image", series(setting(PhotometricInterpretation="PALETTE COLOR"))),
+    Case("dicom_atomic_number", "failed", "RescaleType is Z_EFF", series(setting(RescaleType="Z_EFF"))),
     Case("dicom_comma", "failed", "its PixelSpacing is written with a decimal comma", on_slice(5, with_comma)),
     Case("dicom_high_bit", "failed", "HighBit", series(setting(BitsStored=12, HighBit=15))),
     Case("dicom_no_bits", "failed", "it lacks BitsAllocated", series(without("BitsAllocated"))),

@@ -55,7 +55,7 @@ def forget_a_structure(data: dict[str, Any]) -> None:
         (label_target, "has a 'label'"),
         (repeat_subject, "a subject belongs in one list"),
         (lose_image, "none.nii.gz does not exist"),
-        (swap_labels, "its grid"),
+        (swap_labels, "its shape"),
         (forget_a_structure, "holds the value 4"),
     ],
 )

@@ -91,7 +91,7 @@ def test_an_unknown_option_is_refused_with_what_is_meant(
         ("training --epochs 2.5", TRAIN, "--epochs 2.5: give a whole number from 1"),
         ("training --iterations_per_epoch 0", TRAIN, "--iterations_per_epoch 0: give a whole number from 1"),
         ("training --val_interval -1", TRAIN, "--val_interval -1: give a whole number from 0"),
-        ("training --segmenter_lr 0", TRAIN, "--segmenter_lr 0: give a positive number"),
+        ("training --lr_gamma 0", TRAIN, "--lr_gamma 0: give a positive number"),
         ("training --seed abc", TRAIN, "--seed abc: give a number such as 0"),
         (
             "training --loss_weights#segmenter#segmentation abc",
@@ -126,7 +126,7 @@ def test_a_value_of_the_wrong_kind_is_refused(
     ("command", "configs", "words"),
     [
         ("train", TRAIN, "run train: did you mean training?"),
-        ("run train", TRAIN, "train: MONAI takes it for a --init_id"),
+        ("run train", TRAIN, "train: MONAI reads it as --init_id"),
         ("epochs", TRAIN, "run epochs: there is no such run: these configs have training"),
         ("foo", TRAIN, "run foo: there is no such run: these configs have training"),
         ("validate", TRAIN, "evaluating needs train.yaml and evaluate.yaml"),
@@ -134,7 +134,7 @@ def test_a_value_of_the_wrong_kind_is_refused(
         ("infer", INFERENCE, "run infer: did you mean inference?"),
         ("evaluating", INFERENCE, "these configs have inference and merge"),
         ("training", INFERENCE, "training needs train.yaml"),
-        ("training extra", TRAIN, "extra: MONAI takes it for a --init_id"),
+        ("training extra", TRAIN, "extra: MONAI reads it as --init_id"),
         ("training --config_file CONFIGS/train.yaml - extra", (), "Could not consume arg: extra"),
         ("training CONFIGS/compact.yaml", TRAIN, f'several configs are one list: --config_file "{listed(*COMPACT)}"'),
         ("CONFIGS/compact.yaml", TRAIN, f'several configs are one list: --config_file "{listed(*COMPACT)}"'),

@@ -83,7 +83,7 @@ def ct(tmp_path: Path) -> Path:
 def test_a_window_is_the_median_over_volumes_of_percentiles_of_the_voxels_above_the_threshold(
     mr: Path, tmp_path: Path
 ) -> None:
-    volumes = [random_volume(seed, center=center) for seed, center in ((1, 0.0), (2, 40.0), (3, 500.0))]
+    volumes = [random_volume(seed, center=center) for seed, center in ((1, 0.0), (2, 40.0), (3, 300.0))]
     for volume in volumes:
         volume[:3] -= 1000  # air: about half of the voxels, below the threshold
     paths = [write_nifti(tmp_path / f"{index}.nii", volume) for index, volume in enumerate(volumes)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders import Array, refusal
 from hostile import ct
-from sifa.fingerprint.modality import canonical_modality, intensity_rule, is_in_hu
+from sifa.fingerprint.modality import canonical_modality, is_in_hu, rule_name
 from sifa.fingerprint.unit_check import UnitCheck
 
 RULES: Mapping[str, Mapping[str, Any]] = {"CT": {"mode": "window"}, "default": {"mode": "percentiles"}}
@@ -18,7 +18,7 @@ MR = np.random.default_rng(0).integers(0, 900, (20, 20, 20))
 
 
 def rule(name: str, rules: Mapping[str, Mapping[str, Any]] = RULES) -> Mapping[str, Any]:
-    return intensity_rule(name, rules, Path("dataset.json"))
+    return rules[rule_name(name, rules, Path("dataset.json"))]
 
 
 @pytest.mark.parametrize("name", ["CT", "ct", "CTA", "Ct", "contrast-enhanced CT", "CECT", "CT (portal venous)"])
@@ -37,7 +37,6 @@ def test_modalities_of_arbitrary_units_are_normalized_volume_by_volume(name: str
 def test_names_that_are_unknown_or_mix_both_kinds_are_asked_for(name: str) -> None:
     message = refusal(lambda: rule(name))
     assert message.startswith(f"dataset.json: the modality {name!r} is not known: write CT")
-    assert "--intensity#" in message
 
 
 def test_a_rule_of_ones_own_is_found_in_any_case() -> None:
@@ -75,9 +74,22 @@ def test_the_scan_that_differs_from_the_others_is_named() -> None:
 def test_scans_that_are_all_in_other_units_are_refused(volume: Array) -> None:
     message = verdict("target", "CT", volume, volume, volume)
     assert message.startswith("0.nii: ")
-    assert "so it is with 2 more of 3" in message
+    assert "the same applies to 2 more of 3 scans" in message
     assert "--intensity#CT#mode percentiles" in message
 
 
 def test_ct_in_the_place_of_mr_is_noticed() -> None:
     assert "exchange source and target" in verdict("source", "MR", ct())
+
+
+def test_cone_beam_ct_may_be_in_hu_or_not() -> None:
+    check = UnitCheck("target", "CBCT", in_hu=False)
+    check.add("hu.nii", ct())
+    check.add("arbitrary.nii", MR)
+    check.finish()
+
+
+def test_the_advice_names_the_rule_that_is_used() -> None:
+    check = UnitCheck("target", "CTA", in_hu=True, rule="CT")
+    check.add("scan.nii", ct() + 1024)
+    assert "(--intensity#CT#mode percentiles)" in refusal(check.finish)

@@ -1,4 +1,4 @@
-"""Variants of one scan in a folder: none is lost, none stops the others, and no mask is wrong without a word.
+"""Variants of one scan in a folder: each is listed, none stops the others, and no mask is wrong without a warning.
 
 `FUZZ_INPUTS=1000 pytest tests/inference/test_fuzz.py` tries more of them than CI does.
 """
@@ -73,7 +73,7 @@ def problems(variant: Variant, folder: Path, cases: list[dict[str, Any]], plain:
     return [f"{variant.description}: {problem}: {cases}" for problem in found]
 
 
-def test_no_variant_is_lost_stops_the_others_or_gets_a_wrong_mask_without_a_word(
+def test_every_variant_is_listed_and_no_mask_is_wrong_without_a_warning(
     plain: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     scan: Any = nib.load(plain[0])

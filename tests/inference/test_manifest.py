@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def recorded(folder: Path, **changes: Any) -> Manifest:
     return Manifest(folder, "settings")
 
 
+def shown(folder: Path) -> list[str]:
+    """Returns the names in a folder but that of its lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".sifa.lock")
+
+
 def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "deeper" / "masks", "settings")
     for number, status in enumerate(("ok", "failed", "skipped", "warning")):
@@ -52,7 +58,7 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
         content = read_json(manifest.path)
         assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
         assert sum(content["counts"].values()) == number + 1
-        assert [path.name for path in manifest.path.parent.iterdir()] == ["manifest.json"]
+        assert shown(manifest.path.parent) == ["manifest.json"]
     assert count_statuses(manifest.cases.values()) == {"ok": 1, "flagged": 0, "warning": 1, "failed": 1, "skipped": 1}
 
 
@@ -74,7 +80,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_says_why(
     monkeypatch.setattr(os, "replace", full)
     assert "No space left on device" in refusal(lambda: manifest.record(case("b")))
     assert manifest.path.read_text(encoding="utf-8") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_seg.nii.gz", "manifest.json"]
+    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json"]
 
 
 def test_a_mask_is_current_when_scan_settings_and_files_are_as_they_were(tmp_path: Path) -> None:
@@ -118,7 +124,7 @@ def test_files_of_an_earlier_state_are_set_aside_and_not_lost(tmp_path: Path) ->
     manifest.set_aside("a.nii.gz")
     manifest.set_aside("never seen.nii.gz")
     names = ["a_preview.png.outdated", "a_seg.nii.gz.outdated", "manifest.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert shown(tmp_path) == names
     assert (tmp_path / "a_seg.nii.gz.outdated").read_bytes() == b"mask"
 
 
@@ -149,6 +155,25 @@ def test_two_manifests_of_one_folder_keep_each_others_cases(tmp_path: Path) -> N
     assert not first.is_of_another_folder("a.nii.gz")
 
 
+def test_a_mask_that_another_scan_or_somebody_replaced_is_not_current(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path)
+    (tmp_path / "a_seg.nii.gz").write_bytes(b"of another model")
+    assert not manifest.is_current("a.nii.gz", "1 file")
+
+
+def test_one_mask_has_one_case(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path)
+    manifest.record(replace(case("a"), input="a.nii", signature="another file"))
+    assert [one.input for one in read_cases(manifest.path)] == ["a.nii"]
+
+
+def test_a_scan_that_another_process_added_is_not_forgotten(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path)
+    Manifest(tmp_path, "settings").record(case("b"))
+    manifest.keep_only([], known=["a.nii.gz"])
+    assert [one.input for one in read_cases(manifest.path)] == ["b.nii.gz"]
+
+
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     quality = {"liver": {"volume_ml": 12.0, "components": 1, "confidence": 0.9, "entropy": 0.2, "flags": ["empty"]}}
     measured = {"quality": quality, "volumes_ml": {"liver": 12.0}, "flags": {"liver": ["empty"]}}
@@ -156,13 +181,15 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     for one in (whole, case("b"), Case("c", "skipped", message="a localizer")):
         Manifest(tmp_path, "settings").record(one)
     found = {one.input: replace(one, settings=None) for one in read_cases(tmp_path / "manifest.json")}
+    assert all(one.mask_hash is None for one in found.values())  # there is no mask
     assert found == {"a.nii.gz": whole, "b.nii.gz": case("b"), "c": Case("c", "skipped", message="a localizer")}
 
 
 def test_the_content_of_a_manifest_is_asked_for_without_writing_it(tmp_path: Path) -> None:
     manifest = recorded(tmp_path)
     manifest.path.unlink()
-    assert manifest.content()["cases"] == [case("a", settings="settings").to_json()]
+    made = case("a", settings="settings", mask_hash=sha256(b"mask").hexdigest()[:32])
+    assert manifest.content()["cases"] == [made.to_json()]
     assert not manifest.path.exists()
     manifest.write()
     assert [one.input for one in read_cases(manifest.path)] == ["a.nii.gz"]
@@ -561,7 +588,8 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_running_again_goes_on(
     known = len(cases(output))
     assert known - 1 <= int(last[1]) <= known < 8  # the scan at hand may have been recorded just before
     assert {one["output"] for one in cases(output).values()} <= set(masks(output))
-    assert list(output.rglob(".*")) == [path for path in temporary.rglob("*") if path.suffix != ".lock"] == []
+    assert [path.name for path in output.rglob(".*")] == [".sifa.lock"]
+    assert list(temporary.rglob("*")) == []
     result = infer(trained, scans, output, previews="true")
     assert result.stdout.count("already done") == known
     assert len(masks(output)) == 8

@@ -191,7 +191,7 @@ def test_no_patient_data_is_copied_beside_the_pixels(tmp_path: Path, monkeypatch
 def test_another_quantity_than_hu_is_refused_by_its_type(kind: str, tmp_path: Path) -> None:
     files = series(tmp_path / "ct", setting(RescaleType=kind))
 
-    assert refused(tmp_path / "ct").startswith(f"{files[0]}: its values are not HU but of RescaleType {kind.upper()}:")
+    assert refused(tmp_path / "ct").startswith(f"{files[0]}: its RescaleType is {kind.upper()}, not HU:")
 
 
 @pytest.mark.parametrize("kind", ["HU", "HU_MOD", "US", "", None])
@@ -211,7 +211,7 @@ def test_types_that_are_or_may_be_hu_are_left_to_the_values(kind: str | None, tm
         ({"BitsStored": 0}, "do not describe pixels"),
         ({"PixelRepresentation": 2}, "do not describe pixels"),
         ({"BitsAllocated": 12, "BitsStored": 12, "HighBit": 11}, "longer than Rows, Columns, BitsAllocated"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "its pixels are colors"),  # on which ITK ends the process
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "it is a color image"),  # on which ITK ends the process
         ({"ModalityLUTSequence": [Dataset()]}, "a lookup table"),
     ],
 )

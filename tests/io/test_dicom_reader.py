@@ -215,7 +215,7 @@ def test_colors_are_refused(folder: Path) -> None:
 
     message = refused(changed(folder, color, 7))
 
-    assert message.startswith(f"{folder / 'slice_007.dcm'}: its pixels are colors")
+    assert message.startswith(f"{folder / 'slice_007.dcm'}: it is a color image")
 
 
 def test_doubts_about_files_beside_a_series_make_its_mask_out_of_date(folder: Path) -> None:

@@ -428,7 +428,7 @@ def test_two_processes_write_one_set_of_files_and_go_on_from_where_they_were(
     files = sorted(path.name for path in output.iterdir() if not path.name.startswith("events.out.tfevents."))
     assert files == [
         *("checkpoints", "config.yaml", "fingerprint.json", "generators", "images", "last", "model.pt", "report.html"),
-        *("run.json", "scalars.csv", "selection.csv", "validation.csv", "validation.json"),
+        *("run.json", "scalars.csv", "selection.csv", "validation.csv", "validation.json", "warnings.txt"),
     ]
     assert len(list(output.glob("events.out.tfevents.*"))) == len(sessions)
     state = read_state(output / NAME)

@@ -422,8 +422,8 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(place: str, tmp_path
     assert message.startswith(f"{tmp_path / place}: ")
     assert "make room or give another folder" in message
     run = yaml.safe_load((BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8"))["run"]
-    assert run[1] == "@switches"  # which takes no time
-    assert run[2]["_target_"] == "sifa.utils.require_writable"  # before anything else
+    assert run[3:6] == ["@switches", "@limits", "$monai.utils.set_determinism(@seed)"]  # which take no time
+    assert run[6]["_target_"] == "sifa.utils.require_writable"  # before anything else
 
 
 def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:

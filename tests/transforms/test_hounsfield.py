@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import Array
 from hostile import ct
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,13 +27,44 @@ def test_sixteen_bit_values_beyond_those_of_ct_are_not_hu() -> None:
     assert "above 3071" in not_hu_reason((ct().astype(np.int32) + 1024) * 10)
 
 
+def head() -> Array:
+    """Returns a CT of a head: skull around brain in air."""
+    places = np.stack(np.meshgrid(*(np.linspace(-1, 1, 40),) * 3, indexing="ij"))
+    radius = np.sqrt((places**2).sum(axis=0)) / 0.8
+    volume = np.select([radius < 0.85, radius < 0.95, radius < 1.0], [35.0, 1100.0, -80.0], -1000.0)
+    return (volume + np.random.default_rng(0).normal(0, 10, volume.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda volume: volume - 1024,
+        lambda volume: volume * 0.5,
+        lambda volume: np.clip((volume + 160) / 400 * 255 - 128, -128, 127).round(),
+        lambda volume: (volume + 1024) * 10,
+    ],
+)
+@pytest.mark.parametrize("scan", [head, ct])
+def test_other_scales_and_offsets_are_found(scan: Callable[[], Array], change: Callable[[Array], Array]) -> None:
+    assert not_hu_reason(scan()) == ""
+    assert is_surely_hu(scan())
+    assert not_hu_reason(change(scan())) != ""
+
+
+def test_a_hand_in_a_large_field_of_view_is_hu() -> None:
+    volume = np.random.default_rng(0).normal(-1000, 8, (60, 60, 60))
+    volume[28:36, 26:36, 10:20] = np.random.default_rng(1).normal(40, 20, (8, 10, 10))
+    volume[30:33, 29:32, 10:20] = 700
+    assert not_hu_reason(volume) == ""
+
+
 @given(st.integers(-1024, -900), st.integers(-100, 60), st.integers(60, 1500))
 def test_a_body_in_air_is_hu_whatever_it_is_clipped_to(lower: int, fat: int, upper: int) -> None:
     assert not_hu_reason(np.clip(ct(), lower, upper)) == ""
     assert not_hu_reason(np.clip(ct(), min(fat, -60), upper)) == ""
 
 
-def test_real_scans_are_told_apart_by_their_values(shared: Path) -> None:
+def test_ct_and_mr_of_real_scans_are_distinguished_by_their_values(shared: Path) -> None:
     for name, is_ct in (("cardiac_ct_1p5mm", True), ("abdomen_ct_3mm", True), ("abdomen_mr_3mm", False)):
         volume = load_image(shared / "scans" / f"{name}.nii.gz").numpy()
         assert (not_hu_reason(volume) == "") is is_ct, name

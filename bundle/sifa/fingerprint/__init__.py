@@ -8,7 +8,10 @@ from sifa.fingerprint.fingerprint import Fingerprint, parse_fingerprint, read_fi
 __all__ = ["Fingerprint", "parse_fingerprint", "read_fingerprint", "write_fingerprint"]
 
 
-def __getattr__(name: str) -> Any:  # so that inference does not import what computes fingerprints
-    if name == "compute_fingerprint":
-        return import_module("sifa.fingerprint.extractor").compute_fingerprint
+LATER = {"check_units": "unit_check", "compute_fingerprint": "extractor"}  # inference imports neither
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATER:
+        return getattr(import_module(f"sifa.fingerprint.{LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,8 +18,9 @@ from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.label_statistics import measure_labels
-from sifa.fingerprint.modality import canonical_modality, intensity_rule, is_in_hu
+from sifa.fingerprint.modality import canonical_modality, is_in_hu, rule_name
 from sifa.fingerprint.unit_check import UnitCheck
+from sifa.io.grids import check_affine
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.orientation import AXCODES
@@ -43,6 +44,7 @@ def compute_fingerprint(
     spatial_prior: bool = False,
     match_intensity: Mapping[str, Sequence[float]] | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
+    check_units: bool = True,
 ) -> Fingerprint:
     """Computes the fingerprint of a run from its training images.
 
@@ -61,6 +63,7 @@ def compute_fingerprint(
         match_intensity: range of tissue, in [-1, 1], of `source` and `target`: source intensities are mapped along a
             curve to the target's, see `sifa.fingerprint.histogram_matching`; None: they are not.
         source_training: replaces the data set's list (MONAI Label passes the labeled studies).
+        check_units: whether scans whose values contradict their modality are refused.
 
     Raises:
         InputError: when a slice size is not a multiple of 8, another setting is out of range, or an image cannot be
@@ -79,13 +82,16 @@ def compute_fingerprint(
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]
-    rules = {
-        domain: intensity_rule(modality, intensity, f"{dataset.path}: {domain}.modality")
-        for domain, modality in (("source", dataset.source_modality), ("target", dataset.target_modality))
-    }
-    source = _measure(source_images, axcodes, rules["source"], "source", dataset.source_modality)
+    modalities = {"source": dataset.source_modality, "target": dataset.target_modality}
+    rules, units = {}, {}
+    for domain, modality in modalities.items():
+        name = rule_name(modality, intensity, f"{dataset.path}: {domain}.modality")
+        rules[domain] = intensity[name]
+        in_hu = rules[domain]["mode"] == "window" and is_in_hu(modality)
+        units[domain] = UnitCheck(domain, modality, in_hu, name) if check_units else None
+    source = _measure(source_images, axcodes, rules["source"], "source", units["source"])
     target = (
-        _measure(target_images, axcodes, rules["target"], "target", dataset.target_modality)
+        _measure(target_images, axcodes, rules["target"], "target", units["target"])
         if target_images
         else _reuse_source(source, dataset)
     )
@@ -160,7 +166,7 @@ def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], axco
     for item in dataset.target_validation:
         reason = not_hu_reason(_load(item["image"], axcodes)[0])
         if reason:
-            logger.warning("%s: %s; its Dice will mean nothing.", item["image"], reason)
+            logger.warning("%s: %s, so its Dice is not meaningful: convert it to HU.", item["image"], reason)
 
 
 def grid_warnings(pixel_spacing: float, spacings: Sequence[Sequence[float]], plane: str) -> list[str]:
@@ -187,7 +193,7 @@ def grid_warnings(pixel_spacing: float, spacings: Sequence[Sequence[float]], pla
 
 
 def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
-    if dataset.source_modality != dataset.target_modality:
+    if canonical_modality(dataset.source_modality) != canonical_modality(dataset.target_modality):
         raise InputError(
             f"{dataset.path}: there are no target images to measure the {dataset.target_modality} intensities in: "
             "list some in target.training."
@@ -196,15 +202,15 @@ def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[s
 
 
 def _measure(
-    images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str, modality: str
+    images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str, units: UnitCheck | None
 ) -> dict[str, Any]:
     """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
     lower, upper = rule["percentiles"]
     spacings, fields, windows = [], [], []
-    units = UnitCheck(domain, modality, in_hu=rule["mode"] == "window" and is_in_hu(modality))
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
         volume, spacing = _load(path, axcodes)
-        units.add(path, volume)
+        if units is not None:
+            units.add(path, volume)
         spacings.append(spacing)
         fields.append([float(size * step) for size, step in zip(volume.shape, spacing, strict=True)])
         values = volume[volume > rule["above"]] if rule.get("above") is not None else volume
@@ -213,7 +219,8 @@ def _measure(
         windows.append(np.percentile(values, (lower, upper)))
         if windows[-1][1] <= windows[-1][0]:
             raise InputError(f"{path}: it has no contrast (its percentiles are equal): remove it.")
-    units.finish()
+    if units is not None:
+        units.finish()
     found = np.median(windows, axis=0)
     bounds = found if rule["mode"] == "window" else (lower, upper)
     return {
@@ -238,6 +245,10 @@ def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
         raise InputError(f"{path}: it has {volume.ndim} dimensions, training takes 3-D volumes: convert or remove it.")
     if not np.isfinite(volume).all():
         raise InputError(f"{path}: it holds NaN or infinite values: repair it or remove it.")
+    try:
+        check_affine(affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(axcodes)))
     turned = nib.orientations.apply_orientation(volume, turn)
     affine = affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)

@@ -14,8 +14,9 @@ HU = {"CT", "CTA", "CCTA", "CTPA", "CECT", "NCCT", "LDCT", "HRCT", "MDCT", "MSCT
 ARBITRARY = {
     *("MR", "MRI", "MRA", "CMR", "FMRI", "T1", "T1W", "T1WI", "T1C", "T1CE", "T1GD", "T2", "T2W", "T2WI", "T2STAR"),
     *("FLAIR", "PD", "PDW", "DWI", "ADC", "SWI", "STIR", "DIXON", "BSSFP", "SSFP", "CINE", "LGE", "DCE", "FFE", "TSE"),
-    *("VIBE", "CBCT", "MICROCT", "PET", "PT", "SPECT", "NM", "US", "XA", "MVCT"),
+    *("VIBE", "CBCT", "MICROCT", "MICRO", "CONE", "PET", "PT", "SPECT", "NM", "US", "XA", "MVCT"),
 }
+MAY_BE_HU = {"CBCT", "MICROCT", "MICRO", "CONE", "MVCT"}  # of those in arbitrary units
 DEFAULT = "default"
 
 
@@ -32,12 +33,21 @@ def is_in_hu(name: str) -> bool:
 
 def _kinds(name: str) -> tuple[bool, bool]:
     """Returns whether a name holds words of modalities in HU, and of modalities in arbitrary units."""
-    words = set(re.split(r"[^A-Z0-9]+", name.upper().replace("T2*", "T2STAR")))
-    return bool(words & HU), bool(words & (ARBITRARY | {"CONE", "MICRO"}))
+    words = _words(name)
+    return bool(words & HU), bool(words & ARBITRARY)
 
 
-def intensity_rule(name: str, rules: Mapping[str, Mapping[str, Any]], place: Path | str) -> Mapping[str, Any]:
-    """Returns the intensity rule of a modality.
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^A-Z0-9]+", name.upper().replace("T2*", "T2STAR")))
+
+
+def may_be_in_hu(name: str) -> bool:
+    """Returns whether scans of a modality may be in HU, by its name, as those of some cone-beam CT are."""
+    return is_in_hu(name) or bool(_words(name) & MAY_BE_HU)
+
+
+def rule_name(name: str, rules: Mapping[str, Mapping[str, Any]], place: Path | str) -> str:
+    """Returns which intensity rule a modality has.
 
     Args:
         name: the modality, in any case: a key of `rules`, or words of which one is known (`CTA`, `T2-weighted MRI`).
@@ -47,14 +57,14 @@ def intensity_rule(name: str, rules: Mapping[str, Mapping[str, Any]], place: Pat
     Raises:
         InputError: when the modality is unknown, or mixes both kinds, as PET/CT does.
     """
-    named = {key.upper(): rule for key, rule in rules.items() if key != DEFAULT}
+    named = {key.upper(): key for key in rules if key != DEFAULT}
     upper = name.strip().upper()
     if upper in named:
         return named[upper]
     hu, arbitrary = _kinds(name)
     if hu == arbitrary:
         raise InputError(
-            f"{place}: the modality {name!r} is not known: write CT for scans in HU, MR for arbitrary units, or add "
-            f"its rule with --intensity#{re.sub('[^A-Za-z0-9]+', '_', name.strip()) or 'NAME'}."
+            f"{place}: the modality {name!r} is not known: write CT for scans in HU, or MR for arbitrary units, in "
+            "which each scan is normalized by its own percentiles."
         )
-    return rules.get("CT", rules[DEFAULT]) if hu else rules[DEFAULT]
+    return "CT" if hu and "CT" in rules else DEFAULT

@@ -25,7 +25,8 @@ TOO_MUCH = 20  # times that work: a run on a CPU then takes weeks
 class TrainingProgress:
     """Shows iterations, the losses of each update, the time left and the share of time spent waiting for data.
 
-    A first estimate of the time left is logged within a minute. On a CPU, a training that will take days is warned of.
+    The first estimate of the time left is logged after 10 iterations or 20 s. On a CPU, a warning is logged if training
+    would take more than a day.
 
     Args:
         work: of an iteration: squared width of the networks x pixels of a slice x slices in a batch; None: unknown.

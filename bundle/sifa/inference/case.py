@@ -36,6 +36,7 @@ class Case:
     model: str | None = None  # its name
     folder: str | None = None  # of scans that `input` is relative to
     signature: str | None = None  # hash of the content of the scan's files
+    mask_hash: str | None = None  # of the mask's file, when it was written
     earlier: list[str] | None = None  # files of an earlier scan of this name, which were kept under other names
     extras: list[str] | None = None  # names of the writers that the run had
     settings: str | None = None  # hash of the weights and settings that the mask was made with

@@ -25,8 +25,10 @@ UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
 LABELS_FOLDER = "labels"  # in the studies folder, where MONAI Label writes masks ...
 LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
 DATASTORE = "datastore_v2.json"  # ... and its index beside it
+OUTDATED = ".outdated"  # in the names of files that belong to earlier scans, see `Manifest.set_aside`
 MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in `output_dir`
 OUTPUTS = ("output", "dicom_seg", "uncertainty")  # entries of a case that name a file which could be taken for a scan
+SLICES = "slices"  # detail of a series while scans are found: its UID and those of its slices
 UNKNOWN = ("", "", "")  # the key of damaged files whose series is unknown
 
 Key = tuple[str, str, str]  # series, reason to skip it, and the volume within it where it holds several
@@ -67,6 +69,8 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
     """
     root, output = Path(dataset_dir).absolute(), Path(output_dir).absolute()
     if root.is_file():
+        if not suffix_of(root) and not read_slices(root):
+            raise InputError(f"{root}: it is not a NIfTI, NRRD or MetaImage file: convert it to NIfTI.")
         if not suffix_of(root) and read_slices(root):
             raise InputError(f"{root}: it is a single DICOM file: point --dataset_dir at the folder of its series.")
         return [{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}]
@@ -77,10 +81,27 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
         raise InputError(
             f"{root}: it holds no scan (NIfTI, NRRD, MetaImage or DICOM): point --dataset_dir at CT scans."
         )
+    _note_split_series(found)
     return [
         {"image": str(one.image), "mask": str(mask), **one.details}
         for one, mask in zip(found, _distinct(found), strict=True)
     ]
+
+
+def _note_split_series(found: list[_Found]) -> None:
+    """Adds a warning to each part of a series whose slices lie in several folders, as media of a PACS may have them."""
+    parts: dict[str, list[tuple[_Found, frozenset[str]]]] = defaultdict(list)
+    for one in found:
+        if SLICES in one.details:
+            series, slices = one.details.pop(SLICES)
+            parts[series].append((one, slices))
+    for series, several in parts.items():
+        for one, slices in several:
+            elsewhere = [other.image for other, more in several if other.image != one.image and more - slices]
+            if series and elsewhere:
+                one.details.setdefault("warnings", []).append(
+                    f"other slices of its series are in {elsewhere[0].name}: put all files of a series into one folder"
+                )
 
 
 def stem(scan: Path) -> str:
@@ -114,11 +135,22 @@ def _below(root: Path, output: Path) -> Iterator[_Found]:
     for folder in unreadable:
         yield _Found(folder, mask_path(folder, root, output), {})
     for folder, entries in files.items():
-        by_name = {entry: _details(entry) for entry in entries if suffix_of(entry, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))}
+        entries = [entry for entry in entries if OUTDATED not in entry.suffixes]
+        named = [entry for entry in entries if suffix_of(entry, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))]
+        by_name = {entry: _details(entry) for entry in named if not _is_dicom(entry)}
         for scan, details in by_name.items():
             if details is not None:
                 yield _Found(scan, mask_path(scan, root, output), details)
         yield from _series(folder, sorted(set(entries) - set(by_name)), mask_path(folder, root, output))
+
+
+def _is_dicom(file: Path) -> bool:
+    """Returns whether a file begins as DICOM, whatever its name is."""
+    if not file.is_file() or suffix_of(file) in (".nii", ".nii.gz"):
+        return False
+    with suppress(OSError), file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+    return False
 
 
 def _details(file: Path) -> dict[str, Any] | None:
@@ -214,6 +246,8 @@ def _series(folder: Path, files: list[Path], plain: Path) -> Iterator[_Found]:
             details["skipped"] = reasons[key]
         elif doubts:
             details["warnings"] = doubts
+        if key in usable:
+            details[SLICES] = (key[0], frozenset(header.sop_instance for header in headers))
         yield _Found(folder, plain if usable == [key] or len(groups) == 1 else coded, details)
 
 

@@ -10,18 +10,17 @@ import nibabel as nib
 import numpy as np
 
 from sifa.fingerprint.fingerprint import Domain, Fingerprint
-from sifa.fingerprint.modality import is_in_hu
+from sifa.fingerprint.modality import is_in_hu, may_be_in_hu
 from sifa.io.formats import header_and_voxels, is_nifti
+from sifa.io.grids import TOLERANCE, Grid, check_affine, grid_distance
 from sifa.io.itk_files import read_itk_header
 from sifa.io.nifti_files import mm_per_unit, open_nifti, without_trailing_ones
-from sifa.transforms.hounsfield import not_hu_reason
+from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
 from sifa.utils.memory import require_memory, scan_memory
 
-LARGEST_STEP = 25.0  # mm between voxels
 LEAST_PIXELS = 8  # rows and columns of a slice
-SHEAR = 0.02  # cosine of the angle between two axes of a grid that counts as sheared (about 1 degree)
 DISAGREEMENT = 0.01  # of voxel sizes within a header, as a share, beyond rounding
 MOST_COMPRESSION = 1032  # bytes that deflate can make of one
 FACTOR = 3.0  # ratio to the training's spacing or field of view beyond which there is a warning
@@ -64,7 +63,15 @@ def _check_nifti(path: Path, channels: int) -> list[str]:
     held = voxels.stat().st_size * (MOST_COMPRESSION if voxels.name.lower().endswith(".gz") else 1)
     _check_size(shape, dtype.itemsize, held)
     require_memory(path, scan_memory(shape, dtype.itemsize))
-    return [*_length_unit_warnings(written), *_header_warnings(written)]
+    return [*_length_unit_warnings(written), *_header_warnings(written), *_contradictions(image, shape)]
+
+
+def _contradictions(image: nib.Nifti1Pair, shape: tuple[int, ...]) -> list[str]:
+    """Returns a clause where sform and qform of a NIfTI header are both set and place the grid differently."""
+    sform, qform = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    if sform is None or qform is None or grid_distance(Grid(shape[:3], sform), Grid(shape[:3], qform)) <= TOLERANCE:
+        return []
+    return ["its sform and its qform place it differently; the sform is taken"]
 
 
 def _check_itk(path: Path) -> list[str]:
@@ -77,7 +84,7 @@ def _check_itk(path: Path) -> list[str]:
     _check_size(header.shape, header.voxel_bytes, held)
     require_memory(path, scan_memory(header.shape, header.voxel_bytes + 4))
     oriented = header.is_oriented
-    return [] if oriented else ["its header does not say how its axes lie, so which side is left is a guess"]
+    return [] if oriented else ["its header does not give the orientation, so left and right may be swapped"]
 
 
 def _check_size(shape: tuple[int, ...], voxel_bytes: int, held: int) -> None:
@@ -149,17 +156,7 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
-    linear = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
-        raise InputError("its affine is singular or has no spacing: write the true voxel sizes into its header.")
-    steps = nib.affines.voxel_sizes(affine)
-    if steps.max() > LARGEST_STEP:
-        raise InputError(f"its voxels are up to {steps.max():g} mm wide: correct the spacing in its header.")
-    axes = linear / steps
-    if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR:
-        raise InputError("its grid is sheared (gantry tilt): resample it to a grid of right angles.")
-    if np.isnan(nib.io_orientation(affine)).any():
-        raise InputError("its axes cannot be told apart: correct the affine in its header.")
+    check_affine(affine)
     found = nib.io_orientation(affine)[:, 0]
     wanted = nib.orientations.axcodes2ornt(tuple(orientation))[:, 0]
     rows, columns, _ = (volume.shape[1 + int(np.flatnonzero(found == axis)[0])] for axis in wanted)
@@ -174,6 +171,8 @@ def unit_warnings(volume: np.ndarray, target: Domain) -> list[str]:
         volume: intensities, any shape.
         target: the domain that the network was trained on; where each volume sets its own window, units do not matter.
     """
+    if not may_be_in_hu(target.modality) and is_surely_hu(volume):
+        return [f"it is CT in HU, and the network was trained on {target.modality}"]
     if target.intensity["mode"] != "window" or not is_in_hu(target.modality):
         return []
     reason = not_hu_reason(volume)

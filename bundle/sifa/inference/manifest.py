@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -15,14 +16,15 @@ from typing import Any
 
 import sifa
 from sifa.inference.case import Case, count_statuses
+from sifa.inference.find_scans import OUTDATED
 from sifa.utils.errors import InputError, first_line
-from sifa.utils.files import write_text
+from sifa.utils.files import hash_of_file, write_text
 from sifa.utils.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
 NAME = "manifest.json"
-OUTDATED = ".outdated"  # ending of files whose scan has been replaced or can no longer be segmented
+SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see `shard_name`
 FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
 
 
@@ -114,7 +116,7 @@ class Manifest:
         """Returns the cases of all other manifests in the folder; those that cannot be read are left out."""
         cases: dict[str, Case] = {}
         for path in sorted(self.output_dir.glob("manifest*.json")):
-            if path != self.path:
+            if path != self.path and (path.name == NAME or SHARD.fullmatch(path.name)):
                 with suppress(InputError):
                     cases.update((case.input, case) for case in read_cases(path))
         return cases
@@ -141,10 +143,18 @@ class Manifest:
             and case.signature == signature
             and set(extras) <= set(case.extras or ())
             and all((self.output_dir / path).is_file() for path in case.files)
+            and case.mask_hash in (None, self._hash_of(case))  # None: of a version that did not record it
         )
 
+    def _hash_of(self, case: Case) -> str | None:
+        """Returns a hash of a mask as it is now; None where there is none."""
+        try:
+            return hash_of_file(self.output_dir / str(case.output))[:32]
+        except OSError:
+            return None
+
     def set_aside(self, case_input: str, mask: Path | None = None, signature: str | None = None) -> list[str]:
-        """Renames files that belong to another scan than the one of this name, so that none is lost or mistaken.
+        """Renames outputs of an earlier scan with this name, so that they are neither overwritten nor reused.
 
         Args:
             case_input: the scan.
@@ -165,25 +175,40 @@ class Manifest:
                 aside = _free_name(path)
                 path.replace(aside)
                 renamed.append(os.path.relpath(aside, self.output_dir))
-                logger.warning("%s: it belongs to an earlier scan of this name and is kept as %s", path, aside.name)
+                logger.warning(
+                    "%s: it belongs to an earlier or an unknown scan of this name and is kept as %s", path, aside.name
+                )
         return renamed
 
     def record(self, case: Case) -> None:
-        """Adds or replaces a case, with the folder and settings of this run, and writes the manifest."""
+        """Adds or replaces a case, with the folder and settings of this run, and writes the manifest.
+
+        A case of another scan whose mask had the same name is removed: its mask has been renamed.
+        """
         with self.lock.hold(NAME):
             self.refresh()
-            self.cases[case.input] = replace(case, settings=self.settings, folder=self.folder)
+            others = {name: one for name, one in self.cases.items() if case.output is None or one.output != case.output}
+            made = replace(case, settings=self.settings, folder=self.folder)
+            if case.output is not None:
+                made = replace(made, mask_hash=self._hash_of(case))
+            self.cases = {**others, case.input: made}
             self.write()
 
-    def keep_only(self, inputs: Collection[str]) -> None:
-        """Removes the cases of all other scans of this run's folder; their masks stay where they are."""
+    def keep_only(self, inputs: Collection[str], known: Collection[str] | None = None) -> None:
+        """Removes the cases of all other scans of this run's folder; their masks stay where they are.
+
+        Args:
+            inputs: the scans of the folder.
+            known: scans that the manifest had when the run started; others, which another process has added since,
+                stay. None: all.
+        """
         with self.lock.hold(NAME):
             self.refresh()
             names = set(inputs)
             kept = {
                 name: case
                 for name, case in self.cases.items()
-                if name in names or case.folder not in (None, self.folder)
+                if name in names or case.folder not in (None, self.folder) or (known is not None and name not in known)
             }
             if len(kept) < len(self.cases) or not self.path.is_file():
                 self.cases = kept

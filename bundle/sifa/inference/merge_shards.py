@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from sifa.inference.case import Case
-from sifa.inference.manifest import NAME, manifest_content, read_cases, shard_name, write_manifest
+from sifa.inference.manifest import NAME, SHARD, manifest_content, read_cases, shard_name, write_manifest
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError
-
-SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see `shard_name`
 
 
 def merge_shards(output_dir: str | Path) -> None:

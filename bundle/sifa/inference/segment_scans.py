@@ -78,6 +78,7 @@ class SegmentScan:
         self.index = index
         self.bar: tqdm | None = None
         self.seen: list[str] = []  # scans that this run has finished
+        self.known = frozenset(manifest.cases)  # scans that the manifest listed at the start
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         """Segments one scan; an error is recorded in the manifest, and the run continues.
@@ -103,6 +104,7 @@ class SegmentScan:
     def _one(self, item: Mapping[str, Any], device: torch.device) -> None:
         name = self._name(item)
         with self.manifest.lock.hold(name):
+            self._require_own(name, item)
             known = self.manifest.of_scan(name)
             earlier = list(known.earlier or ()) if known else []
             if "skipped" in item:
@@ -237,20 +239,23 @@ class SegmentScan:
             InputError: when a scan of such a name has another content.
         """
         for item in items:
-            name = self._name(item)
-            case = self.manifest.of_scan(name)
-            if "skipped" in item or case is None or not self.manifest.is_of_another_folder(name):
-                continue
-            try:
-                signature = content_hash(item)
-            except InputError:
-                continue  # reported when its turn comes
-            if case.signature not in (None, signature):
-                raise InputError(
-                    f"{self.manifest.output_dir}: it holds the mask of another scan named {name}, of the folder "
-                    f"{case.folder}: choose another --output_dir for {self.root}, or move {self.manifest.path.name} "
-                    "and the masks away."
-                )
+            self._require_own(self._name(item), item)
+
+    def _require_own(self, name: str, item: Mapping[str, Any]) -> None:
+        """Refuses a scan whose name belongs to a scan of another folder that has a mask and another content."""
+        case = self.manifest.of_scan(name)
+        if case is None or case.output is None or not self.manifest.is_of_another_folder(name):
+            return
+        try:
+            signature = "" if "skipped" in item else content_hash(item)
+        except InputError:
+            signature = ""  # it cannot be read, so it may be any scan
+        if case.signature != signature:
+            raise InputError(
+                f"{self.manifest.output_dir}: it holds the mask of another scan named {name}, of the folder "
+                f"{case.folder}: choose another --output_dir for {self.root}, or move {self.manifest.path.name} "
+                "and the masks away."
+            )
 
     def finish(self) -> None:
         """Logs how many scans have each status, and writes `index.html` where it is wanted.
@@ -264,11 +269,11 @@ class SegmentScan:
         if self.bar is not None:
             self.bar.close()
         if self.root.is_dir():
-            self.manifest.keep_only(self.seen)
+            self.manifest.keep_only(self.seen, self.known)
         self.manifest.refresh()
         if self.index and not self.manifest.is_shard:
             write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
-        cases = [self.manifest.cases[name] for name in self.seen]
+        cases = [self.manifest.cases[name] for name in self.seen if name in self.manifest.cases]
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())
         total = f"{len(cases)} scan{'s' if len(cases) != 1 else ''}"

@@ -16,6 +16,8 @@ ALWAYS = ("ConvolutionKernel",)  # different values are different volumes even i
 WEAK = ("TriggerTime", "SliceThickness", "KVP", "ImageType", "ContentTime")
 # Slices are reconstructed in any order and in parallel, so this counts only if all slices together are no volume.
 RECONSTRUCTION = ("ContentTime",)
+# These may vary a little within a scan, so incomplete groups of them are refused only if all slices are no volume.
+VARYING = ("AcquisitionTime", "NominalPercentageOfCardiacPhase")
 SAME_PLACE = 1e-2  # mm
 LEAST_SLICES = 3  # of a volume
 
@@ -60,18 +62,23 @@ def find_volumes(headers: Sequence[SliceHeader]) -> Volumes | None:
 def _find(slices: Sequence[_Placed]) -> Volumes | None:
     unclear = None
     slices = sorted(slices)
+    regular = _is_regular(slices)
     for index, keyword in enumerate(TRAITS):
         blocks: dict[Trait, list[_Placed]] = defaultdict(list)
         for one in slices:
             blocks[one.header.traits[index]].append(one)
-        if len(blocks) < 2 or (keyword in RECONSTRUCTION and _is_regular(slices)):
+        if len(blocks) < 2 or (regular and keyword in RECONSTRUCTION):
             continue
+        if regular and len(set(blocks) - {None}) < 2:
+            continue  # slices that lack the element belong to the others
         groups = [[block] for block in blocks.values()] if keyword in ALWAYS else _in_passes(blocks)
         if len(groups) < 2:
             continue
         found = _as_volumes(keyword, index, groups)
         if found.whole:
             return found
+        if regular and keyword in VARYING:
+            continue
         if keyword in ALWAYS or (keyword not in WEAK and _interleave(list(blocks.values()))):
             unclear = unclear or found
     return unclear

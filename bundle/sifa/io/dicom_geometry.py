@@ -146,7 +146,7 @@ def _check_place(header: SliceHeader) -> None:
             fault = f"its {keyword} is not positive"
         else:
             continue
-        raise InputError(f"{header.file}: {fault}, so it does not say where it lies: export the original axial series.")
+        raise InputError(f"{header.file}: {fault}, so its position is unknown: export the original axial series.")
 
 
 def _check_one_volume(slices: Sequence[SliceHeader], folder: Path) -> None:

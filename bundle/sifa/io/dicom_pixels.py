@@ -49,7 +49,7 @@ def check_pixels(header: SliceHeader) -> None:
             f"{header.file}: it lacks {' and '.join(missing)}, so its pixels cannot be read: export its series again."
         )
     if pixels.photometric not in GRAYSCALE or pixels.samples != 1:
-        raise InputError(f"{header.file}: its pixels are colors, not one value each: give it the original CT.")
+        raise InputError(f"{header.file}: it is a color image: export the original CT series.")
     allocated, stored, high_bit = (number or 0 for number in (pixels.allocated, pixels.stored, pixels.high_bit))
     if allocated not in SIZES or not 0 < stored <= allocated or high_bit != stored - 1 or pixels.signed not in (0, 1):
         raise InputError(
@@ -58,8 +58,8 @@ def check_pixels(header: SliceHeader) -> None:
         )
     if header.lookup_table:
         raise InputError(
-            f"{header.file}: its values are given by a lookup table (ModalityLUTSequence), not in HU: give it the "
-            "original CT."
+            f"{header.file}: it maps its values with a lookup table (ModalityLUTSequence), not to HU: export the "
+            "original CT series."
         )
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
         raise InputError(
@@ -67,9 +67,7 @@ def check_pixels(header: SliceHeader) -> None:
             "its series again."
         )
     if header.rescale_type in NOT_HU:
-        raise InputError(
-            f"{header.file}: its values are not HU but of RescaleType {header.rescale_type}: give it a CT in HU."
-        )
+        raise InputError(f"{header.file}: its RescaleType is {header.rescale_type}, not HU: export a CT in HU.")
 
 
 def read_hu(headers: Sequence[SliceHeader]) -> Iterator[npt.NDArray[np.float32]]:
@@ -130,9 +128,9 @@ def _decode(path: Path, file: Path, size: tuple[int, int, int]) -> tuple[Any, tu
         reader.Update()
     image = reader.GetOutput()
     if decoder.GetNumberOfComponents() != 1:
-        raise InputError(f"{file}: its pixels are colors, not one value each: give it the original CT.")
+        raise InputError(f"{file}: it is a color image: export the original CT series.")
     if tuple(itk.size(image))[::-1] != size:
-        raise InputError(f"{file}: its pixels are not as many as its header announces: copy it again.")
+        raise InputError(f"{file}: its number of pixels does not match its header: copy it again.")
     return image, (decoder.GetRescaleSlope(), decoder.GetRescaleIntercept())
 
 

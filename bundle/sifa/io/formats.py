@@ -31,10 +31,10 @@ OTHER_SUFFIXES = (
         ".rar",
     ),
 )
-DATA_FILE = {  # the line of a detached header that names the file of its voxels
-    ".mhd": re.compile(r"^\s*ElementDataFile\s*=\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE),
-    ".nhdr": re.compile(r"^\s*data ?file:\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE),
-}
+META_DATA = re.compile(r"^\s*ElementDataFile\s*=\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+NRRD_DATA = re.compile(r"^\s*data ?file:\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+# The line of a header that names the file of the voxels, where they are not in the same file.
+DATA_FILE = {".mhd": META_DATA, ".mha": META_DATA, ".nhdr": NRRD_DATA, ".nrrd": NRRD_DATA}
 LONGEST_HEADER = 1 << 16  # bytes
 
 

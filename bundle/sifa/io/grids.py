@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +14,10 @@ from sifa.io.formats import is_nifti, suffix_of
 from sifa.io.itk_files import read_itk_header
 from sifa.io.nifti_files import nifti_affine, open_nifti, without_trailing_ones
 from sifa.io.scan_reader import load_image
+from sifa.utils.errors import InputError
 
+LARGEST_STEP = 25.0  # mm between voxels
+SHEAR = 0.02  # cosine of the angle between two axes of a grid that counts as sheared (about 1 degree)
 TOLERANCE = 0.1  # voxels by which two grids may differ and still count as one
 
 
@@ -40,6 +44,28 @@ def read_grid(path: Path | str) -> Grid:
         return Grid(header.shape, header.affine)
     loaded = load_image(path)
     return Grid(tuple(loaded.shape), np.asarray(loaded.affine, dtype=np.float64))
+
+
+def check_affine(affine: npt.NDArray[np.float64]) -> None:
+    """Refuses an affine that places no regular grid of right angles.
+
+    Args:
+        affine: to RAS in mm.
+
+    Raises:
+        InputError: when it is singular, sheared, or of implausible voxel size; the sentence does not name the scan.
+    """
+    linear = affine[:3, :3]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+        raise InputError("its affine is singular or has no spacing: write the true voxel sizes into its header.")
+    steps = nib.affines.voxel_sizes(affine)
+    if steps.max() > LARGEST_STEP:
+        raise InputError(f"its voxels are up to {steps.max():g} mm wide: correct the spacing in its header.")
+    axes = linear / steps
+    if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR:
+        raise InputError("its grid is sheared (gantry tilt): resample it to a grid of right angles.")
+    if np.isnan(nib.io_orientation(affine)).any():
+        raise InputError("its axes cannot be told apart: correct the affine in its header.")
 
 
 def grid_distance(one: Grid, other: Grid) -> float:

@@ -91,7 +91,7 @@ def read_itk_voxels(header: ITKHeader) -> npt.NDArray[Any]:
         raise InputError(f"{path}: its voxels cannot be read: it is damaged or cut short; copy it again.") from error
     voxels = itk.array_view_from_image(reader.GetOutput()).T
     if voxels.shape != header.shape:
-        raise InputError(f"{path}: it reads as {voxels.shape} voxels where its header declares {header.shape}.")
+        raise InputError(f"{path}: it has {voxels.shape} voxels, its header declares {header.shape}: copy it again.")
     int16 = np.iinfo(np.int16)
     if header.pixel in WHOLE and not exact and int16.min <= voxels.min() and voxels.max() <= int16.max:
         return voxels.astype(np.int16, order="C")

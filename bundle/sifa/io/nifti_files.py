@@ -1,4 +1,4 @@
-"""Opens NIfTI files as their header means them: units of length, quaternions that rounding made too long."""
+"""Opens NIfTI files: converts units of length to mm and normalizes quaternions that rounding made too long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_QUATERNION = 1.01  # squared length of (b, c, d) up to which it is taken
 def unit_quaternion(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
     """Returns b, c, d of a header's quaternion, at most of length 1.
 
-    ITK shortens a longer one to length 1, and nibabel refuses it; writers that round to float32 leave such.
+    Rounding to float32 can make it slightly longer than 1; ITK then normalizes it, and nibabel raises an error.
     """
     quaternion = np.array([float(header[f"quatern_{part}"]) for part in "bcd"])
     squared = float(np.sum(quaternion**2))
@@ -71,7 +71,7 @@ def open_nifti(path: Path | str, **options: bool) -> nib.Nifti1Pair:
                 return kind.from_file_map({"header": header, "image": voxels}, **options)  # names in any case
         other = type(nib.load(path)).__name__
     except Exception as error:  # a damaged header fails in many ways
-        raise InputError(f"{path}: it cannot be read as NIfTI ({first_line(error)}): replace it.") from error
+        raise InputError(f"{path}: it cannot be read as NIfTI ({first_line(error)}): replace the file.") from error
     if other.startswith("Spm") or other == "AnalyzeImage":
         raise InputError(f"{path}: its format, Analyze 7.5, does not say which side is left: convert it to NIfTI.")
     raise InputError(f"{path}: it is not a NIfTI file: replace it.")

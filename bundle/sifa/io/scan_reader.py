@@ -124,6 +124,8 @@ def _cause(error: BaseException) -> BaseException:
 
 def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     image = open_nifti(path, keep_file_open=True)
+    if image.get_data_dtype().kind not in "iuf":
+        raise InputError(f"{path}: its voxels are complex numbers or colors, not one value each: convert it.")
     is_whole = _is_whole(image)
     shape = without_trailing_ones(image.shape)
     require_memory(path, scan_memory(shape, 2 if is_whole else 4))

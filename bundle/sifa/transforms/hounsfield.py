@@ -1,7 +1,7 @@
 """Judges from the bulk of its values whether a scan is in Hounsfield units (HU).
 
-In HU, air lies at -1000, fat at -100, soft tissue at 0 to 100 and bone up to 1500; a 12-bit CT ends at 3071. Single
-values decide nothing: scanners pad slices with -2000 or -3024, and metal goes beyond any limit.
+In HU, air lies at -1000, fat at -100, soft tissue at 0 to 100 and bone up to 1500; a 12-bit CT ends at 3071. Outliers
+are ignored: scanners pad slices with -2000 or -3024, and metal can have any high value.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import numpy.typing as npt
 SAMPLE = 1_000_000  # voxels that are looked at
 PADDING_BELOW = -1500.0  # HU: nothing in a patient and no noise in air is that low
 AIR_BELOW, LUNG_BELOW = -700.0, -200.0  # HU
+AIR = (-1150.0, -600.0)  # HU: of air, and of lung where a scan shows little else
+TISSUE = (-180.0, 250.0)  # HU: most of fat, soft tissue and contrast medium
+NOISE = 20  # different values of padding beyond which it is noise in air
+BIN = 25.0  # HU: of histograms
 FAT = (-150.0, -30.0)  # HU
 DENSE = (700.0, 1500.0)  # HU: cortical bone; soft tissue where 1000 or 1024 has been added
 HIGHEST_SMALLEST = -50.0  # HU: every CT shows air or fat
@@ -28,27 +32,33 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
     Args:
         volume: intensities, any shape.
     """
-    values = _bulk(volume)
+    sample = _sample(volume)
+    values, padding = sample[sample > PADDING_BELOW], sample[sample <= PADDING_BELOW]
     if values.size == 0:
         return ""
+    if padding.size > MANY * sample.size and np.unique(padding).size > NOISE:
+        return f"many of its values vary around {_mode(padding):.0f}: an offset such as -1024 may have been added twice"
     lowest, highest = np.quantile(values, (FEW, 1 - FEW))
     if highest - lowest < NARROWEST:
         return f"its values go from {lowest:.3g} to {highest:.3g}: they are normalized, not HU"
-    if values.min() >= 0 and values.max() <= 255:
+    if (values.min() >= 0 and values.max() <= 255) or (values.min() == -128 and values.max() == 127):
         return f"its values go from {values.min():g} to {values.max():g}: this looks like windowed 8-bit values, not HU"
     if (values > LARGEST_12_BIT).mean() > SOME:
         return f"{_percent(values > LARGEST_12_BIT)} of its values lie above 3071: they are not HU"
-    body = values[values > LUNG_BELOW]
-    if body.size < SOME / 2 * values.size:
-        return "it shows no tissue at HU of tissue: an offset such as -1024 may have been added twice"
+    body, dark = values[values > LUNG_BELOW], values[values < LUNG_BELOW]
     dense = (body >= DENSE[0]) & (body <= DENSE[1])
     fat = (body > FAT[0]) & (body < FAT[1])
-    without_air = (values < LUNG_BELOW).mean() < SOME and dense.mean() > MANY / 5
-    if fat.mean() < SOME and (without_air or dense.mean() > MANY):
+    much_bone = MANY / 5 if dark.size < SOME * values.size else MANY  # where there is no air, less is enough
+    if body.size and fat.mean() < SOME and dense.mean() > much_bone:
         return (
-            f"{_percent(dense)} of its tissue lies between 700 and 1500, where HU has bone: this looks like CT plus "
-            "about 1000 (the rescale intercept left out) or like MR, not HU"
+            f"{_percent(dense)} of its tissue voxels are between 700 and 1500, the HU range of bone: this looks like "
+            "CT plus about 1000 (rescale intercept not applied) or like MR, not HU"
         )
+    clipped = (dark == values.min()).mean() > 2 * MANY if dark.size else True
+    if dark.size > MANY * values.size and not clipped and not AIR[0] < _mode(dark) < AIR[1]:
+        return f"its darkest voxels lie around {_mode(dark):.0f}, not around -1000 as air in HU"
+    if body.size < MANY / 5 * values.size and not (body.size and TISSUE[0] < _mode(body) < TISSUE[1]):
+        return "almost no voxel has HU of tissue: an offset such as -1024 may have been added twice"
     if (values < HIGHEST_SMALLEST).mean() < FEW:
         return f"its smallest value is {values.min():g}: it shows neither air nor fat, so it is not HU (MR?)"
     return ""
@@ -60,19 +70,27 @@ def is_surely_hu(volume: npt.NDArray[Any]) -> bool:
     Args:
         volume: intensities, any shape.
     """
-    values = _bulk(volume)
-    if values.size == 0 or not_hu_reason(volume):
+    if not_hu_reason(volume):
         return False
+    sample = _sample(volume)
+    values = sample[sample > PADDING_BELOW]
     body = values[values > LUNG_BELOW]
     tissue = (body < 300).mean()
-    return bool((values < AIR_BELOW).mean() > SOME and tissue > 0.6)
+    return values.size > 0 and bool((values < AIR_BELOW).mean() > SOME and tissue > 0.6)
 
 
-def _bulk(volume: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Returns a regular sample of the values, without padding."""
+def _sample(volume: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns a regular sample of the finite values."""
     flat = volume.reshape(-1)
     values = flat[:: max(1, flat.size // SAMPLE)].astype(np.float64)
-    return values[np.isfinite(values) & (values > PADDING_BELOW)]
+    return values[np.isfinite(values)]
+
+
+def _mode(values: npt.NDArray[np.float64]) -> float:
+    """Returns the middle of the 25 HU that hold the most values."""
+    bins = np.floor(values / BIN).astype(np.int64)
+    found, counts = np.unique(bins, return_counts=True)
+    return float(found[counts.argmax()] * BIN + BIN / 2)
 
 
 def _percent(found: npt.NDArray[np.bool_]) -> str:

@@ -39,9 +39,11 @@ CONFIG_OF = {  # the configs that a run is in
     "merge": "inference.yaml",
 }
 
+_passed: list[str] = []  # the command line that `check_command` has accepted in this process
+
 
 def check_command() -> None:
-    """Refuses a command line that cannot be meant as it is written; the configs call it before any work.
+    """Refuses an invalid command line; the configs call it before any work.
 
     It does nothing in a process that `python -m monai.bundle run` did not start, such as a server. With `--help` among
     the options of a command it prints what the configs offer and ends the process.
@@ -51,7 +53,7 @@ def check_command() -> None:
         SystemExit: with status 0, after `--help`.
     """
     command = read_command(sys.argv)
-    if command is None:
+    if command is None or _passed == sys.argv:
         return
     if sys.excepthook is sys.__excepthook__:  # where another id took the place of `initialize`
         report_input_errors_plainly()
@@ -71,16 +73,17 @@ def check_command() -> None:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1" and not {"process_timeout", "num_shards"} & set(config):
         raise UsageError(
-            f"{processes} processes would each do the whole of {command.run_id}: add multi_gpu_train.yaml as the last "
-            "config for a training, or start one process without torchrun."
+            f"{processes} processes would each run all of {command.run_id}: add multi_gpu_train.yaml as the last "
+            "config for training, or start one process without torchrun."
         )
+    _passed[:] = sys.argv  # the configs may change while the command runs
 
 
 def report_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Writes one sentence about whatever ends a command, or a traceback if that is a fault of the bundle.
 
-    The configs make it the exception hook of a command. An error of MONAI that a wrong command line has caused, such as
-    an unknown run id, is thus told as `check_command` tells it.
+    The configs install it as the exception hook of a command. An error that MONAI raises because of an invalid command
+    line, such as an unknown run id, is reported with the message of `check_command`.
     """
     if isinstance(error, Exception):
         error = _explained(error)
@@ -89,15 +92,17 @@ def report_error(kind: type[BaseException], error: BaseException, traceback: Tra
 
 
 def _explained(error: Exception) -> Exception:
-    """Returns the error that tells a user most about what ended the command."""
+    """Returns the most informative error for the user."""
     try:
         check_command()
         command = read_command(sys.argv)
+        if command is None or find_input_error(error) is not None:
+            return error
+        return blame_option(error, command.settings, read_configs(command)) or error
     except InputError as found:
         return found
-    if command is None or find_input_error(error) is not None:
+    except Exception:  # the configs have changed or are gone; the error itself tells more
         return error
-    return blame_option(error, command.settings, read_configs(command)) or error
 
 
 def runs_of(config: Mapping[str, Any]) -> list[str]:
@@ -121,13 +126,13 @@ def _check_ids(command: Command, config: Mapping[str, Any], runs: Sequence[str])
     ):
         if value not in (default, "") and not isinstance(config.get(str(value)), list):
             meant = _as_list(command, value) or "every option is --NAME VALUE"
-            raise UsageError(f"{value}: MONAI takes it for a --{name}, which is no list of the config: {meant}.")
+            raise UsageError(f"{value}: MONAI reads it as --{name}, but the config has no such list: {meant}.")
     if command.run_id in runs or "#" in str(command.run_id) or "::" in str(command.run_id):
         return
     run_id = str(command.run_id)
     several = _as_list(command, run_id)
     if several is not None:
-        raise UsageError(f"{run_id}: MONAI takes it for what is to run: {several}.")
+        raise UsageError(f"{run_id}: MONAI reads it as the run id: {several}.")
     there = [name for name in runs if name != "run"]
     near = [OTHER_IDS[run_id]] if run_id in OTHER_IDS else get_close_matches(run_id, CONFIG_OF, n=1)
     likely = [name for name in [*near, run_id] if name in CONFIG_OF]

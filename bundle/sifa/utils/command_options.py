@@ -142,7 +142,7 @@ def _options_of_overlays(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_value(name: str, keys: list[str], present: Any, value: Any, config: Mapping[str, Any]) -> None:
-    """Refuses a value of another kind than the config's; None and expressions stand for any kind."""
+    """Refuses a value whose type differs from the config's; None and expressions are always accepted."""
     if isinstance(value, str) and value[:1] == "@" and ReferenceResolver.split_id(value[1:])[0] not in config:
         raise UsageError(
             f"--{name} {value}: a value that begins with @ refers to an entry of the config: a path is ./{value}."

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-USAGE = 2  # exit status of a command that cannot be meant as it is written
+USAGE = 2  # exit status of an invalid command
 INTERRUPTED = 130  # exit status, by the shells' convention: 128 plus the number of the signal SIGINT
 
 
@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 class UsageError(InputError):
-    """The command line cannot be meant as it is written, such as a misspelled option; nothing has been done yet."""
+    """The command line is invalid, for example because of a misspelled option; no work has started."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -68,7 +68,7 @@ def first_line(error: BaseException) -> str:
 
 
 def write_plainly(error: BaseException) -> bool:
-    """Writes one sentence about an error that the user can mend, or about an interruption, to stderr.
+    """Writes one sentence to stderr about an error that the user can fix, or about an interruption.
 
     Returns:
         False when it is an error of another kind, about which nothing is written.
@@ -93,7 +93,7 @@ def report_input_errors_plainly() -> None:
 
     The configs call it as the first item of `run`, and `sifa` itself when a config names a module of version 0.1.0. A
     server that loads the bundle thus keeps its own error handling. Other errors are shown as before. The exit status
-    is 1 for an error, 2 for a command line that cannot be meant, 130 after Ctrl-C and 143 after SIGTERM.
+    is 1 for an error, 2 for an invalid command line, 130 after Ctrl-C and 143 after SIGTERM.
     """
     previous = sys.excepthook
 

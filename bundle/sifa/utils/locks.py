@@ -1,10 +1,9 @@
-"""Locks between processes of one machine that work on the same folder; a killed process releases them."""
+"""Locks between processes that work on the same folder; a killed process releases them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,22 +14,19 @@ try:
 except ImportError:  # Windows: without locks
     fcntl = None  # type: ignore[assignment]
 
-PLACES = 2**31 - 1  # bytes of the lock file that stand for names
+NAME = ".sifa.lock"
+PLACES = 2**31 - 1  # lock offsets: each name is hashed to one byte of the lock file
 
 
 class FolderLock:
-    """Named locks of a folder.
-
-    They lie in a file of the system's folder for temporary files, so that nothing is left in the folder itself.
+    """Named locks of a folder, in its file `.sifa.lock`.
 
     Args:
-        folder: the folder, which need not exist.
+        folder: the folder, which need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        code = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
-        self.path = Path(tempfile.gettempdir()) / f"sifa-{user}-{code}.lock"
+        self.path = folder / NAME
         self.stream: IO[bytes] | None = None
 
     @contextmanager
@@ -40,6 +36,7 @@ class FolderLock:
         with suppress(OSError):  # a file system without locks
             if fcntl is not None:
                 if self.stream is None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
                     self.stream = self.path.open("ab")
                 fcntl.lockf(self.stream, fcntl.LOCK_EX, 1, place)
         try:

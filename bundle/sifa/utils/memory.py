@@ -1,4 +1,4 @@
-"""Memory that this process may still use, asked of the machine and of its container."""
+"""Memory available to this process: free memory of the machine and limits of its control groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USABLE = 0.9  # share of the free memory that one scan may take
 
 
 def available_memory(proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> int | None:
-    """Returns the bytes that this process can still allocate, or None where the system does not say.
+    """Returns the bytes that this process can still allocate, or None if unknown.
 
     That is the least of what the machine has available and what each control group around this process, such as a
     container's, leaves of its limit. File pages that the kernel can drop count as free.

@@ -58,12 +58,12 @@ def _problem(stem: str, before: Sequence[str], after: Sequence[str]) -> str | No
     if not before:
         return "is an overlay and comes after train.yaml"
     if before[0] == "inference":
-        return "is an overlay of train.yaml; inference needs none, since the model's fingerprint has what it changes"
+        return "is an overlay of train.yaml and cannot follow inference.yaml, which reads the model's fingerprint"
     if stem in before:
         return "is given twice"
     others = [name for name in LAST if stem in LAST and name in (*before, *after) and name != stem]
     if others:
-        return f"and {others[0]}.yaml each say what runs, so give one of them"
+        return f"and {others[0]}.yaml each define `run`, so only one can be given"
     late = [name for name in FOLLOWS[stem] if name in after]
     if late:
         return f"comes after {late[0]}.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from sifa.utils.distributed import is_main_process
@@ -21,16 +22,17 @@ class _WarningsFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != OWN:
-            with open(self.path, "a", encoding="utf-8") as stream:
+            with suppress(OSError), open(self.path, "a", encoding="utf-8") as stream:  # the log has it as well
                 stream.write(f"{' '.join(record.getMessage().split())}\n")
 
 
-def collect_warnings(folder: str | Path, resumed: bool = False) -> None:
-    """Writes the warnings that this package logs from now on to `<folder>/warnings.txt` as well, on the main process.
+def collect_warnings(folder: str | Path, resumed: bool = False, name: str = NAME) -> None:
+    """Writes the warnings that this package logs from now on to a file as well, on the main process.
 
     Args:
         folder: the run's folder.
         resumed: whether the run continues an earlier one, whose warnings are then kept.
+        name: of the file in the folder.
 
     Raises:
         InputError: when the file cannot be written.
@@ -40,7 +42,7 @@ def collect_warnings(folder: str | Path, resumed: bool = False) -> None:
         package.removeHandler(handler)
     if not is_main_process():
         return
-    path = Path(folder) / NAME
+    path = Path(folder) / name
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not resumed:
