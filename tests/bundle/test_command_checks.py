@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import BUNDLE, run_python
 from sifa.utils.command import COMMAND
-from sifa.utils.command_checks import check_command
+from sifa.utils.command_checks import _explained, check_command
 from sifa.utils.errors import missing_package
 
 CONFIGS = BUNDLE / "configs"
@@ -273,3 +273,18 @@ def test_importing_the_errors_does_not_load_torch() -> None:
     code = "import sys, sifa.utils.errors; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_command_is_judged_once_and_not_again_by_configs_that_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text((CONFIGS / "train.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [COMMAND, "run", "training", "--config_file", str(config), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    check_command()
+    config.unlink()
+    check_command()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        raise _explained(RuntimeError("out of memory"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_dicom_series, write_nifti
@@ -400,3 +401,23 @@ def test_slices_that_lose_resolution_are_reported(pixel_spacing: float, plane: s
 
     assert len(warnings) == (1 if words else 0)
     assert all(words in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(("affine", "words"), [(np.diag([0.0, 1, 1, 1]), "singular"), (np.eye(4), "sheared")])
+def test_a_grid_without_right_angles_is_refused_by_name(mr: Path, tmp_path: Path, affine: Array, words: str) -> None:
+    if words == "sheared":
+        affine = affine + np.eye(4, k=2) * [[0.3], [0], [0], [0]]
+    image = nib.Nifti1Image(random_volume(1, center=0.0), None)
+    image.header.set_sform(affine, code=1)
+    nib.save(image, tmp_path / "ct.nii")
+
+    message = refusal(lambda: fingerprint_of(describe([mr], [tmp_path / "ct.nii"])))
+
+    assert message.startswith(f"{tmp_path / 'ct.nii'}: ")
+    assert words in message
+
+
+def test_the_check_of_units_can_be_switched_off(mr: Path, tmp_path: Path) -> None:
+    ct = write_nifti(tmp_path / "ct.nii.gz", random_volume(1, center=1000.0))
+    assert "CT plus about 1000" in refusal(lambda: fingerprint_of(describe([mr], [ct])))
+    assert fingerprint_of(describe([mr], [ct]), check_units=False).target.intensity["lower"] > 900

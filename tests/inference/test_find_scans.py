@@ -263,6 +263,50 @@ def test_one_series_in_two_folders_is_two_scans(tmp_path: Path) -> None:
     assert [(Path(item["image"]).name, len(item["files"])) for item in items] == [("a", 3), ("b", 3)]
 
 
+def test_a_series_whose_slices_lie_in_two_folders_is_reported_and_a_copy_of_one_is_not(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "scans" / "whole", np.zeros((4, 4, 6), np.int16), (1.0, 1.0, 1.0))
+    shutil.copytree(series, tmp_path / "scans" / "copy")
+    assert not any("warnings" in item for item in find_scans(tmp_path / "scans", tmp_path / "masks"))
+    shutil.rmtree(tmp_path / "scans" / "copy")
+    (tmp_path / "scans" / "rest").mkdir()
+    for file in sorted(series.iterdir())[3:]:
+        file.rename(tmp_path / "scans" / "rest" / file.name)
+    warnings = [item["warnings"] for item in find_scans(tmp_path / "scans", tmp_path / "masks")]
+    assert [len(one) for one in warnings] == [1, 1]
+    assert "other slices of its series are in whole" in warnings[0][0]
+
+
+@pytest.mark.parametrize("ending", [".img", ".hdr", ".npy", ".mha", ".zip"])
+def test_dicom_files_that_are_named_like_other_formats_are_one_series(ending: str, tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "scans" / "series", VOLUME, (1.0, 1.0, 1.0))
+    for file in list(series.iterdir()):
+        file.rename(file.with_suffix(ending))
+    assert found(tmp_path / "scans") == {"series": "series_seg.nii.gz"}
+
+
+def test_other_formats_and_halves_of_pairs_are_listed_as_skipped(tmp_path: Path) -> None:
+    for name in ("a.mgz", "b.img", "c.hdr", "d.tar.gz", "e.npz"):
+        put(tmp_path / "scans" / name, b"something")
+    put(tmp_path / "scans" / "pair.hdr"), put(tmp_path / "scans" / "pair.img")
+    put(tmp_path / "scans" / "f.nrrd"), put(tmp_path / "scans" / "g.MHA"), put(tmp_path / "scans" / "notes.txt")
+    items = {Path(item["image"]).name: item.get("skipped") for item in find_scans(tmp_path / "scans", tmp_path / "out")}
+    assert {name for name, reason in items.items() if reason is None} == {"pair.hdr", "f.nrrd", "g.MHA"}
+    assert {name for name, reason in items.items() if reason} == {"a.mgz", "b.img", "c.hdr", "d.tar.gz", "e.npz"}
+
+
+def test_a_single_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "scan.npy")
+    assert refusal(lambda: find_scans(path, tmp_path / "masks")).startswith(f"{path}: it is not a NIfTI, NRRD or Meta")
+
+
+def test_files_that_were_set_aside_are_no_scans(tmp_path: Path) -> None:
+    put(tmp_path / "scans" / "a.nii.gz")
+    series = write_dicom_series(tmp_path / "series", VOLUME, (1.0, 1.0, 1.0))
+    shutil.copy(next(series.iterdir()), tmp_path / "scans" / "a_seg.dcm.outdated")
+    shutil.copy(next(series.iterdir()), tmp_path / "scans" / "a_seg.dcm.outdated.2")
+    assert list(found(tmp_path / "scans")) == ["a.nii.gz"]
+
+
 def test_files_are_in_slice_order_whatever_their_names(tmp_path: Path) -> None:
     series = write_dicom_series(tmp_path / "scans", np.zeros((4, 4, 5), np.int16))
     for index, file in enumerate(sorted(series.iterdir())):

@@ -147,6 +147,11 @@ def test_a_scan_in_hu_is_doubted_where_the_network_was_trained_on_other_units() 
     assert check(np.clip(ct() / 4 + 60, 0, 255), fingerprint=make_fingerprint(target=target)) == []
 
 
+def test_a_ct_is_doubted_where_the_network_was_trained_on_mr() -> None:
+    (doubt,) = check(fingerprint=make_fingerprint(target=FINGERPRINT.source))
+    assert "it is CT in HU, and the network was trained on MR" in doubt
+
+
 def test_values_of_fat_and_soft_tissue_alone_are_not_doubted() -> None:
     assert check(np.maximum(ct(), -60)) == []
 
@@ -232,6 +237,7 @@ def test_a_compressed_file_of_nothing_but_air_passes(tmp_path: Path) -> None:
         (header(sform_code=0, qform_code=0), "neither sform nor qform"),
         (header(sform_code=0, qform_code=1, pixdim=[1, -4.7, 6.2, 4.7, 0, 0, 0, 0]), "negative voxel sizes"),
         (header(pixdim=[1, 4.5, 6.2, 4.7, 0, 0, 0, 0]), "disagree"),
+        (header(qform_code=1, quatern_d=1), "sform and its qform place it differently"),
     ],
 )
 def test_a_header_that_leaves_the_place_in_doubt_is_told(build: Build, words: str, tmp_path: Path) -> None:

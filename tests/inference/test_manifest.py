@@ -523,6 +523,19 @@ def test_another_folder_whose_scans_have_the_same_names_is_refused_and_a_moved_o
     assert masks(output) == before
 
 
+def test_what_is_skipped_or_unreadable_in_another_folder_does_not_take_the_place_of_a_mask(
+    trained: Path, again: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, output = again
+    before, manifest = masks(output), (output / "manifest.json").read_bytes()
+    (tmp_path / "other" / "patient_0").mkdir(parents=True)
+    (tmp_path / "other" / "patient_0" / "scan.nii.gz").symlink_to("nowhere")
+    result = infer(trained, tmp_path / "other", output, check=False)
+    assert result.returncode == 1
+    assert "choose another --output_dir" in result.stderr
+    assert (masks(output), (output / "manifest.json").read_bytes()) == (before, manifest)
+
+
 def test_scans_of_another_folder_under_other_names_are_added_and_none_is_dropped(
     trained: Path, again: tuple[Path, Path], tmp_path: Path
 ) -> None:
