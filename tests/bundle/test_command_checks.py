@@ -102,7 +102,6 @@ def test_an_unknown_option_is_refused_with_what_is_meant(
         ("training --method#_target_ sifa.adaptation.None", TRAIN, "sifa.adaptation.None: there is no such class"),
         ("training --on_nan 3", TRAIN, "--on_nan 3: give a name such as stop"),
         ("training --keep_epochs 3", TRAIN, "--keep_epochs 3: write True or False"),
-        ("training --epochs 1 --epochs 2", TRAIN, "--epochs is given twice"),
         ("training --resume", TRAIN, "--resume: give a path after it"),
         ("training --pool_seed @seeed", TRAIN, "refers to an entry of the config"),
         ("training --device foo", TRAIN, "--device foo: there is no such device here: choose cpu"),

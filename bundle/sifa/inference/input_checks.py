@@ -62,7 +62,7 @@ def _check_nifti(path: Path, channels: int) -> list[str]:
         raise InputError(f"its header declares {' x '.join(map(str, shape))} voxels, so none: replace it.")
     held = voxels.stat().st_size * (MOST_COMPRESSION if voxels.name.lower().endswith(".gz") else 1)
     _check_size(shape, dtype.itemsize, held)
-    require_memory(path, scan_memory(shape, dtype.itemsize))
+    require_memory(path, scan_memory(shape, 2 if dtype.kind in "iu" and dtype.itemsize <= 2 else 4))  # as it is read
     return [*_length_unit_warnings(written), *_header_warnings(written), *_contradictions(image, shape)]
 
 

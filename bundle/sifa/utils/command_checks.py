@@ -57,7 +57,6 @@ def check_command() -> None:
         return
     if sys.excepthook is sys.__excepthook__:  # where another id took the place of `initialize`
         report_input_errors_plainly()
-    _check_repeated(sys.argv[2:])
     check_order(command.config_files)
     config = read_configs(command)
     runs = runs_of(config)
@@ -150,10 +149,3 @@ def _as_list(command: Command, value: Any) -> str | None:
         return None
     files = ",".join(f"'{file}'" for file in (*command.config_files, str(value)))
     return f'several configs are one list: --config_file "[{files}]"'
-
-
-def _check_repeated(arguments: Sequence[str]) -> None:
-    names = [part.split("=")[0] for part in arguments if part.startswith("--") and len(part) > 2]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{twice} is given twice: give it once.")
