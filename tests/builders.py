@@ -88,7 +88,7 @@ def write_dicom_series(
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    study, series, frame = "1.2.4", generate_uid(), "1.2.5"
     for index in range(volume.shape[2]):
         meta = pydicom.dataset.FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -140,7 +140,7 @@ def write_enhanced_ct(
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
     dicom = pydicom.dataset.FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
     dicom.SOPClassUID, dicom.SOPInstanceUID = EnhancedCTImageStorage, meta.MediaStorageSOPInstanceUID
-    dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.Modality = generate_uid(), "1.2.3", "CT"
+    dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.Modality = "1.2.4", "1.2.3", "CT"
     dicom.Columns, dicom.Rows, dicom.NumberOfFrames = volume.shape
     dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, "MONOCHROME2"
     dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 16, 15, 0

@@ -120,7 +120,7 @@ def test_a_scan_that_cannot_be_read_is_reported_and_the_others_are_done(
     for name in ("b_truncated", "c_text", "d_four"):
         assert name in result.stderr
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    assert written == ["a_seg.nii.gz", "deeper/e_seg.nii.gz", "manifest.json"]
+    assert written == [".sifa.lock", "a_seg.nii.gz", "deeper/e_seg.nii.gz", "manifest.json"]
     cases = {case["input"]: case for case in read_json(output / "manifest.json")["cases"]}
     assert cases["d_four.nii.gz"]["status"] == "failed"
     assert "convert or split it" in cases["d_four.nii.gz"]["message"]

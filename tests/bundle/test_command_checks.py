@@ -287,3 +287,25 @@ def test_a_command_is_judged_once_and_not_again_by_configs_that_have_changed(
     check_command()
     with pytest.raises(RuntimeError, match="out of memory"):
         raise _explained(RuntimeError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    ("command", "configs", "words"),
+    [
+        ("evaluating --pamr_iterations 5", ("train", "evaluate"), "--pamr_iterations: it has no effect on evaluating"),
+        ("adapting --epochs 5", ("train", "adapt_batch_norm"), "--epochs: it has no effect on adapting"),
+        ("training", ("train", "evaluate"), "these configs have evaluating"),
+        ('inference --dataset_dir ""', INFERENCE, "--dataset_dir: give a path after it"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    command: str, configs: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    assert words in usage_error(run(f'{command} --config_file "{listed(*configs)}"', tmp_path), tmp_path)
+
+
+def test_an_entry_of_an_overlay_that_nothing_uses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr_gama: 0.5\nown: 3\nlr_step_epochs: '@own'\n", encoding="utf-8")
+    files = f"['{CONFIGS / 'train.yaml'}','{tmp_path / 'mine.yaml'}']"
+    result = run(f'training --config_file "{files}" --dataset_dir x --output_dir y', tmp_path)
+    assert "nothing uses its entry lr_gama: did you mean lr_gamma?" in usage_error(result, tmp_path)

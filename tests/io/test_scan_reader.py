@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -238,3 +239,29 @@ def test_a_scan_that_does_not_fit_into_memory_is_refused_before_it_is_read(tmp_p
     (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4))
     with pytest.raises(InputError, match=r"takes 7629\.\d GiB of memory, and \d+\.\d GiB are free"):
         load(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_voxels_that_begin_within_the_header_are_refused(name: str, volume: np.ndarray, tmp_path: Path) -> None:
+    data = nib.Nifti1Image(volume, OBLIQUE).to_bytes()
+    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
+    header["vox_offset"] = 0
+    data = header.tobytes() + data[348:]
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    with pytest.raises(InputError, match="begin at byte 0"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "line", ["DistanceUnits = cm", "ElementToIntensityFunctionOffset = -1024", "ElementToIntensityFunctionSlope = 0.5"]
+)
+def test_fields_of_metaimage_that_itk_ignores_are_refused(line: str, volume: np.ndarray, tmp_path: Path) -> None:
+    plain = write_nifti(tmp_path / "plain.nii.gz", volume, OBLIQUE)
+    itk.imwrite(itk.imread(str(plain)), str(tmp_path / "a.mhd"))
+    header = (tmp_path / "a.mhd").read_text(encoding="utf-8")
+    (tmp_path / "a.mhd").write_text(header.replace("NDims", f"{line}\nNDims"), encoding="utf-8")
+    with pytest.raises(InputError, match="not supported: convert it to NIfTI"):
+        load(tmp_path / "a.mhd")
+    neutral = line.replace("cm", "mm").replace("-1024", "0").replace("0.5", "1")
+    (tmp_path / "a.mhd").write_text(header.replace("NDims", f"{neutral}\nNDims"), encoding="utf-8")
+    assert np.array_equal(load(tmp_path / "a.mhd")[0], volume)

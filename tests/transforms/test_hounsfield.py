@@ -51,6 +51,21 @@ def test_other_scales_and_offsets_are_found(scan: Callable[[], Array], change: C
     assert not_hu_reason(change(scan())) != ""
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_offset_in_a_part_of_a_scan_is_found(axis: int) -> None:
+    volume = np.moveaxis(head(), axis, 0).copy()
+    volume[len(volume) // 2 :] += 1024
+    assert "jump" in not_hu_reason(np.moveaxis(volume, 0, axis))
+
+
+def test_values_far_below_air_are_not_hu() -> None:
+    assert "below -1500" in not_hu_reason(ct().astype(np.int32) - 8192)
+
+
+def test_inverted_values_are_not_hu() -> None:
+    assert not_hu_reason(-head()) != ""
+
+
 def test_a_hand_in_a_large_field_of_view_is_hu() -> None:
     volume = np.random.default_rng(0).normal(-1000, 8, (60, 60, 60))
     volume[28:36, 26:36, 10:20] = np.random.default_rng(1).normal(40, 20, (8, 10, 10))

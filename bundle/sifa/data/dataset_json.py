@@ -94,6 +94,8 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        raise InputError(f"{path.parent}: it is a file: give the folder that holds it (--dataset_dir).")
     if not path.is_file():
         raise InputError(f"{path}: there is no such file: give a folder that holds a dataset.json (--dataset_dir).")
     try:

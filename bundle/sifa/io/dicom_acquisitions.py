@@ -17,7 +17,10 @@ WEAK = ("TriggerTime", "SliceThickness", "KVP", "ImageType", "ContentTime")
 # Slices are reconstructed in any order and in parallel, so this counts only if all slices together are no volume.
 RECONSTRUCTION = ("ContentTime",)
 # These may vary a little within a scan, so incomplete groups of them are refused only if all slices are no volume.
-VARYING = ("AcquisitionTime", "NominalPercentageOfCardiacPhase")
+VARYING = (
+    *("AcquisitionTime", "AcquisitionDateTime", "AcquisitionDate", "IrradiationEventUID"),
+    "NominalPercentageOfCardiacPhase",
+)
 SAME_PLACE = 1e-2  # mm
 LEAST_SLICES = 3  # of a volume
 
@@ -69,8 +72,8 @@ def _find(slices: Sequence[_Placed]) -> Volumes | None:
             blocks[one.header.traits[index]].append(one)
         if len(blocks) < 2 or (regular and keyword in RECONSTRUCTION):
             continue
-        if regular and len(set(blocks) - {None}) < 2:
-            continue  # slices that lack the element belong to the others
+        if regular and len(set(blocks) - {None}) < 2 and len(blocks[None]) < LEAST_SLICES:
+            continue  # single slices that lack the element belong to the others
         groups = [[block] for block in blocks.values()] if keyword in ALWAYS else _in_passes(blocks)
         if len(groups) < 2:
             continue

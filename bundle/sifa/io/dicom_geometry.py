@@ -20,13 +20,14 @@ import torch
 from sifa.io.dicom_acquisitions import find_volumes
 from sifa.io.dicom_headers import in_slice_order, read_headers
 from sifa.io.dicom_pixels import check_pixels, have_same_pixels
-from sifa.io.dicom_slice import SliceHeader, slice_normal
+from sifa.io.dicom_slice import SCENE_TAGS, SliceHeader, slice_normal
 from sifa.utils.errors import InputError, find_input_error
 
 AIR, CEILING = -1024, 3071  # HU: the smallest and largest value of a 12-bit CT
 PADDING_BELOW = -1500  # HU: no tissue and no noise in air is that low; scanners pad with -2000, -2048 or -3024
 PLAUSIBLE_PADDING = -900  # HU: a declared padding between this and the ceiling could be tissue, and is ignored
 SLICES = 16  # processed at once
+INTERCEPTS = 500.0  # HU by which the RescaleIntercepts of a series may differ without a warning
 
 
 class CheckedSeries(NamedTuple):
@@ -80,6 +81,10 @@ def check_geometry(headers: Sequence[SliceHeader]) -> CheckedSeries:
     usual, worst = _check_gaps(gaps, folder)
     if abs(worst - usual) > max(0.1 * usual, 0.1):
         warnings.append(f"{folder}: slices lie unevenly: {worst:.2f} mm apart where {usual:.2f} mm are usual.")
+    intercepts = [header.rescale[1] for header in slices]
+    least, most = min(intercepts), max(intercepts)
+    if most - least > INTERCEPTS:
+        warnings.append(f"{folder}: its RescaleIntercepts go from {least:g} to {most:g}: some slices may not be in HU.")
     rows, columns = slices[0].size
     between_rows, between_columns = slices[0].pixel_spacing
     step = math.dist(slices[0].position, slices[-1].position) / len(gaps)
@@ -116,6 +121,9 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
             raise InputError(
                 f"{without[0]}: it lacks {keyword}, which other slices of its series have: export the series again."
             )
+    for index, keyword in enumerate(SCENE_TAGS):
+        if len({header.scene[index] for header in slices} - {None}) > 1:
+            raise InputError(f"{folder}: its slices have different values of {keyword}, so they are no scan: split it.")
     row, column = first.orientation[:3], first.orientation[3:]
     if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
         raise InputError(

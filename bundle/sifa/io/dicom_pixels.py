@@ -23,8 +23,8 @@ from sifa.utils.errors import InputError
 GRAYSCALE = ("MONOCHROME1", "MONOCHROME2", "")  # photometric interpretations; the first is shown inverted
 FORMAT_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 SIZES = (8, 16, 32)  # BitsAllocated that are read
-# Defined terms of RescaleType for anything but HU: optical density, effective atomic number, electron density ...
-NOT_HU = ("OD", "Z_EFF", "ED", "EDW", "PCT", "MGML", "IOD", "CCT")
+# RescaleType of HU, or where it says nothing; others are optical density, effective atomic number, iodine maps ...
+MAY_BE_HU = ("", "HU", "HU_MOD", "US")
 
 
 def check_pixels(header: SliceHeader) -> None:
@@ -66,7 +66,7 @@ def check_pixels(header: SliceHeader) -> None:
             f"{header.file}: its RescaleSlope is zero, or its RescaleSlope or RescaleIntercept is not finite: export "
             "its series again."
         )
-    if header.rescale_type in NOT_HU:
+    if header.rescale_type not in MAY_BE_HU:
         raise InputError(f"{header.file}: its RescaleType is {header.rescale_type}, not HU: export a CT in HU.")
 
 

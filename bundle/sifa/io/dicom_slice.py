@@ -22,6 +22,8 @@ SIZE_TAGS = ["BitsAllocated", "SamplesPerPixel", "NumberOfFrames"]
 VALUE_TAGS = ["RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue"]
 PIXEL_TAGS = ["PixelRepresentation", "BitsStored", "HighBit", "PhotometricInterpretation"]
 FRAME_TAGS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+# These are the same for all slices of a series; only their hashes are kept.
+SCENE_TAGS = ["StudyInstanceUID", "FrameOfReferenceUID", "PatientPosition"]
 # What may distinguish the volumes of a series, with the elements that hold it, those of a frame first.
 TRAITS = {
     "ConvolutionKernel": ("ConvolutionKernel",),
@@ -30,6 +32,9 @@ TRAITS = {
     "StackID": ("StackID",),
     "AcquisitionNumber": ("FrameAcquisitionNumber", "AcquisitionNumber"),
     "AcquisitionTime": ("FrameAcquisitionDateTime", "AcquisitionTime", "AcquisitionDateTime"),
+    "AcquisitionDateTime": ("AcquisitionDateTime",),
+    "AcquisitionDate": ("AcquisitionDate",),
+    "IrradiationEventUID": ("IrradiationEventUID",),
     "TriggerTime": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
     "SliceThickness": ("SliceThickness",),
     "KVP": ("KVP",),
@@ -37,10 +42,10 @@ TRAITS = {
     "ContentTime": ("ContentTime",),
 }
 TRAIT_TAGS = sorted({keyword for keywords in TRAITS.values() for keyword in keywords} - {*KIND_TAGS})
-HEADER_TAGS = [*KIND_TAGS, *PLACE_TAGS, *SIZE_TAGS, *VALUE_TAGS, *PIXEL_TAGS, *TRAIT_TAGS, *FRAME_TAGS]
+HEADER_TAGS = [*KIND_TAGS, *PLACE_TAGS, *SIZE_TAGS, *VALUE_TAGS, *PIXEL_TAGS, *SCENE_TAGS, *TRAIT_TAGS, *FRAME_TAGS]
 NUMBERS_OF_TAGS = {keyword: BaseTag(number) for keyword in HEADER_TAGS if (number := tag_for_keyword(keyword))}
 
-TEXT_VRS = ("CS", "DS", "DT", "IS", "LO", "SH", "TM")
+TEXT_VRS = ("CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI")
 FRAMES_DIFFER = "its NumberOfFrames is not the number of frames that it describes: copy or export it again."
 
 Trait = float | str | None
@@ -83,6 +88,7 @@ class SliceHeader:
     rescale_type: str = ""  # in upper case
     lookup_table: bool = False  # in place of slope and intercept
     padding: float | None = None  # PixelPaddingValue in HU
+    scene: tuple[int | None, ...] = field(default=(None,) * len(SCENE_TAGS), repr=False)  # hashes, as in `SCENE_TAGS`
     traits: tuple[Trait, ...] = field(default=(None,) * len(TRAITS), repr=False)  # in the order of `TRAITS`
     fault: str = ""  # the end of a sentence that begins with the file
 
@@ -159,6 +165,7 @@ def _measures(frame: Dataset) -> dict[str, Any]:
         "rescale_type": str(_value(frame, "RescaleType") or "").strip().upper(),
         "lookup_table": bool(_value(frame, "ModalityLUTSequence")),
         "padding": None if padding is None else padding * rescale[0] + rescale[1],
+        "scene": tuple(_hash_of(frame, keyword) for keyword in SCENE_TAGS),
         "traits": tuple(_trait(frame, keywords) for keywords in TRAITS.values()),
     }
 
@@ -202,6 +209,14 @@ def _several(value: Any) -> Sequence[Any]:
     if value is None or value == "":
         return ()
     return (value,) if isinstance(value, str) or not hasattr(value, "__iter__") else value
+
+
+def _hash_of(dataset: Dataset, keyword: str) -> int | None:
+    """Returns a hash of an element that is only compared; None where it is missing, empty or unreadable."""
+    with suppress(Exception):
+        text = _as_text(dataset, keyword).strip(" \0")
+        return hash(text) if text else None
+    return None
 
 
 def _trait(dataset: Dataset, keywords: Sequence[str]) -> Trait:

@@ -17,6 +17,11 @@ from sifa.utils.errors import InputError
 
 NRRD_SPACE = re.compile(rb"^space:\s*(left|right)-(posterior|anterior)-superior|^space:\s*(LPS|RAS|LAS)", re.M | re.I)
 META_AXES = re.compile(rb"^\s*(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
+# Fields that ITK ignores: another unit of length than mm, and a scale of the values.
+UNITS = re.compile(rb'^\s*DistanceUnits\s*=\s*(?!mm)(\S+)|^space units:\s*(?!"mm")(\S+)', re.MULTILINE)
+SCALE = re.compile(
+    rb"^\s*ElementToIntensityFunction(Offset\s*=\s*(?!-?0*\.?0*\s*$)|Slope\s*=\s*(?!1(\.0*)?\s*$))\S+", re.MULTILINE
+)
 COMPRESSED = re.compile(rb"^\s*CompressedData\s*=\s*True|^encoding:\s*(gz|bz)", re.MULTILINE | re.IGNORECASE)
 WHOLE = ("unsigned_char", "char", "unsigned_short", "short")  # ITK's names of integers of at most 16 bits
 
@@ -59,6 +64,9 @@ def read_itk_header(path: Path) -> ITKHeader:
         affine[axis, 3] = io.GetOrigin(axis)
     with path.open("rb") as stream:
         text = stream.read(LONGEST_HEADER)
+    for pattern, what in ((UNITS, "a unit of length other than mm"), (SCALE, "a scale of its values")):
+        if pattern.search(text) is not None:
+            raise InputError(f"{path}: its header gives {what}, which is not supported: convert it to NIfTI.")
     says = NRRD_SPACE if suffix_of(path) in (".nrrd", ".nhdr") else META_AXES
     return ITKHeader(
         path=path,

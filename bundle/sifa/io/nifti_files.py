@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -68,13 +69,26 @@ def open_nifti(path: Path | str, **options: bool) -> nib.Nifti1Pair:
         for kind in (_Nifti1, _Nifti2, _Pair):
             fits, sniff = kind.path_maybe_image(path, sniff)
             if fits:
-                return kind.from_file_map({"header": header, "image": voxels}, **options)  # names in any case
+                return _checked(kind.from_file_map({"header": header, "image": voxels}, **options), path)
         other = type(nib.load(path)).__name__
+    except InputError:
+        raise
     except Exception as error:  # a damaged header fails in many ways
         raise InputError(f"{path}: it cannot be read as NIfTI ({first_line(error)}): replace the file.") from error
     if other.startswith("Spm") or other == "AnalyzeImage":
         raise InputError(f"{path}: its format, Analyze 7.5, does not say which side is left: convert it to NIfTI.")
     raise InputError(f"{path}: it is not a NIfTI file: replace it.")
+
+
+def _checked(image: nib.Nifti1Pair, path: Path | str) -> nib.Nifti1Pair:
+    """Refuses a single file whose header says that its voxels begin within the header."""
+    proxy: Any = image.dataobj
+    if image.header.is_single and proxy.offset < image.header.single_vox_offset:
+        raise InputError(
+            f"{path}: its header says that the voxels begin at byte {proxy.offset} (vox_offset), within the "
+            f"header itself: correct it, usually to {image.header.single_vox_offset}."
+        )
+    return image
 
 
 def load_nifti(path: Path | str) -> nib.Nifti1Pair:

@@ -16,6 +16,8 @@ PADDING_BELOW = -1500.0  # HU: nothing in a patient and no noise in air is that 
 AIR_BELOW, LUNG_BELOW = -700.0, -200.0  # HU
 AIR = (-1150.0, -600.0)  # HU: of air, and of lung where a scan shows little else
 TISSUE = (-180.0, 250.0)  # HU: most of fat, soft tissue and contrast medium
+JUMP = 600.0  # HU: no two slices of a patient differ that much in their lowest, middle and highest values alike
+ACROSS = 48  # voxels of a slice along each axis that are looked at
 NOISE = 20  # different values of padding beyond which it is noise in air
 BIN = 25.0  # HU: of histograms
 FAT = (-150.0, -30.0)  # HU
@@ -34,8 +36,10 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
     """
     sample = _sample(volume)
     values, padding = sample[sample > PADDING_BELOW], sample[sample <= PADDING_BELOW]
-    if values.size == 0:
+    if sample.size == 0:
         return ""
+    if values.size == 0:
+        return f"all its values lie below {PADDING_BELOW:g}: they are not HU"
     if padding.size > MANY * sample.size and np.unique(padding).size > NOISE:
         return f"many of its values vary around {_mode(padding):.0f}: an offset such as -1024 may have been added twice"
     lowest, highest = np.quantile(values, (FEW, 1 - FEW))
@@ -48,8 +52,9 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
     body, dark = values[values > LUNG_BELOW], values[values < LUNG_BELOW]
     dense = (body >= DENSE[0]) & (body <= DENSE[1])
     fat = (body > FAT[0]) & (body < FAT[1])
-    much_bone = MANY / 5 if dark.size < SOME * values.size else MANY  # where there is no air, less is enough
-    if body.size and fat.mean() < SOME and dense.mean() > much_bone:
+    without_air, without_fat = dark.size < SOME * values.size, body.size > 0 and fat.mean() < SOME
+    least = (2 * MANY, MANY, MANY / 5)[without_air + without_fat]
+    if body.size and dense.mean() > least:
         return (
             f"{_percent(dense)} of its tissue voxels are between 700 and 1500, the HU range of bone: this looks like "
             "CT plus about 1000 (rescale intercept not applied) or like MR, not HU"
@@ -61,7 +66,7 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
         return "almost no voxel has HU of tissue: an offset such as -1024 may have been added twice"
     if (values < HIGHEST_SMALLEST).mean() < FEW:
         return f"its smallest value is {values.min():g}: it shows neither air nor fat, so it is not HU (MR?)"
-    return ""
+    return _jump(volume)
 
 
 def is_surely_hu(volume: npt.NDArray[Any]) -> bool:
@@ -77,6 +82,26 @@ def is_surely_hu(volume: npt.NDArray[Any]) -> bool:
     body = values[values > LUNG_BELOW]
     tissue = (body < 300).mean()
     return values.size > 0 and bool((values < AIR_BELOW).mean() > SOME and tissue > 0.6)
+
+
+def _jump(volume: npt.NDArray[Any]) -> str:
+    """Returns a clause where all values jump from one slice to the next, as where an offset is missing in a part."""
+    if volume.ndim < 3:
+        return ""
+    grid = volume.reshape(-1, *volume.shape[-3:])[0]
+    for axis in range(3):
+        steps = [1 if other == axis else max(1, size // ACROSS) for other, size in enumerate(grid.shape)]
+        slices = np.moveaxis(grid[tuple(slice(None, None, step) for step in steps)], axis, 0)
+        quantiles = np.quantile(slices.reshape(len(slices), -1), (0.05, 0.5, 0.95), axis=1)
+        changes = np.diff(quantiles, axis=1)
+        lower = np.minimum(quantiles[:, :-1], quantiles[:, 1:])
+        whole = (
+            (lower[0] < LUNG_BELOW) & (lower[0] > PADDING_BELOW) & (lower[2] > LUNG_BELOW)
+        )  # it shows air and tissue
+        least = np.where(whole & (np.ptp(np.sign(changes), axis=0) == 0), np.abs(changes).min(axis=0), 0)
+        if least.size and least.max() > JUMP:
+            return f"all its values jump by {least.max():.0f} or more between two slices: a part of it is not HU"
+    return ""
 
 
 def _sample(volume: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

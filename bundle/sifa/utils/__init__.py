@@ -13,6 +13,7 @@ HOMES = {  # modules of the names that configs use; each is loaded only where it
     "report_error": "command_checks",
     "report_input_errors_plainly": "errors",
     "require_device": "devices",
+    "require_other_folder": "paths",
     "require_positive": "options",
     "require_structures": "options",
     "require_switches": "options",

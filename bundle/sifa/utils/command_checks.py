@@ -9,13 +9,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from monai.bundle import ConfigParser
 
 from sifa.utils.command import Command, read_command, read_configs
 from sifa.utils.command_errors import blame_option
 from sifa.utils.command_help import describe_options
-from sifa.utils.command_options import check_options
+from sifa.utils.command_options import check_options, of_tracking
+from sifa.utils.command_reach import is_used, used_entries
 from sifa.utils.errors import (
     InputError,
     UsageError,
@@ -23,7 +27,8 @@ from sifa.utils.errors import (
     report_input_errors_plainly,
     write_plainly,
 )
-from sifa.utils.overlays import check_order
+from sifa.utils.overlays import COMPLETE, FOLLOWS, check_order
+from sifa.utils.paths import bundle_root
 
 NOT_RUNS = ("imports", "initialize", "finalize")
 FIRST = {"_target_": "sifa.utils.report_input_errors_plainly"}
@@ -65,8 +70,11 @@ def check_command() -> None:
     if "help" in command.settings or "h" in command.settings:
         sys.stdout.write(describe_options(command.config_files, config, runs))
         raise SystemExit(0)
+    only = _only_run(command.config_files)
+    runs = [name for name in runs if only is None or name in ("run", only)]
     _check_ids(command, config, runs)
     check_options(command, config)
+    _check_effect(command, config, runs)
     if command.tracking == "mlflow" and find_spec("mlflow") is None:
         raise UsageError("--tracking mlflow: mlflow is not installed: pip install mlflow, or leave out --tracking.")
     processes = os.environ.get("WORLD_SIZE", "1")
@@ -117,6 +125,11 @@ def _does_something(value: Any) -> bool:
     return FIRST in value or any(isinstance(item, str) and item[:1] == "$" for item in value)
 
 
+def _only_run(files: Sequence[str]) -> str | None:
+    """Returns what the last config makes of a training, where it replaces what `run` does."""
+    return {"evaluate": "evaluating", "adapt_batch_norm": "adapting"}.get(Path(files[-1]).stem) if files else None
+
+
 def _check_ids(command: Command, config: Mapping[str, Any], runs: Sequence[str]) -> None:
     """Refuses a run id that runs nothing, and positional arguments that MONAI takes for other ids."""
     for name, value, default in (
@@ -141,6 +154,35 @@ def _check_ids(command: Command, config: Mapping[str, Any], runs: Sequence[str])
     if likely[0] in there:
         raise UsageError(f"run {run_id}: did you mean {likely[0]}? What runs: {choices}.")
     raise UsageError(f"run {run_id}: {likely[0]} needs {CONFIG_OF[likely[0]]}: {choices}.")
+
+
+def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[str]) -> None:
+    """Refuses options that a run does not use, and entries of other people's overlays that nothing uses."""
+    merged = ConfigParser(dict(config))
+    merged.update(command.settings)
+    content = dict(merged.get())
+    used = used_entries(content, str(command.run_id), "initialize", "finalize")
+    for name in command.settings:
+        if name not in of_tracking(command.tracking) and not is_used(name, used):
+            raise UsageError(
+                f"--{name}: it has no effect on {command.run_id}, for example because the model's fingerprint decides "
+                "it: leave it out."
+            )
+    everything = used_entries(content, *runs, "initialize", "finalize", "imports")
+    own = (*COMPLETE, *FOLLOWS)
+    others = [file for file in command.config_files if Path(file).stem not in own]
+    known = {key for stem in own if others for key in ConfigParser.load_config_file(_config_file(stem))}
+    for file in others:
+        for name in ConfigParser.load_config_file(file):
+            key = name.removeprefix("+")
+            if key not in known and not is_used(key, everything):
+                near = get_close_matches(key, known, n=1)
+                meant = f"did you mean {near[0]}?" if near else "remove it."
+                raise UsageError(f"{file}: nothing uses its entry {key}: {meant}")
+
+
+def _config_file(stem: str) -> str:
+    return str(Path(bundle_root()) / "configs" / f"{stem}.yaml")
 
 
 def _as_list(command: Command, value: Any) -> str | None:

@@ -54,11 +54,11 @@ def check_options(command: Command, config: Mapping[str, Any]) -> None:
     """
     for name, value in command.settings.items():
         keys = [str(key) for key in ReferenceResolver.split_id(name)]
-        if name not in _of_tracking(command.tracking):
+        if name not in of_tracking(command.tracking):
             _check_value(name, keys, _find(name, keys, config), value, config)
 
 
-def _of_tracking(tracking: Any) -> Mapping[str, Any]:
+def of_tracking(tracking: Any) -> Mapping[str, Any]:
     """Returns the settings that `--tracking` adds to a config."""
     if tracking is None:
         return {}
@@ -193,7 +193,7 @@ def _check_path(name: str, value: Any) -> None:
     """Refuses a path that python-fire or MONAI's parser reads as something else."""
     if value is None:
         return
-    if isinstance(value, bool):
+    if isinstance(value, bool) or value == "":
         raise UsageError(f"--{name}: give a path after it.")
     if not isinstance(value, str):
         raise UsageError(
