@@ -53,7 +53,7 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
     dense = (body >= DENSE[0]) & (body <= DENSE[1])
     fat = (body > FAT[0]) & (body < FAT[1])
     without_air, without_fat = dark.size < SOME * values.size, body.size > 0 and fat.mean() < SOME
-    least = (2 * MANY, MANY, MANY / 5)[without_air + without_fat]
+    least = (2 * MANY, MANY, MANY / 5)[int(without_air) + int(without_fat)]  # of dense tissue
     if body.size and dense.mean() > least:
         return (
             f"{_percent(dense)} of its tissue voxels are between 700 and 1500, the HU range of bone: this looks like "
