@@ -122,7 +122,8 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
                 f"{without[0]}: it lacks {keyword}, which other slices of its series have: export the series again."
             )
     for index, keyword in enumerate(SCENE_TAGS):
-        if len({header.scene[index] for header in slices} - {None}) > 1:
+        # as many values as slices are of a program that replaced UIDs file by file
+        if 1 < len({header.scene[index] for header in slices} - {None}) < len(slices):
             raise InputError(f"{folder}: its slices have different values of {keyword}, so they are no scan: split it.")
     row, column = first.orientation[:3], first.orientation[3:]
     if abs(np.dot(row, column)) > 1e-2 or abs(np.dot(row, row) - 1) > 1e-2 or abs(np.dot(column, column) - 1) > 1e-2:
