@@ -24,6 +24,7 @@ from sifa.io.grids import check_affine
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.orientation import AXCODES
+from sifa.transforms.slice_continuity import alternation_reason
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, find_input_error
 
@@ -211,6 +212,8 @@ def _measure(
         volume, spacing = _load(path, axcodes)
         if units is not None:
             units.add(path, volume)
+        if is_main_process() and (reason := alternation_reason(volume)):
+            logger.warning("%s: %s.", path, reason)
         spacings.append(spacing)
         fields.append([float(size * step) for size, step in zip(volume.shape, spacing, strict=True)])
         values = volume[volume > rule["above"]] if rule.get("above") is not None else volume

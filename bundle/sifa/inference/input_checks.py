@@ -16,6 +16,7 @@ from sifa.io.grids import TOLERANCE, Grid, check_affine, grid_distance
 from sifa.io.itk_files import read_itk_header
 from sifa.io.nifti_files import mm_per_unit, open_nifti, without_trailing_ones
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
+from sifa.transforms.slice_continuity import alternation_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
 from sifa.utils.memory import require_memory, scan_memory
@@ -152,7 +153,9 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         raise InputError("it holds NaN or infinite values: repair it.")
     if lowest == highest:
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
-    return [*unit_warnings(volume, fingerprint.target), *_size_warnings(volume, affine, fingerprint)]
+    alternating = [reason] if (reason := alternation_reason(volume[0])) else []
+    units = unit_warnings(volume, fingerprint.target)
+    return [*units, *alternating, *_size_warnings(volume, affine, fingerprint)]
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
