@@ -20,7 +20,7 @@ HARMLESS = {  # settings of a run that may change when it resumes
     ),
     **dict.fromkeys(("device", "memory_format", "num_workers", "cache_rate"), "the machine"),
     **dict.fromkeys(("checkpoint_interval", "image_interval", "val_interval", "keep_epochs"), "what is written"),
-    **dict.fromkeys(("on_nan", "on_collapse"), "what stops a run"),
+    **dict.fromkeys(("on_nan", "on_collapse", "check_units"), "what stops a run"),
     "epochs": "a run may be extended",
     "initial_weights": "the identity holds the hashes of the weights",
     "pool_seed": "follows from the seed",
