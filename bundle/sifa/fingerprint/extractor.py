@@ -18,7 +18,7 @@ from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.label_statistics import measure_labels
-from sifa.fingerprint.modality import canonical_modality, is_in_hu, rule_name
+from sifa.fingerprint.modality import canonical_modality, rule_name, shares_hu_window
 from sifa.fingerprint.unit_check import UnitCheck
 from sifa.io.grids import check_affine
 from sifa.io.scan_reader import load_image
@@ -88,7 +88,7 @@ def compute_fingerprint(
     for domain, modality in modalities.items():
         name = rule_name(modality, intensity, f"{dataset.path}: {domain}.modality")
         rules[domain] = intensity[name]
-        in_hu = rules[domain]["mode"] == "window" and is_in_hu(modality)
+        in_hu = shares_hu_window(modality, rules[domain])
         units[domain] = UnitCheck(domain, modality, in_hu, name) if check_units else None
     source = _measure(source_images, axcodes, rules["source"], "source", units["source"])
     target = (
@@ -162,7 +162,7 @@ def _require_structures(shown: Collection[str], dataset: DatasetDescription) -> 
 
 def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], axcodes: str) -> None:
     """Warns of scans to measure on whose units are not those of the target."""
-    if rule["mode"] != "window" or not is_in_hu(dataset.target_modality):
+    if not shares_hu_window(dataset.target_modality, rule):
         return
     for item in dataset.target_validation:
         reason = not_hu_reason(_load(item["image"], axcodes)[0])

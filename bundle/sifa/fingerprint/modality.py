@@ -46,6 +46,16 @@ def may_be_in_hu(name: str) -> bool:
     return is_in_hu(name) or bool(_words(name) & MAY_BE_HU)
 
 
+def shares_hu_window(name: str, intensity: Mapping[str, Any]) -> bool:
+    """Returns whether all scans of a domain share one window in HU, so that their units matter.
+
+    Args:
+        name: its modality.
+        intensity: its intensity rule, or the fingerprint's entry of it.
+    """
+    return intensity["mode"] == "window" and is_in_hu(name)
+
+
 def rule_name(name: str, rules: Mapping[str, Mapping[str, Any]], place: Path | str) -> str:
     """Returns which intensity rule a modality has.
 

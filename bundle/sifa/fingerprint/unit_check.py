@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sifa.fingerprint.modality import is_in_hu, may_be_in_hu
+from sifa.fingerprint.modality import may_be_in_hu, shares_hu_window
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
 from sifa.utils.errors import InputError
@@ -76,7 +76,7 @@ def check_units(items: Sequence[Mapping[str, str]], modality: str, intensity: Ma
     Raises:
         InputError: when a scan cannot be read, or is in other units.
     """
-    units = UnitCheck(domain, modality, in_hu=intensity["mode"] == "window" and is_in_hu(modality))
+    units = UnitCheck(domain, modality, in_hu=shares_hu_window(modality, intensity))
     for item in items:
         units.add(item["image"], load_image(item["image"]).numpy())
     units.finish()

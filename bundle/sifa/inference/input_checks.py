@@ -10,16 +10,15 @@ import nibabel as nib
 import numpy as np
 
 from sifa.fingerprint.fingerprint import Domain, Fingerprint
-from sifa.fingerprint.modality import is_in_hu, may_be_in_hu
+from sifa.fingerprint.modality import may_be_in_hu, shares_hu_window
 from sifa.io.formats import header_and_voxels, is_nifti
 from sifa.io.grids import TOLERANCE, Grid, check_affine, grid_distance
-from sifa.io.itk_files import read_itk_header
-from sifa.io.nifti_files import mm_per_unit, open_nifti, without_trailing_ones
+from sifa.io.itk_files import read_itk_header, require_volume
+from sifa.io.nifti_files import mm_per_unit, open_nifti, require_numbers, without_trailing_ones
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
 from sifa.transforms.slice_continuity import alternation_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
-from sifa.utils.memory import require_memory, scan_memory
 
 LEAST_PIXELS = 8  # rows and columns of a slice
 DISAGREEMENT = 0.01  # of voxel sizes within a header, as a share, beyond rounding
@@ -39,7 +38,7 @@ def check_file(path: Path, fingerprint: Fingerprint) -> list[str]:
 
     Raises:
         InputError: when its header cannot be read, or it holds fewer bytes than its header declares, has the wrong
-            number of dimensions, voxels that are not one real number each, no voxel size, or does not fit into memory.
+            number of dimensions, voxels that are not one real number each, or no voxel size.
     """
     if not path.is_file():
         raise InputError("it is neither a file nor a folder: remove it.")  # reading a named pipe would wait forever
@@ -53,8 +52,7 @@ def _check_nifti(path: Path, channels: int) -> list[str]:
     with nib.openers.ImageOpener(str(header_file)) as stream:
         written = type(image.header).from_fileobj(stream, check=False)  # as it is, before nibabel corrects it
     dtype, shape = image.get_data_dtype(), without_trailing_ones(tuple(map(int, image.shape)))
-    if dtype.kind not in "iuf":
-        raise InputError("its voxels are complex numbers or colors, not one value each: convert it.")
+    require_numbers(image, path)
     if len(shape) not in (3, 4):
         raise InputError(f"it has {len(shape)} dimensions, a scan has 3: convert or split it.")
     if shape[3:] != () and shape[3:] != (channels,):
@@ -63,7 +61,6 @@ def _check_nifti(path: Path, channels: int) -> list[str]:
         raise InputError(f"its header declares {' x '.join(map(str, shape))} voxels, so none: replace it.")
     held = voxels.stat().st_size * (MOST_COMPRESSION if voxels.name.lower().endswith(".gz") else 1)
     _check_size(shape, dtype.itemsize, held)
-    require_memory(path, scan_memory(shape, 2 if dtype.kind in "iu" and dtype.itemsize <= 2 else 4))  # as it is read
     return [*_length_unit_warnings(written), *_header_warnings(written), *_contradictions(image, shape)]
 
 
@@ -77,13 +74,9 @@ def _contradictions(image: nib.Nifti1Pair, shape: tuple[int, ...]) -> list[str]:
 
 def _check_itk(path: Path) -> list[str]:
     header = read_itk_header(path)
-    if header.components != 1:
-        raise InputError("its voxels are colors or vectors, not one value each: convert it.")
-    if len(header.shape) != 3:
-        raise InputError(f"it has {len(header.shape)} dimensions, a scan has 3: convert or split it.")
+    require_volume(header)
     held = header_and_voxels(path)[1].stat().st_size * (MOST_COMPRESSION if header.is_compressed else 1)
     _check_size(header.shape, header.voxel_bytes, held)
-    require_memory(path, scan_memory(header.shape, header.voxel_bytes + 4))
     oriented = header.is_oriented
     return [] if oriented else ["its header does not give the orientation, so left and right may be swapped"]
 
@@ -153,9 +146,8 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         raise InputError("it holds NaN or infinite values: repair it.")
     if lowest == highest:
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
-    alternating = [reason] if (reason := alternation_reason(volume[0])) else []
-    units = unit_warnings(volume, fingerprint.target)
-    return [*units, *alternating, *_size_warnings(volume, affine, fingerprint)]
+    doubts = [_unit_doubt(volume, fingerprint.target), alternation_reason(volume[0])]
+    return [*filter(None, doubts), *_size_warnings(volume, affine, fingerprint)]
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
@@ -167,24 +159,19 @@ def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> Non
         raise InputError(f"its slices have {rows} x {columns} pixels in the plane that is segmented: too few.")
 
 
-def unit_warnings(volume: np.ndarray, target: Domain) -> list[str]:
-    """Returns a clause where the values of a scan are in other units than those of the training.
-
-    Args:
-        volume: intensities, any shape.
-        target: the domain that the network was trained on; where each volume sets its own window, units do not matter.
-    """
+def _unit_doubt(volume: np.ndarray, target: Domain) -> str:
+    """Returns a clause where the values of a scan are in other units than those of the training, or an empty string."""
     if not may_be_in_hu(target.modality) and is_surely_hu(volume):
-        return [f"it is CT in HU, and the network was trained on {target.modality}"]
-    if target.intensity["mode"] != "window" or not is_in_hu(target.modality):
-        return []
+        return f"it is CT in HU, and the network was trained on {target.modality}"
+    if not shares_hu_window(target.modality, target.intensity):
+        return ""  # each volume sets its own window, so that units do not matter
     reason = not_hu_reason(volume)
-    if float(target.intensity["lower"]) < 0:
-        return [f"{reason}; the network was trained on {target.modality} in HU"] if reason else []
-    lower, upper = target.intensity["lower"], target.intensity["upper"]
+    lower, upper = float(target.intensity["lower"]), float(target.intensity["upper"])
+    if lower < 0:
+        return reason and f"{reason}; the network was trained on {target.modality} in HU"
     if reason:
-        return []
-    return [f"it is in HU, and the network was trained on values of {lower:g} to {upper:g}, which are not HU"]
+        return ""
+    return f"it is in HU, and the network was trained on values of {lower:g} to {upper:g}, which are not HU"
 
 
 def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:

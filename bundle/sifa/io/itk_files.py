@@ -79,6 +79,18 @@ def read_itk_header(path: Path) -> ITKHeader:
     )
 
 
+def require_volume(header: ITKHeader) -> None:
+    """Refuses a file that is no volume of one number a voxel.
+
+    Raises:
+        InputError: when its voxels are colors or vectors, or it has another number of dimensions than three.
+    """
+    if header.components != 1:
+        raise InputError(f"{header.path}: its voxels are colors or vectors, not one value each: convert it.")
+    if len(header.shape) != 3:
+        raise InputError(f"{header.path}: it has {len(header.shape)} dimensions, a scan has 3: convert or split it.")
+
+
 def read_itk_voxels(header: ITKHeader) -> npt.NDArray[Any]:
     """Reads the voxels of a file: (X, Y, Z), int16 where the file holds integers that fit, else float32.
 
@@ -86,10 +98,7 @@ def read_itk_voxels(header: ITKHeader) -> npt.NDArray[Any]:
         InputError: when they cannot be read, or are not one number each.
     """
     path = header.path
-    if header.components != 1:
-        raise InputError(f"{path}: its voxels are colors or vectors, not one value each: convert it.")
-    if len(header.shape) != 3:
-        raise InputError(f"{path}: it has {len(header.shape)} dimensions, a scan has 3: convert or split it.")
+    require_volume(header)
     exact = header.pixel in ("unsigned_char", "char", "short")
     reader = itk.ImageFileReader[itk.Image[itk.SS if exact else itk.F, 3]].New(FileName=str(path))
     reader.SetImageIO(_image_io(path))

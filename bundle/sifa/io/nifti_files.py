@@ -103,6 +103,16 @@ def load_nifti(path: Path | str) -> nib.Nifti1Pair:
     return image
 
 
+def require_numbers(image: nib.Nifti1Pair, path: Path | str) -> None:
+    """Refuses voxels that are not one real number each.
+
+    Raises:
+        InputError: when they are complex numbers or colors.
+    """
+    if image.get_data_dtype().kind not in "iuf":
+        raise InputError(f"{path}: its voxels are complex numbers or colors, not one value each: convert it.")
+
+
 def mm_per_unit(header: nib.Nifti1Header) -> float:
     """Returns the length unit of a NIfTI header in mm; 1 where the header has none."""
     return MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)

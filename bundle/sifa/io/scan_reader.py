@@ -17,9 +17,9 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from sifa.io.dicom_reader import SeriesReader
 from sifa.io.formats import is_nifti, suffix_of
-from sifa.io.itk_files import ITKHeader, read_itk_header, read_itk_voxels
-from sifa.io.nifti_files import nifti_affine, open_nifti, without_trailing_ones
-from sifa.utils.errors import InputError, first_line
+from sifa.io.itk_files import read_itk_header, read_itk_voxels
+from sifa.io.nifti_files import nifti_affine, open_nifti, require_numbers, without_trailing_ones
+from sifa.utils.errors import InputError, first_line, innermost
 from sifa.utils.memory import require_memory, scan_memory
 
 INT16 = np.iinfo(np.int16)
@@ -99,7 +99,8 @@ def load_label(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     try:
         image = load_image(path)
     except Exception as error:
-        raise InputError(f"{path}: it cannot be read as a label ({first_line(_cause(error))}): replace it.") from error
+        reason = first_line(innermost(error))
+        raise InputError(f"{path}: it cannot be read as a label ({reason}): replace it.") from error
     values = image.numpy()
     if values.ndim != 3:
         raise InputError(f"{path}: it has {values.ndim} dimensions, a label has 3: convert or split it.")
@@ -116,16 +117,9 @@ def load_label(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return whole.astype(np.int64), np.asarray(image.affine, dtype=np.float64)
 
 
-def _cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     image = open_nifti(path, keep_file_open=True)
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path}: its voxels are complex numbers or colors, not one value each: convert it.")
+    require_numbers(image, path)
     is_whole = _is_whole(image)
     shape = without_trailing_ones(image.shape)
     require_memory(path, scan_memory(shape, 2 if is_whole else 4))
@@ -143,7 +137,7 @@ def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
 
 
 def _read_itk(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    header: ITKHeader = read_itk_header(path)
+    header = read_itk_header(path)
     require_memory(path, scan_memory(header.shape, header.voxel_bytes + 4))
     return read_itk_voxels(header), header.affine
 
