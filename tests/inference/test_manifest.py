@@ -151,8 +151,8 @@ def test_two_manifests_of_one_folder_keep_each_others_cases(tmp_path: Path) -> N
     assert [one.input for one in read_cases(first.path)] == [f"{name}.nii.gz" for name in "abc"]
     second.keep_only([])
     assert [(one.input, one.folder) for one in read_cases(first.path)] == [("a.nii.gz", "x"), ("c.nii.gz", "x")]
-    assert second.is_of_another_folder("a.nii.gz")
-    assert not first.is_of_another_folder("a.nii.gz")
+    assert second.is_elsewhere(second.cases["a.nii.gz"])
+    assert not first.is_elsewhere(first.cases["a.nii.gz"])
 
 
 def test_a_mask_that_another_scan_or_somebody_replaced_is_not_current(tmp_path: Path) -> None:

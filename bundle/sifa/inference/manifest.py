@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -59,6 +59,35 @@ def shard_name(shard: int, num_shards: int) -> str:
     return NAME if num_shards == 1 else f"manifest.shard-{shard}-of-{num_shards}.json"
 
 
+class _CaseFile:
+    """The cases of a manifest's file, read again only where the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cases: dict[str, Case] = {}
+        self.state: tuple[int, int] | None = None  # of the file that `cases` is the content of
+
+    def refresh(self) -> None:
+        """Reads the file again if it has changed; where there is none, the cases stay.
+
+        Raises:
+            InputError: when it is not a manifest.
+        """
+        state = file_state(self.path)
+        if state not in (None, self.state):
+            self.cases = {case.input: case for case in read_cases(self.path)}
+            self.state = state
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Returns a file's time in nanoseconds and its number, which change when it is replaced; None: it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
 class Manifest:
     """The cases of an output folder, written to disk after each change.
 
@@ -89,9 +118,13 @@ class Manifest:
         self.is_shard = num_shards > 1
         self.folder = None if dataset_dir is None else _relative(Path(dataset_dir), self.output_dir)
         self.lock = FolderLock(self.output_dir)
-        self.cases: dict[str, Case] = {}
-        self._state: tuple[int, int] | None = None  # of the file that `cases` was read from
+        self.files: dict[Path, _CaseFile] = {self.path: _CaseFile(self.path)}  # this manifest and those of other shards
         self.refresh()
+
+    @property
+    def cases(self) -> dict[str, Case]:
+        """The cases by scan, as they were when the manifest was last read or written."""
+        return self.files[self.path].cases
 
     def refresh(self) -> None:
         """Reads the manifest again where another process has changed it.
@@ -99,32 +132,26 @@ class Manifest:
         Raises:
             InputError: when it is not a manifest.
         """
-        try:
-            found = self.path.stat()
-        except OSError:
-            return
-        if (found.st_mtime_ns, found.st_ino) != self._state:
-            self.cases = {case.input: case for case in read_cases(self.path)}
-            self._state = (found.st_mtime_ns, found.st_ino)
+        self.files[self.path].refresh()
 
     def of_scan(self, case_input: str) -> Case | None:
         """Returns the case of a scan, in this manifest or in that of another shard of the same folder."""
         self.refresh()
-        return self.cases.get(case_input) or self._of_shards().get(case_input)
+        found = self.cases.get(case_input)
+        return found or next((file.cases[case_input] for file in self._of_shards() if case_input in file.cases), None)
 
-    def _of_shards(self) -> dict[str, Case]:
-        """Returns the cases of all other manifests in the folder; those that cannot be read are left out."""
-        cases: dict[str, Case] = {}
-        for path in sorted(self.output_dir.glob("manifest*.json")):
+    def _of_shards(self) -> Iterator[_CaseFile]:
+        """Yields all other manifests in the folder, the last name first; those that cannot be read are left out."""
+        for path in sorted(self.output_dir.glob("manifest*.json"), reverse=True):
             if path != self.path and (path.name == NAME or SHARD.fullmatch(path.name)):
+                file = self.files.setdefault(path, _CaseFile(path))
                 with suppress(InputError):
-                    cases.update((case.input, case) for case in read_cases(path))
-        return cases
+                    file.refresh()
+                    yield file
 
-    def is_of_another_folder(self, case_input: str) -> bool:
-        """Returns whether a case is of a scan of this name in another folder than this run's."""
-        case = self.of_scan(case_input)
-        return case is not None and case.folder is not None and case.folder != self.folder
+    def is_elsewhere(self, case: Case) -> bool:
+        """Returns whether a case is of a scan in another folder than this run's."""
+        return case.folder not in (None, self.folder)
 
     def is_current(self, case_input: str, signature: str, extras: Collection[str] = ()) -> bool:
         """Returns whether an earlier run made the mask of this very scan with the same weights and settings.
@@ -191,7 +218,7 @@ class Manifest:
             made = replace(case, settings=self.settings, folder=self.folder)
             if case.output is not None:
                 made = replace(made, mask_hash=self._hash_of(case))
-            self.cases = {**others, case.input: made}
+            self.files[self.path].cases = {**others, case.input: made}
             self.write()
 
     def keep_only(self, inputs: Collection[str], known: Collection[str] | None = None) -> None:
@@ -208,10 +235,10 @@ class Manifest:
             kept = {
                 name: case
                 for name, case in self.cases.items()
-                if name in names or case.folder not in (None, self.folder) or (known is not None and name not in known)
+                if name in names or self.is_elsewhere(case) or (known is not None and name not in known)
             }
             if len(kept) < len(self.cases) or not self.path.is_file():
-                self.cases = kept
+                self.files[self.path].cases = kept
                 self.write()
 
     def content(self) -> dict[str, Any]:
@@ -225,8 +252,7 @@ class Manifest:
             InputError: when it cannot be written.
         """
         write_manifest(self.path, self.content())
-        written = self.path.stat()
-        self._state = (written.st_mtime_ns, written.st_ino)
+        self.files[self.path].state = file_state(self.path)
 
 
 def _relative(folder: Path, output_dir: Path) -> str:

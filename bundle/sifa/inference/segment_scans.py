@@ -244,7 +244,7 @@ class SegmentScan:
     def _require_own(self, name: str, item: Mapping[str, Any]) -> None:
         """Refuses a scan whose name belongs to a scan of another folder that has a mask and another content."""
         case = self.manifest.of_scan(name)
-        if case is None or case.output is None or not self.manifest.is_of_another_folder(name):
+        if case is None or case.output is None or not self.manifest.is_elsewhere(case):
             return
         try:
             signature = "" if "skipped" in item else content_hash(item)
