@@ -27,8 +27,7 @@ from sifa.utils.errors import (
     report_input_errors_plainly,
     write_plainly,
 )
-from sifa.utils.overlays import COMPLETE, FOLLOWS, check_order
-from sifa.utils.paths import bundle_root
+from sifa.utils.overlays import COMPLETE, FOLLOWS, check_order, config_file
 
 NOT_RUNS = ("imports", "initialize", "finalize")
 FIRST = {"_target_": "sifa.utils.report_input_errors_plainly"}
@@ -162,8 +161,9 @@ def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[st
     merged.update(command.settings)
     content = dict(merged.get())
     used = used_entries(content, str(command.run_id), "initialize", "finalize")
+    tracked = of_tracking(command.tracking)
     for name in command.settings:
-        if name not in of_tracking(command.tracking) and not is_used(name, used):
+        if name not in tracked and not is_used(name, used):
             raise UsageError(
                 f"--{name}: it has no effect on {command.run_id}, for example because the model's fingerprint decides "
                 "it: leave it out."
@@ -171,7 +171,7 @@ def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[st
     everything = used_entries(content, *runs, "initialize", "finalize", "imports")
     own = (*COMPLETE, *FOLLOWS)
     others = [file for file in command.config_files if Path(file).stem not in own]
-    known = {key for stem in own if others for key in ConfigParser.load_config_file(_config_file(stem))}
+    known = {key for stem in own if others for key in ConfigParser.load_config_file(config_file(stem))}
     for file in others:
         for name in ConfigParser.load_config_file(file):
             key = name.removeprefix("+")
@@ -179,10 +179,6 @@ def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[st
                 near = get_close_matches(key, known, n=1)
                 meant = f"did you mean {near[0]}?" if near else "remove it."
                 raise UsageError(f"{file}: nothing uses its entry {key}: {meant}")
-
-
-def _config_file(stem: str) -> str:
-    return str(Path(bundle_root()) / "configs" / f"{stem}.yaml")
 
 
 def _as_list(command: Command, value: Any) -> str | None:

@@ -16,8 +16,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from sifa.utils.command import Command
 from sifa.utils.errors import UsageError
 from sifa.utils.options import require_switches
-from sifa.utils.overlays import LAST, TRAINING
-from sifa.utils.paths import bundle_root
+from sifa.utils.overlays import LAST, TRAINING, config_file
 
 OTHER_NAMES = {  # of options in version 0.1.0 and in other programs
     "adversarial_rate": "adversarial_lr",
@@ -52,9 +51,10 @@ def check_options(command: Command, config: Mapping[str, Any]) -> None:
     Raises:
         UsageError: with the option that is probably meant, or the values that it takes.
     """
+    tracked = of_tracking(command.tracking)
     for name, value in command.settings.items():
         keys = [str(key) for key in ReferenceResolver.split_id(name)]
-        if name not in of_tracking(command.tracking):
+        if name not in tracked:
             _check_value(name, keys, _find(name, keys, config), value, config)
 
 
@@ -135,7 +135,7 @@ def _options_of_overlays(config: Mapping[str, Any]) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for stem in (*TRAINING, *LAST):
-        text = (Path(bundle_root()) / "configs" / f"{stem}.yaml").read_text(encoding="utf-8")
+        text = config_file(stem).read_text(encoding="utf-8")
         for name in set(re.findall(r"(?m)^([a-z_]+):", text)) - set(config):
             found.setdefault(name, f"{stem}.yaml")
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sifa.utils.errors import UsageError
+from sifa.utils.paths import bundle_root
 
 COMPLETE = ("train", "inference")  # the configs that run alone; all others are overlays of train.yaml
 TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to follow wherever both are given
@@ -28,6 +29,11 @@ LAST = (
 )  # after all others; each has a `run` of its own
 NEEDS = {"supervised": "source_only"}  # an overlay that makes no sense without another one
 FOLLOWS = {**TRAINING, **dict.fromkeys(LAST, tuple(TRAINING))}
+
+
+def config_file(stem: str) -> Path:
+    """Returns the path of a config of the bundle."""
+    return Path(bundle_root()) / "configs" / f"{stem}.yaml"
 
 
 def check_order(files: Sequence[str]) -> None:
