@@ -19,7 +19,7 @@ ESTIMATE_AFTER = 20.0  # seconds of iterations, or ...
 ESTIMATE_ITERATIONS = 10  # ... this many, after which the first estimate of the time left is logged
 LONG = 24.0  # hours of training beyond which there is a warning on a CPU
 COMPACT = 0.25**2 * 64 * 64 * 4  # work of an iteration of compact.yaml, about a second on a CPU core
-TOO_MUCH = 20  # times that work: a run on a CPU then takes weeks
+TOO_MUCH = 20  # times that work: a run on a CPU then takes days or weeks
 
 
 class TrainingProgress:

@@ -69,10 +69,10 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
     """
     root, output = Path(dataset_dir).absolute(), Path(output_dir).absolute()
     if root.is_file():
-        if not suffix_of(root) and not read_slices(root):
-            raise InputError(f"{root}: it is not a NIfTI, NRRD or MetaImage file: convert it to NIfTI.")
-        if not suffix_of(root) and read_slices(root):
-            raise InputError(f"{root}: it is a single DICOM file: point --dataset_dir at the folder of its series.")
+        if not suffix_of(root):
+            dicom = "it is a single DICOM file: point --dataset_dir at the folder of its series."
+            other = "it is not a NIfTI, NRRD or MetaImage file: convert it to NIfTI."
+            raise InputError(f"{root}: {dicom if read_slices(root) else other}")
         return [{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}]
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder: point --dataset_dir at a folder of CT scans.")

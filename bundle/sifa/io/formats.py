@@ -14,22 +14,8 @@ SCAN_SUFFIXES = (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *ITK_SUFFIXES)
 # Formats of volumes that are not read; finding one is reported.
 OTHER_SUFFIXES = (
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".mgz", ".mgh", ".mnc", ".gipl", ".gipl.gz", ".vtk", ".vti"),
-    *(
-        ".par",
-        ".rec",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".tif",
-        ".tiff",
-        ".zip",
-        ".7z",
-        ".tar",
-        ".tgz",
-        ".tar.gz",
-        ".rar",
-    ),
+    *(".par", ".rec", ".npy", ".npz", ".h5", ".hdf5", ".tif", ".tiff"),
+    *(".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".rar"),
 )
 META_DATA = re.compile(r"^\s*ElementDataFile\s*=\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 NRRD_DATA = re.compile(r"^\s*data ?file:\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)

@@ -35,9 +35,9 @@ def not_hu_reason(volume: npt.NDArray[Any]) -> str:
         volume: intensities, any shape.
     """
     sample = _sample(volume)
-    values, padding = sample[sample > PADDING_BELOW], sample[sample <= PADDING_BELOW]
     if sample.size == 0:
         return ""
+    values, padding = sample[sample > PADDING_BELOW], sample[sample <= PADDING_BELOW]
     if values.size == 0:
         return f"all its values lie below {PADDING_BELOW:g}: they are not HU"
     if padding.size > MANY * sample.size and np.unique(padding).size > NOISE:
@@ -75,13 +75,12 @@ def is_surely_hu(volume: npt.NDArray[Any]) -> bool:
     Args:
         volume: intensities, any shape.
     """
-    if not_hu_reason(volume):
-        return False
     sample = _sample(volume)
     values = sample[sample > PADDING_BELOW]
     body = values[values > LUNG_BELOW]
-    tissue = (body < 300).mean()
-    return values.size > 0 and bool((values < AIR_BELOW).mean() > SOME and tissue > 0.6)
+    has_air = values.size > 0 and (values < AIR_BELOW).mean() > SOME
+    has_tissue = body.size > 0 and (body < 300).mean() > 0.6
+    return bool(has_air and has_tissue) and not not_hu_reason(volume)
 
 
 def _jump(volume: npt.NDArray[Any]) -> str:
@@ -95,9 +94,8 @@ def _jump(volume: npt.NDArray[Any]) -> str:
         quantiles = np.quantile(slices.reshape(len(slices), -1), (0.05, 0.5, 0.95), axis=1)
         changes = np.diff(quantiles, axis=1)
         lower = np.minimum(quantiles[:, :-1], quantiles[:, 1:])
-        whole = (
-            (lower[0] < LUNG_BELOW) & (lower[0] > PADDING_BELOW) & (lower[2] > LUNG_BELOW)
-        )  # it shows air and tissue
+        has_air = (lower[0] < LUNG_BELOW) & (lower[0] > PADDING_BELOW)
+        whole = has_air & (lower[2] > LUNG_BELOW)  # the darker of two slices shows air and tissue
         least = np.where(whole & (np.ptp(np.sign(changes), axis=0) == 0), np.abs(changes).min(axis=0), 0)
         if least.size and least.max() > JUMP:
             return f"all its values jump by {least.max():.0f} or more between two slices: a part of it is not HU"
