@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,14 @@ def write_dicom_series(
         dicom.PixelData = pixels.tobytes()
         dicom.save_as(path, enforce_file_format=True)
     return folder
+
+
+def edit_dicom(files: Iterable[Path], change: Callable[[pydicom.Dataset, int], Any]) -> None:
+    """Changes the data set of each file, given together with its number, and writes it again."""
+    for number, file in enumerate(files):
+        dicom = pydicom.dcmread(file)
+        change(dicom, number)
+        dicom.save_as(file)
 
 
 def write_enhanced_ct(

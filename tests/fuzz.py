@@ -14,7 +14,7 @@ import itk
 import nibabel as nib
 import numpy as np
 import pydicom
-from builders import ALL_AXCODES, Array, stored_as, write_dicom_series
+from builders import ALL_AXCODES, Array, edit_dicom, stored_as, write_dicom_series
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -255,18 +255,12 @@ def _write_series(volume: Array, affine: Array, folder: Path) -> list[Path]:
     series = write_dicom_series(folder / "series", values, tuple(spacing))
     origin = np.array([-1, -1, 1]) * place[:3, 3]
     files = sorted(series.iterdir())
-    for number, file in enumerate(files):
-        dataset = pydicom.dcmread(file)
+
+    def place_slice(dataset: pydicom.Dataset, number: int) -> None:
         dataset.ImagePositionPatient = [*map(float, origin[:2]), float(origin[2] + number * spacing[2])]
-        dataset.save_as(file)
+
+    edit_dicom(files, place_slice)
     return files
-
-
-def _edit(files: list[Path], change: Callable[[pydicom.Dataset, int], Any]) -> Any:
-    for number, file in enumerate(files):
-        dataset = pydicom.dcmread(file)
-        change(dataset, number)
-        dataset.save_as(file)
 
 
 def _shuffle(files: list[Path], order: int) -> None:
@@ -293,6 +287,11 @@ def _twelve_bit(dataset: pydicom.Dataset, number: int) -> None:
     dataset.BitsStored, dataset.HighBit = 12, 11
 
 
+def _twelve_bit_monochrome_1(dataset: pydicom.Dataset, number: int) -> None:
+    _twelve_bit(dataset, number)
+    _monochrome_1(dataset, number)
+
+
 def _implicit(dataset: pydicom.Dataset, number: int) -> None:
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
 
@@ -309,14 +308,14 @@ def _own_times(dataset: pydicom.Dataset, number: int) -> None:
 SAME_SERIES: dict[str, Callable[[list[Path], int], Any]] = {
     "shuffled": _shuffle,
     "without extension": _bare,
-    "monochrome 1": lambda files, order: _edit(files, _monochrome_1),
-    "signed": lambda files, order: _edit(files, _signed),
-    "12 bit": lambda files, order: _edit(files, _twelve_bit),
-    "12 bit monochrome 1": lambda files, order: (_edit(files, _twelve_bit), _edit(files, _monochrome_1)),
-    "implicit": lambda files, order: _edit(files, _implicit),
-    "deflated": lambda files, order: _edit(files, _deflated),
-    "run-length encoded": lambda files, order: _edit(files, lambda dataset, number: dataset.compress(RLELossless)),
-    "a time for each slice": lambda files, order: _edit(files, _own_times),
+    "monochrome 1": lambda files, order: edit_dicom(files, _monochrome_1),
+    "signed": lambda files, order: edit_dicom(files, _signed),
+    "12 bit": lambda files, order: edit_dicom(files, _twelve_bit),
+    "12 bit monochrome 1": lambda files, order: edit_dicom(files, _twelve_bit_monochrome_1),
+    "implicit": lambda files, order: edit_dicom(files, _implicit),
+    "deflated": lambda files, order: edit_dicom(files, _deflated),
+    "run-length encoded": lambda files, order: edit_dicom(files, lambda dataset, number: dataset.compress(RLELossless)),
+    "a time for each slice": lambda files, order: edit_dicom(files, _own_times),
 }
 
 
@@ -360,7 +359,7 @@ def _drop(files: list[Path], number: int) -> None:
 
 def _repeat(files: list[Path], number: int) -> None:
     copy = shutil.copy(files[number % len(files)], files[0].with_name("copy.dcm"))
-    _edit([Path(copy)], lambda dataset, _: setattr(dataset, "PixelData", bytes(reversed(dataset.PixelData))))
+    edit_dicom([Path(copy)], lambda dataset, _: setattr(dataset, "PixelData", bytes(reversed(dataset.PixelData))))
 
 
 def _shorten(files: list[Path], number: int) -> None:
@@ -374,7 +373,7 @@ def _mix(files: list[Path], number: int) -> None:
         if place % 2:
             dataset.PixelData = np.roll(dataset.pixel_array, 5, axis=0).tobytes()
 
-    _edit(files, change)
+    edit_dicom(files, change)
 
 
 def _tilt(files: list[Path], number: int) -> None:
@@ -382,7 +381,7 @@ def _tilt(files: list[Path], number: int) -> None:
         left, back, up = map(float, dataset.ImagePositionPatient)
         dataset.ImagePositionPatient = [left, back + 0.1 * up, up]
 
-    _edit(files, change)
+    edit_dicom(files, change)
 
 
 BROKEN_SERIES: dict[str, Callable[[list[Path], int], Any]] = {

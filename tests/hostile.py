@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pydicom
-from builders import Array, diagonal_affine, write_dicom_series, write_enhanced_ct, write_nifti
+from builders import Array, diagonal_affine, edit_dicom, write_dicom_series, write_enhanced_ct, write_nifti
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -226,11 +226,8 @@ def series(edit: Edit | None = None, shape: Sequence[int] = DICOM_SHAPE, ending:
 
     def build(folder: Path) -> None:
         write_dicom_series(folder, ct(shape), DICOM_SPACING, ending)
-        for index, file in enumerate(sorted(folder.iterdir())):
-            if edit is not None:
-                dicom = pydicom.dcmread(file)
-                edit(dicom, index)
-                dicom.save_as(file)
+        if edit is not None:
+            edit_dicom(sorted(folder.iterdir()), edit)
 
     return build
 

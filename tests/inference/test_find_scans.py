@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import refusal, write_dicom_series, write_nifti
+from builders import edit_dicom, refusal, write_dicom_series, write_nifti
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID, EncapsulatedPDFStorage, MRImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage
@@ -201,10 +201,7 @@ def test_dicom_is_told_by_the_bytes_of_a_file_and_not_by_its_name(tmp_path: Path
 
 def changed(folder: Path, change: Callable[[pydicom.Dataset], Any]) -> Path:
     """Changes the header of each file of a series."""
-    for file in sorted(folder.iterdir()):
-        dicom = pydicom.dcmread(file)
-        change(dicom)
-        dicom.save_as(file)
+    edit_dicom(sorted(folder.iterdir()), lambda dicom, _: change(dicom))
     return folder
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from builders import Array, refusal, write_dicom_series
+from builders import Array, edit_dicom, refusal, write_dicom_series
 from monai.transforms import LoadImage
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -43,10 +43,7 @@ def noise(shape: tuple[int, int, int] = (9, 7, 6), seed: int = 0) -> Array:
 def series(folder: Path, change: Change = lambda dicom, index: None, volume: Array | None = None) -> list[Path]:
     """Writes a series, changes the header of each slice and returns the files."""
     files = sorted(write_dicom_series(folder, noise() if volume is None else volume, SPACING).iterdir())
-    for index, file in enumerate(files):
-        dicom = pydicom.dcmread(file)
-        change(dicom, index)
-        dicom.save_as(file)
+    edit_dicom(files, change)
     return files
 
 
@@ -485,10 +482,7 @@ def test_a_volume_unlike_its_headers_is_refused(tmp_path: Path) -> None:
 
 
 def compress_rle(files: Sequence[Path]) -> None:
-    for file in files:
-        dicom = pydicom.dcmread(file)
-        compressed(RLELossless)(dicom, 0)
-        dicom.save_as(file)
+    edit_dicom(files, compressed(RLELossless))
 
 
 def compress_jpeg_lossless(files: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ import itk
 import numpy as np
 import pydicom
 import pytest
-from builders import Array, refusal, write_dicom_series
+from builders import Array, edit_dicom, refusal, write_dicom_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -34,10 +34,7 @@ def series(folder: Path, change: Change = lambda dicom: None, slices: int = 3) -
     """Writes a series, changes each header and returns the files."""
     volume = np.random.default_rng(0).integers(-1000, 1000, (*SHAPE[::-1], slices)).astype(np.int16)
     files = sorted(write_dicom_series(folder, volume).iterdir())
-    for file in files:
-        dicom = pydicom.dcmread(file)
-        change(dicom)
-        dicom.save_as(file)
+    edit_dicom(files, lambda dicom, _: change(dicom))
     return files
 
 
@@ -234,10 +231,7 @@ ELEMENTS = [
 @pytest.mark.parametrize("which", [slice(None), slice(1, 2)], ids=["all", "one"])
 def test_a_missing_element_is_named(which: slice, keyword: str, tmp_path: Path) -> None:
     files = series(tmp_path / "ct")
-    for file in files[which]:
-        dicom = pydicom.dcmread(file)
-        delattr(dicom, keyword)
-        dicom.save_as(file)
+    edit_dicom(files[which], lambda dicom, _: delattr(dicom, keyword))
 
     assert refused(tmp_path / "ct").startswith(f"{files[which][0]}: it lacks {keyword}, so ")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import Array, refusal, write_dicom_series
+from builders import Array, edit_dicom, refusal, write_dicom_series
 from conftest import BUNDLE
 from monai.data import ITKReader
 from monai.transforms import LoadImage
@@ -39,11 +39,8 @@ def folder(volume: Array, tmp_path: Path) -> Path:
 
 def changed(folder: Path, change: Change, *numbers: int) -> Path:
     """Changes slices of a series, all unless told which."""
-    for number, file in enumerate(sorted(folder.iterdir())):
-        if number in numbers or not numbers:
-            dicom = pydicom.dcmread(file)
-            change(dicom)
-            dicom.save_as(file)
+    files = sorted(folder.iterdir())
+    edit_dicom([files[number] for number in numbers] or files, lambda dicom, _: change(dicom))
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import Array, refusal, write_dicom_series
+from builders import Array, edit_dicom, refusal, write_dicom_series
 from monai.transforms import LoadImage
 from pydicom.sr.codedict import codes as known_codes
 from pydicom.uid import UID, CTImageStorage, generate_uid
@@ -51,10 +51,7 @@ class Series:
 
 def edit(folder: Path, change: Callable[[pydicom.Dataset], None]) -> None:
     """Changes every file of a series."""
-    for file in folder.iterdir():
-        dicom = pydicom.dcmread(file)
-        change(dicom)
-        dicom.save_as(file)
+    edit_dicom(folder.iterdir(), lambda dicom, _: change(dicom))
 
 
 def turn(dicom: pydicom.Dataset) -> None:
