@@ -164,6 +164,8 @@ def test_an_overlay_alone_or_before_train_yaml_is_refused(overlay: str, tmp_path
         (("train", "recommended", "recommended"), ("train", "recommended")),
         (("train", "supervised"), ("train", "source_only", "supervised")),
         (("train", "abdomen", "compact"), ("train", "compact", "abdomen")),
+        (("train", "released_slices", "compact"), ("train", "compact", "released_slices")),
+        (("train", "released_slices", "recommended"), ("train", "recommended", "released_slices")),
         (("train", "multi_gpu_train", "compact"), ("train", "compact", "multi_gpu_train")),
         (("train", "evaluate", "adapt_batch_norm"), ("train", "evaluate")),
         (("inference", "compact"), ("inference",)),

@@ -122,6 +122,42 @@ def test_in_percentile_mode_the_rule_holds_percents_and_the_summary_holds_intens
     )
 
 
+def test_a_window_with_fixed_limits_holds_them_exactly_and_the_summary_still_holds_what_was_found(
+    mr: Path, ct: Path
+) -> None:
+    fixed = {**INTENSITY, "z-scores": {"mode": "window", "lower": -1.80005, "upper": 4}}
+
+    fingerprint = fingerprint_of(describe([mr], [ct], modalities=("z-scores", "CT")), intensity=fixed)
+
+    assert fingerprint.source.intensity == {"mode": "window", "lower": -1.80005, "upper": 4.0}
+    values = random_volume(0)
+    found = [percentile(values, 0.5), percentile(values, 99.5)]
+    assert fingerprint.source.training.median_percentiles == pytest.approx(found, abs=2e-3)
+    assert_plain(fingerprint.to_json())
+    assert Fingerprint.from_json(fingerprint.to_json(), "fingerprint.json") == fingerprint
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"mode": "window"},
+        {"mode": "window", "lower": -1.8},
+        {"mode": "window", "lower": 4.4, "upper": -1.8},
+        {"mode": "window", "lower": 1, "upper": 1},
+        {"mode": "window", "lower": "-1.8", "upper": 4.4},
+        {"mode": "window", "lower": True, "upper": 4.4},
+        {"mode": "window", "lower": None, "upper": 4.4},
+        {"mode": "window", "lower": float("nan"), "upper": 4.4},
+        {"mode": "window", "lower": -1.8, "upper": 4.4, "percentiles": [0.5, 99.5]},
+        {"mode": "percentiles", "lower": -1.8, "upper": 4.4},
+    ],
+)
+def test_a_rule_without_two_limits_in_one_form_is_refused_by_name(mr: Path, ct: Path, rule: dict[str, Any]) -> None:
+    message = refusal(lambda: fingerprint_of(describe([mr], [ct]), intensity={**INTENSITY, "CT": rule}))
+
+    assert message.startswith(f"intensity#CT is {rule}: give either percentiles or")
+
+
 def test_the_rule_depends_on_the_modality_and_not_on_the_domain(mr: Path, ct: Path) -> None:
     fingerprint = fingerprint_of(describe([ct], [mr], modalities=("CT", "PET")))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -30,6 +32,7 @@ from sifa.utils.errors import InputError, find_input_error
 
 logger = logging.getLogger(__name__)
 
+TYPICAL = (0.5, 99.5)  # percentiles that are noted where a rule has fixed limits
 COARSER = 2.0  # ratio of voxel sizes beyond which there is a warning
 LEFT_OUT = 0.01  # share of the labeled voxels that slices may leave out without a warning
 
@@ -55,7 +58,8 @@ def compute_fingerprint(
         slice_size: rows and columns of the training slices in pixels, multiples of 8.
         intensity: the rule of each modality, and `default` for all others: `mode` (`window`: one window for all scans;
             `percentiles`: each volume's own percentiles), `percentiles` (lower, upper, in percent) and, for `window`,
-            `above`: only voxels above this value are counted (in HU, this excludes air and lung).
+            `above`: only voxels above this value are counted (in HU, this excludes air and lung). A window may have
+            fixed limits, `lower` and `upper`, in place of percentiles.
         pixel_spacing: size of a pixel in mm; None: set so that the median field of view fills a slice.
         slice_spacing: distance between slices in mm; 0 keeps each scan's own.
         pamr_iterations: steps of `sifa.postprocessing.pamr` after the network.
@@ -87,6 +91,7 @@ def compute_fingerprint(
     rules, units = {}, {}
     for domain, modality in modalities.items():
         name = rule_name(modality, intensity, f"{dataset.path}: {domain}.modality")
+        _check_rule(name, intensity[name])
         rules[domain] = intensity[name]
         in_hu = shares_hu_window(modality, rules[domain])
         units[domain] = UnitCheck(domain, modality, in_hu, name) if check_units else None
@@ -148,6 +153,23 @@ def compute_fingerprint(
     )
 
 
+def _check_rule(name: str, rule: Mapping[str, Any]) -> None:
+    """Refuses an intensity rule with neither percentiles nor fixed limits, with both, or with limits in no order."""
+    given = {"percentiles", "lower", "upper"} & set(rule)
+    limits = [rule[name] for name in ("lower", "upper") if name in given]
+    are_fixed = rule["mode"] == "window" and given == {"lower", "upper"} and _are_increasing(limits)
+    if given != {"percentiles"} and not are_fixed:
+        raise InputError(
+            f"intensity#{name} is {dict(rule)}: give either percentiles or, where mode is window, two numbers lower < "
+            "upper."
+        )
+
+
+def _are_increasing(limits: Sequence[Any]) -> bool:
+    are_numbers = all(type(limit) in (int, float) and math.isfinite(limit) for limit in limits)
+    return are_numbers and all(lower < upper for lower, upper in itertools.pairwise(limits))
+
+
 def _require_structures(shown: Collection[str], dataset: DatasetDescription) -> None:
     """Warns of structures that no training subject shows; refuses labels that show none at all."""
     absent = [name for value, name in dataset.labels.items() if value != 0 and name not in shown]
@@ -206,7 +228,6 @@ def _measure(
     images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str, units: UnitCheck | None
 ) -> dict[str, Any]:
     """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
-    lower, upper = rule["percentiles"]
     spacings, fields, windows = [], [], []
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
         volume, spacing = _load(path, axcodes)
@@ -219,19 +240,30 @@ def _measure(
         values = volume[volume > rule["above"]] if rule.get("above") is not None else volume
         if values.size == 0:
             raise InputError(f"{path}: no voxel lies above {rule['above']}: it is not in the units of its modality.")
-        windows.append(np.percentile(values, (lower, upper)))
+        windows.append(np.percentile(values, rule.get("percentiles", TYPICAL)))
         if windows[-1][1] <= windows[-1][0]:
             raise InputError(f"{path}: it has no contrast (its percentiles are equal): remove it.")
     if units is not None:
         units.finish()
-    found = np.median(windows, axis=0)
-    bounds = found if rule["mode"] == "window" else (lower, upper)
+    found = [round(float(value), 3) for value in np.median(windows, axis=0)]
+    lower, upper = _limits(rule, found)
     return {
-        "intensity": {"mode": rule["mode"], "lower": round(float(bounds[0]), 3), "upper": round(float(bounds[1]), 3)},
-        "percentiles": [round(float(value), 3) for value in found],
+        "intensity": {"mode": rule["mode"], "lower": lower, "upper": upper},
+        "percentiles": found,
         "spacings": spacings,
         "fields_of_view": fields,
     }
+
+
+def _limits(rule: Mapping[str, Any], found: Sequence[float]) -> tuple[float, float]:
+    """Returns the limits that a fingerprint holds: percents, fixed intensities, or the intensities that were found."""
+    if rule["mode"] == "percentiles":
+        lower, upper = (round(float(percent), 3) for percent in rule["percentiles"])
+    elif "percentiles" in rule:
+        lower, upper = found
+    else:
+        lower, upper = float(rule["lower"]), float(rule["upper"])
+    return lower, upper
 
 
 def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
