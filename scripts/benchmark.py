@@ -86,11 +86,10 @@ def generate(cells: Sequence[Cell], processes: Processes) -> dict[str, str]:
 
 def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
     """Returns the content of results.json, from the complete cells."""
-    lower, upper = declaration["lower"], declaration["upper"]
     content: dict[str, Any] = {"datasets": {}, "figures": declaration["figures"]}
     for dataset in dict.fromkeys(cell.data.name for cell in cells):
         own = [cell for cell in cells if cell.data.name == dataset]
-        complete: dict[str, dict[int, Cell]] = {lower: {}, upper: {}}
+        complete: dict[str, dict[int, Cell]] = {}
         for cell in own:
             if cell.result.is_file():
                 complete.setdefault(cell.method, {})[cell.data.seed] = cell
@@ -103,7 +102,8 @@ def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, 
             "methods": {
                 method: {
                     "label": declaration["methods"][method]["label"],
-                    **summarize(results[method], results[lower], results[upper]),
+                    "paper": declaration["methods"][method].get("paper"),
+                    **summarize(results[method], *(results.get(bound, {}) for bound in bounds(declaration, method))),
                     "cells": {
                         seed: {"model_dir": str(cell.model), "dataset_dir": str(cell.data.folder)}
                         for seed, cell in ones.items()
@@ -114,6 +114,12 @@ def collect(declaration: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, 
             },
         }
     return content
+
+
+def bounds(declaration: Mapping[str, Any], method: str) -> tuple[str, str]:
+    """Returns the methods between which the share of the gap is 0 and 1, for one method."""
+    entry = declaration["methods"][method]
+    return entry.get("lower", declaration["lower"]), entry.get("upper", declaration["upper"])
 
 
 def write_tables(

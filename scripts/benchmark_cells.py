@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -98,13 +101,20 @@ class Cell:
         return self.folder / "training_seconds.json"
 
     @property
+    def work(self) -> Path:
+        """The file with the operations of the training."""
+        return self.folder / "work.json"
+
+    @property
     def training_configs(self) -> tuple[str, ...]:
         """The config files of the training, in order."""
         return ("train.yaml", *self.base, *self.data.configs, *self.configs)
 
     def training_command(self) -> list[str]:
         """Returns the command that creates the model in the cell's folder."""
-        start = {"model_dir": self.after.folder} if self.after else {"resume": "auto"}
+        start: dict[str, Any] = {"resume": "auto"} if self.run == "training" else {}
+        if self.after:
+            start["initial_weights" if self.run == "training" else "model_dir"] = self.after.folder
         folders = {"dataset_dir": self.data.folder, "output_dir": self.folder}
         # no workers: other cells run at the same time
         options = {**start, **folders, "seed": self.data.seed, "num_workers": 0, **self.options}
@@ -115,6 +125,11 @@ class Cell:
         folders = {"model_dir": self.model, "dataset_dir": self.data.folder, "output_dir": self.folder / "evaluation"}
         options = {} if self.makes_model else self.options
         return bundle("evaluating", ["train.yaml", "evaluate.yaml"], **folders, split=self.data.split, **options)
+
+    def work_command(self) -> list[str]:
+        """Returns the command that counts the operations of an iteration of the training."""
+        script = Path(__file__).with_name("benchmark_work.py")
+        return [sys.executable, str(script), str(self.folder), str(self.data.folder), str(self.work)]
 
     def _key(self) -> str:
         """Returns 12 digits of a hash of everything that the result depends on."""
@@ -193,19 +208,34 @@ def run_cell(cell: Cell, processes: Processes) -> dict[str, Any]:
     """
     if cell.makes_model and not (cell.clock.is_file() and read_json(cell.clock)["finished"]):
         processes.run(cell.training_command(), cell.folder / "logs" / f"{cell.run}.log", cell.clock)
+    if cell.run == "training" and not cell.work.is_file():
+        processes.run(cell.work_command(), cell.folder / "logs" / "work.log")
     processes.run(cell.evaluating_command(), cell.folder / "logs" / "evaluating.log")
     measured = read_json(cell.folder / "evaluation" / "results.json")
-    seconds = read_seconds(cell.clock) + (read_json(cell.after.result)["training_seconds"] if cell.after else 0)
+    before = read_json(cell.after.result) if cell.after else {"training_seconds": 0, "tmac": 0}
+    seconds = read_seconds(cell.clock) + before["training_seconds"]
+    own_work = read_json(cell.work)["tmac"] if cell.work.is_file() else 0
     result = {
         "dataset": cell.data.name,
         "method": cell.method,
         "seed": cell.data.seed,
         "training_seconds": round(seconds, 1),
+        "tmac": round(own_work + before["tmac"], 3),
+        "gate_open": read_gate(cell.folder / "scalars.csv"),
         "device": read_device(cell.after or cell),
         **measured,
     }
     write_json(cell.result, result)
     return result
+
+
+def read_gate(path: Path) -> float | None:
+    """Returns the share of iterations in which the gate of a method was open; None where it has no gate."""
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8", newline="") as stream:
+        opened = [float(row["gate_open"]) for row in csv.DictReader(stream) if row.get("gate_open")]
+    return round(statistics.fmean(opened), 4) if opened else None
 
 
 def read_device(cell: Cell) -> str:

@@ -98,7 +98,8 @@ def plan_cells(
                         f"{CONFIGS / file}: method {method} needs this config: write it or leave that out."
                     )
             after = add(entry["after"], one) if "after" in entry else None
-            options = {**declaration.get("options", {}), **entry.get("options", {})}
+            own = entry.get("dataset_options", {}).get(one.name, {})
+            options = {**declaration.get("options", {}), **entry.get("options", {}), **own}
             run = entry.get("run", "training")
             cells[place] = Cell(one, method, output / "cells", configs, base, options, run, after)
         return cells[place]

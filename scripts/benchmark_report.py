@@ -53,6 +53,8 @@ def summarize(results: Results, lower: Results, upper: Results) -> Row:
         "volumes": max((len(result["volumes"]) for result in results.values()), default=0),  # of one seed
         "gap": share_of_gap(results, lower, upper),
         "minutes": spread([result["training_seconds"] / 60 for result in results.values()]),
+        "tmac": spread([result.get("tmac") for result in results.values()]),
+        "gate_open": spread([result.get("gate_open") for result in results.values()]),
     }
     for name, metric in METRICS.items():
         measured = [result["metrics"][metric] for result in results.values()]
@@ -80,19 +82,32 @@ def table(rows: Mapping[str, Row], labels: Mapping[str, str]) -> list[list[str]]
     """
     structures = list(dict.fromkeys(name for row in rows.values() for name in row["dice"]["structures"]))
     headings = ["method", *structures, "mean Dice (%)", "ASD (voxels)", "ASD (mm)", "n/a", "gap recovered (%)"]
-    lines = [[*headings, "training (min)", "scans", "seeds"]]
+    has_gate = any(row["gate_open"]["mean"] is not None for row in rows.values())
+    has_paper = any(row.get("paper") is not None for row in rows.values())
+    gate_heading = ["gate open (%)"] if has_gate else []
+    paper_heading = ["paper, other data (%)"] if has_paper else []
+    lines = [[*headings, *gate_heading, "training (min)", "T MAC", "scans", "seeds", *paper_heading]]
     for method, row in rows.items():
         dice, gap = row["dice"], row["gap"]
         percent = {key: None if value is None else 100 * value for key, value in gap.items()}
         parts = [as_text(dice["structures"].get(name, {})) for name in structures]
         distances = [as_text(row[name], 2) for name in ("asd_voxels", "asd_mm")]
         missing = str(row["asd_mm"]["not_available"])
-        minutes = as_text({"mean": row["minutes"]["mean"]})
+        minutes, work = as_text({"mean": row["minutes"]["mean"]}), as_text({"mean": row["tmac"]["mean"]})
+        gate = [_percent(row["gate_open"]["mean"])] if has_gate else []
+        paper = [_text(row.get("paper"))] if has_paper else []
         counts = [str(row["volumes"]), str(len(row["seeds"]))]
-        lines.append(
-            [labels[method], *parts, as_text(dice), *distances, missing, as_text(percent, 0), minutes, *counts]
-        )
+        measured = [*parts, as_text(dice), *distances, missing, as_text(percent, 0)]
+        lines.append([labels[method], *measured, *gate, minutes, work, *counts, *paper])
     return lines
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f}"
+
+
+def _text(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.1f}"
 
 
 def as_text(value: Mapping[str, float | None], digits: int = 1) -> str:
@@ -138,6 +153,8 @@ def _quantities(row: Row) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield quantity, "mean", row[quantity]
     yield "gap", "mean", row["gap"]
     yield "minutes", "", row["minutes"]
+    yield "tmac", "", row["tmac"]
+    yield "gate_open", "", row["gate_open"]
 
 
 def split_at_table(document: Path, name: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
@@ -37,6 +37,7 @@ ORDER = (
 )
 Columns = Mapping[str, Mapping[str, Any]]
 State = dict[str, torch.Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 Kind = type[SIFA] | type[SIFASimultaneous] | type[SourceOnly]
 
 PAPER: Columns = {  # the matrix of the design, w_p at its end
@@ -101,13 +102,19 @@ def build_networks(
         PatchDiscriminator(CLASSES, 1, WIDTH) if prediction else None,
     )
     for network in networks.by_name().values():
-        for layer in network.double().eval().modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-                layer.reset_parameters()
-            if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-                nn.init.uniform_(layer.weight, 0.5, 1.5)
-                nn.init.normal_(layer.bias, 0, 0.2)
+        randomize(network)
     return networks
+
+
+def randomize(network: Network) -> Network:
+    """Returns a network in float64 and evaluation mode, with weights large enough that every path counts."""
+    for layer in network.double().eval().modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            layer.reset_parameters()
+        if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, 0, 0.2)
+    return network
 
 
 def state_of(networks: SIFANetworks) -> State:

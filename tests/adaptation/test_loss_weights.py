@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from sifa.adaptation import adda, cycada, cyclegan, dann, masks_alone, pnp_adanet
 from sifa.adaptation.loss_weights import LossWeights
 from sifa.adaptation.sifa_terms import TERMS as COLUMNS
 from sifa.utils.errors import InputError
@@ -56,8 +57,16 @@ def test_a_module_takes_the_terms_that_it_can_minimize_and_no_other(module: str,
             sifa_weights(columns)
 
 
-def test_every_term_of_the_glossary_is_some_modules() -> None:
-    assert {term for terms in COLUMNS.values() for term in terms} == set(LossTerms)
+def test_every_term_of_the_glossary_is_some_modules_of_some_method() -> None:
+    matrices = [COLUMNS, *(method.TERMS for method in (dann, adda, cyclegan, cycada, pnp_adanet, masks_alone))]
+    assert {term for columns in matrices for terms in columns.values() for term in terms} == set(LossTerms)
+
+
+@pytest.mark.parametrize(("epoch", "used"), [(1, False), (2, True), (9, True)])
+def test_terms_are_used_in_the_epochs_in_which_one_has_a_weight(epoch: int, used: bool) -> None:
+    weights = sifa_weights({"segmenter": {"segmentation": [0, 1], "source_cycle": 0}})
+    assert weights.any_used("segmenter", [LossTerms.SOURCE_CYCLE, LossTerms.SEGMENTATION], epoch) == used
+    assert not weights.any_used("segmenter", [LossTerms.SOURCE_CYCLE], epoch)
 
 
 @pytest.mark.parametrize("epoch", [1, 6, 8])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -173,3 +175,48 @@ def test_the_segmentation_loss_adds_both_for_labels_of_any_integer_type(dtype: t
 def test_the_segmentation_loss_has_the_gradient_of_its_formula() -> None:
     logits, label = draw(1, CLASSES, 2, 4).requires_grad_(), draw_label()[:1, :2, :4]
     assert torch.autograd.gradcheck(lambda x: SegmentationLoss(0.7)(x, label.unsqueeze(1)), (logits,))
+
+
+# --- Games of features ------------------------------------------------------------------------------------------------
+
+
+def softplus(values: Array) -> Array:
+    return np.log1p(np.exp(values))
+
+
+def test_the_cross_entropy_game_is_the_restated_one() -> None:
+    real, fake = draw(2, 1, 3, 4), draw(2, 1, 4, 2, seed=1)
+    expected = 0.5 * (softplus(-real.numpy()).mean() + softplus(fake.numpy()).mean())
+    assert losses.cross_entropy_discriminate(real, fake).item() == pytest.approx(expected)
+    assert losses.cross_entropy_fool(fake).item() == pytest.approx(softplus(-fake.numpy()).mean())
+
+
+def test_the_cross_entropy_of_a_discriminator_that_knows_nothing_is_log_2() -> None:
+    scores = torch.zeros(2, 1, 3, 3)
+    assert losses.cross_entropy_discriminate(scores, scores).item() == pytest.approx(np.log(2))
+
+
+def test_the_wasserstein_game_is_the_restated_one() -> None:
+    real, fake = draw(2, 1, 3, 4), draw(2, 1, 4, 2, seed=1)
+    assert losses.wasserstein_discriminate(real, fake).item() == pytest.approx(fake.mean().item() - real.mean().item())
+    assert losses.wasserstein_fool(fake).item() == pytest.approx(-fake.mean().item())
+
+
+def test_accuracy_counts_both_labels_alike_and_a_score_of_0_for_neither() -> None:
+    real, fake = torch.tensor([1.0, -1.0, 2.0, 0.0]), torch.tensor([-1.0, 3.0])
+    assert losses.discriminator_accuracy(real, fake).item() == pytest.approx((2 / 4 + 1 / 2) / 2)
+
+
+def test_the_plain_cross_entropy_weighs_all_pixels_alike() -> None:
+    logits, label = draw(2, CLASSES, 4, 8), draw_label()
+    probabilities = probabilities_of(logits)
+    expected = np.mean([-np.log(probabilities[b, label[b, y, x], y, x]) for b, y, x in np.ndindex(SHAPE)])
+    assert losses.cross_entropy(logits, label[:, None].to(torch.uint8)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [losses.cross_entropy_fool, losses.wasserstein_fool, lambda one: losses.cross_entropy_discriminate(one, one)],
+)
+def test_games_of_half_precision_scores_are_computed_in_float32(loss: Any) -> None:
+    assert loss(draw(2, 1, 3, 3).to(torch.bfloat16)).dtype is torch.float32

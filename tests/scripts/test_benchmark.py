@@ -82,7 +82,12 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         content = json.dumps({"configs": configs, **options}, default=str)
         return [sys.executable, "-c", FAKE, run_id, content, str(log)]
 
+    def count(cell: benchmark_cells.Cell) -> list[str]:
+        content = json.dumps({"tmac": 1.5})
+        return [sys.executable, "-c", f"open({str(cell.work)!r}, 'w').write({content!r})"]
+
     monkeypatch.setattr(benchmark_cells, "bundle", command)
+    monkeypatch.setattr(benchmark_cells.Cell, "work_command", count)
     return lambda: [tuple(json.loads(line)) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
@@ -110,7 +115,7 @@ def result(dice: float, missing: int = 0, seconds: float = 60, distance: float |
     distances = metric(distance, (distance, distance))
     metrics = {"mean_dice": metric(dice, (dice + 10, dice - 10))}
     metrics |= {"surface_distance_voxels": distances, "surface_distance_mm": distances}
-    return {"volumes": ["a", "b"], "training_seconds": seconds, "metrics": metrics}
+    return {"volumes": ["a", "b"], "training_seconds": seconds, "tmac": 6.5, "metrics": metrics}
 
 
 def test_a_cell_is_named_anew_when_a_config_an_option_the_code_the_data_or_the_model_before_it_changes(
@@ -195,6 +200,38 @@ def test_a_method_that_starts_from_another_ones_model_runs_after_it_even_where_o
     assert second >= first
 
 
+def test_a_later_stage_starts_from_the_run_before_it_is_resumed_and_counts_the_work_of_both(
+    data: Path, tmp_path: Path, calls: Calls
+) -> None:
+    methods = {
+        "stage": {"label": "first stage", "options": {"epochs": 3}, "dataset_options": {"tiny": {"width": 0.5}}},
+        "staged": {
+            "label": "staged",
+            "after": "stage",
+            "options": {"epochs": 3},
+            "dataset_options": {"other": {"a": 1}},
+        },
+    }
+    first, second = cells = plan(data, tmp_path, "staged", methods=methods)
+    assert run(cells) == {}
+    assert [name for name, _ in calls()] == ["training", "evaluating"] * 2
+    stage, staged = (options for name, options in calls() if name == "training")
+    assert (stage["width"], stage["resume"], staged["resume"]) == (0.5, "auto", "auto")
+    assert staged["initial_weights"] == str(first.folder)
+    assert not {"initial_weights", "model_dir"} & set(stage)
+    assert not {"model_dir", "a", "width"} & set(staged)
+    assert [read_json(cell.result)["tmac"] for cell in cells] == [1.5, 3.0]
+    assert read_json(second.result)["gate_open"] is None
+
+
+def test_the_share_of_iterations_with_an_open_gate_is_read_from_the_scalars(tmp_path: Path) -> None:
+    table = tmp_path / "scalars.csv"
+    table.write_text("epoch,iteration,gate_open\n1,1,1.0\n1,2,0.0\n1,3,\n1,4,1.0\n", encoding="utf-8")
+    assert benchmark_cells.read_gate(table) == pytest.approx(2 / 3, abs=1e-4)
+    table.write_text("epoch,iteration,loss\n1,1,1.0\n", encoding="utf-8")
+    assert benchmark_cells.read_gate(table) is None
+
+
 def test_a_method_that_only_measures_takes_the_model_before_it_and_gives_its_options_to_the_measuring(
     data: Path, tmp_path: Path, calls: Calls
 ) -> None:
@@ -255,11 +292,28 @@ def test_the_table_has_structures_spread_missing_distances_and_minutes_of_each_m
     table = benchmark_report.markdown(benchmark_report.table(rows, {"sifa": "SIFA", "one": "one seed"}))
     assert table.splitlines() == [
         "| method | liver | spleen | mean Dice (%) | ASD (voxels) | ASD (mm) | n/a | gap recovered (%) "
-        "| training (min) | scans | seeds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| SIFA | 60.0 ± 0.0 | 40.0 ± 0.0 | 50.0 ± 0.0 | 2.00 | 2.00 | 2 | 50 ± 0 | 2.0 | 2 | 2 |",
-        "| one seed | 40.0 | 20.0 | 30.0 | 2.00 | 2.00 | 0 | n/a | 1.0 | 2 | 1 |",
+        "| training (min) | T MAC | scans | seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| SIFA | 60.0 ± 0.0 | 40.0 ± 0.0 | 50.0 ± 0.0 | 2.00 | 2.00 | 2 | 50 ± 0 | 2.0 | 6.5 | 2 | 2 |",
+        "| one seed | 40.0 | 20.0 | 30.0 | 2.00 | 2.00 | 0 | n/a | 1.0 | 6.5 | 2 | 1 |",
     ]
+
+
+def test_the_gate_and_the_papers_figure_have_columns_where_a_row_has_them() -> None:
+    gated = {0: {**result(50), "gate_open": 0.25}, 1: {**result(50), "gate_open": 0.75}}
+    rows = {
+        "cycada": {**benchmark_report.summarize(gated, {}, {}), "paper": 64.4},
+        "one": benchmark_report.summarize({0: result(30)}, {}, {}),
+    }
+    heading, first, second = benchmark_report.table(rows, {"cycada": "CyCADA", "one": "one seed"})
+    columns = [heading.index("gate open (%)"), heading.index("paper, other data (%)")]
+    assert [[line[column] for column in columns] for line in (first, second)] == [["50", "64.4"], ["", ""]]
+
+
+def test_a_method_can_have_bounds_of_its_own_for_the_share_of_the_gap() -> None:
+    declaration = {"lower": "a", "upper": "b", "methods": {"c": {"lower": "d"}, "e": {}}}
+    assert benchmark.bounds(declaration, "c") == ("d", "b")
+    assert benchmark.bounds(declaration, "e") == ("a", "b")
 
 
 def test_a_table_is_replaced_between_its_comments_and_nothing_else(tmp_path: Path) -> None:
@@ -334,7 +388,7 @@ def test_every_option_of_a_method_sets_what_the_configs_have() -> None:
         first = declared["methods"][entry["after"]] if entry.get("run") == "evaluating" else entry
         files = ["train.yaml", *first.get("base", []), "compact.yaml", "abdomen.yaml", *first.get("configs", [])]
         parser = ConfigParser(ConfigParser.load_config_files([str(BUNDLE / "configs" / file) for file in files]))
-        for option in entry.get("options", {}):
+        for option in {**entry.get("options", {}), **entry.get("dataset_options", {}).get("abdomen", {})}:
             parent = option.rpartition("#")[0]  # a component may have the argument by default
             is_argument = bool(parent) and "_target_" in parser[parent]
             assert option in parser or is_argument, f"{name}: {option}"
@@ -353,8 +407,9 @@ def write_tiny_declaration(folder: Path) -> Path:
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real benchmark: two methods, one iteration each, tiny generated data."""
     folder = tmp_path_factory.mktemp("benchmark")
-    (folder / "card.md").write_text("<!-- benchmark phantom methods -->\n<!-- end -->\n", encoding="utf-8")
-    chosen = ["--datasets=phantom", "--groups=methods", "--methods=source_only,supervised", "--seeds=0"]
+    (folder / "card.md").write_text("<!-- benchmark phantom table1 -->\n<!-- end -->\n", encoding="utf-8")
+    rows = "source_only_published,supervised_published"
+    chosen = ["--datasets=phantom", "--groups=table1", f"--methods={rows}", "--seeds=0"]
     short = ["--epochs=1", "--iterations_per_epoch=1", f"--declaration={write_tiny_declaration(folder)}"]
     run_script("benchmark.py", str(folder / "output"), *chosen, *short, f"--document={folder / 'card.md'}")
     return folder / "output"
@@ -363,7 +418,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_benchmark_trains_measures_and_tabulates(output: Path) -> None:
     methods = read_json(output / "results.json")["datasets"]["phantom"]["methods"]
-    assert list(methods) == ["source_only", "supervised"]
+    assert list(methods) == ["source_only_published", "supervised_published"]
     for name, row in methods.items():
         cell = Path(row["cells"]["0"]["model_dir"])
         measured = read_json(cell / "evaluation" / "results.json")["metrics"]
@@ -372,7 +427,7 @@ def test_the_benchmark_trains_measures_and_tabulates(output: Path) -> None:
         assert len(row["dice"]["structures"]) == 4
         assert row["minutes"]["mean"] > 0
     rows = list(csv.DictReader((output / "results.csv").open(encoding="utf-8")))
-    assert {row["quantity"] for row in rows} == {"dice", "asd_voxels", "asd_mm", "gap", "minutes"}
+    assert {row["quantity"] for row in rows} == {"dice", "asd_voxels", "asd_mm", "gap", "minutes", "tmac", "gate_open"}
     card = (output.parent / "card.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[0] for line in card[3:-1]] == ["| without adaptation", "| supervised on labeled target"]
 

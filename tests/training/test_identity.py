@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUNDLE
+from conftest import BUNDLE, RECOMMENDED
 from monai.bundle import ConfigParser
 
 CONFIGS = BUNDLE / "configs"
-WEIGHTS = ("auxiliary_adversarial", "prediction_adversarial", "random_appearance")
+WEIGHTS = ("cycle", "auxiliary_adversarial", "prediction_adversarial", "random_appearance", "self_training")
+METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone")
 HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
         ("imports", "initialize", "run", "training", "finalize", "switches", "limits", "hyper"), "not a setting"
@@ -29,6 +30,8 @@ HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(("pamr_iterations", "spatial_prior"), "fingerprint"),
     **dict.fromkeys((f"{term}_weight" for term in WEIGHTS), "in loss_weights"),
     "augmentation_transforms": "the identity holds a digest of the augmentation",
+    **dict.fromkeys(("feature_adversarial_weight", "semantic_weight", "within_class_weight"), "in loss_weights"),
+    "self_training": "a part of the method; null where there is none",
     "target_training": "in the fingerprint, as a list of the data set",
     "target_validation": "it only measures",
 }
@@ -49,7 +52,16 @@ def settings_of(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("names", [("train.yaml",), ("train.yaml", "recommended.yaml", "compact.yaml", "abdomen.yaml")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.yaml",),
+        (*RECOMMENDED, "abdomen.yaml"),
+        (*RECOMMENDED, "released_slices.yaml"),
+        *((*RECOMMENDED, f"{method}.yaml") for method in METHODS),
+        (*RECOMMENDED, "published.yaml"),
+    ],
+)
 def test_every_setting_is_a_hyper_parameter_of_the_identity_or_harmless(names: tuple[str, ...]) -> None:
     content = config(*names)
     components = {"train", "validate", "field_lengths", "reader", "networks", "saved_generators", "optimizers"}
@@ -72,5 +84,5 @@ def test_the_identity_holds_data_method_initial_weights_and_all_hyper_parameters
 
 
 def test_settings_called_harmless_exist(tmp_path: Path) -> None:
-    content = config("train.yaml", "recommended.yaml", "abdomen.yaml")
-    assert set(HARMLESS) <= set(content)
+    contents = [config(*RECOMMENDED, name) for name in ("abdomen.yaml", *(f"{method}.yaml" for method in METHODS))]
+    assert set(HARMLESS) <= set().union(*contents)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from sifa.utils.errors import InputError
 from sifa.utils.keys import LossTerms
+
+Columns = Mapping[str, Mapping[str, float | Sequence[float]]]
 
 
 class LossWeights:
@@ -27,7 +29,7 @@ class LossWeights:
 
     def __init__(
         self,
-        columns: Mapping[str, Mapping[str, float | Sequence[float]]],
+        columns: Columns,
         terms: Mapping[str, Sequence[LossTerms]],
     ) -> None:
         self.columns: dict[str, dict[str, list[float]]] = {}
@@ -50,6 +52,10 @@ class LossWeights:
         """Returns whether `term` has a weight for `module` in any epoch."""
         return any(self.columns.get(module, {}).get(str(term.value), ()))
 
+    def any_used(self, module: str, terms: Iterable[LossTerms], epoch: int) -> bool:
+        """Returns whether one of `terms` has a weight for `module` in `epoch`."""
+        return any(self.at(module, term, epoch) for term in terms)
+
     def scheduled(self, epoch: int) -> dict[str, torch.Tensor]:
         """Returns the weights that follow a schedule, in `epoch`, as `<module>_<term>_weight`."""
         return {
@@ -71,6 +77,11 @@ class LossWeights:
         if not parts:
             raise InputError(f"loss_weights#{module} gives weight 0 to every term: nothing is left to minimize.")
         return torch.stack(parts).sum()
+
+
+def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns loss terms under the names that outputs, logs and tables use."""
+    return {str(term.value): loss for term, loss in terms.items()}
 
 
 def _in_epoch(weights: Sequence[float], epoch: int) -> float:

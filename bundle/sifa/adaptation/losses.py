@@ -1,4 +1,4 @@
-"""The losses of SIFA as functions of tensors; the config says which module minimizes which, with what weight.
+"""The losses of all methods as functions of tensors; the config says which module minimizes which, with what weight.
 
 Half-precision scores and logits are converted to float32 first. Where several processes train together, quantities that
 are not means over pixels (class frequencies, Dice) count the batches of all of them, so the averaged gradients equal
@@ -36,6 +36,65 @@ def discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.
         fake_scores: scores of fake inputs, likewise.
     """
     return 0.5 * ((in_full(real_scores) - 1).square().mean() + in_full(fake_scores).square().mean())
+
+
+def cross_entropy_fool(scores: torch.Tensor) -> torch.Tensor:
+    """The generator's loss with the labels interchanged: mean softplus(-D) (Goodfellow et al., 2014; ADDA, Eq. 7).
+
+    Args:
+        scores: the discriminator's raw scores of the fakes, any shape.
+    """
+    return functional.softplus(-in_full(scores)).mean()
+
+
+def cross_entropy_discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
+    """The discriminator's binary cross-entropy: half of mean softplus(-D(real)) + mean softplus(D(fake)).
+
+    Args:
+        real_scores: raw scores of inputs with label 1, any shape.
+        fake_scores: raw scores of inputs with label 0, any shape.
+    """
+    real_loss, fake_loss = functional.softplus(-in_full(real_scores)), functional.softplus(in_full(fake_scores))
+    return 0.5 * (real_loss.mean() + fake_loss.mean())
+
+
+def discriminator_accuracy(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
+    """Share of raw scores on the right side of 0, a scalar: the mean of the shares of both labels.
+
+    Args:
+        real_scores: raw scores of inputs with label 1, any shape.
+        fake_scores: raw scores of inputs with label 0, any shape.
+    """
+    return 0.5 * ((real_scores.detach() > 0).float().mean() + (fake_scores.detach() < 0).float().mean())
+
+
+def wasserstein_fool(scores: torch.Tensor) -> torch.Tensor:
+    """The generator's loss against a critic: -mean c(fake) (Arjovsky et al., ICML 2017).
+
+    Args:
+        scores: the critic's scores of the fakes, any shape.
+    """
+    return -in_full(scores).mean()
+
+
+def wasserstein_discriminate(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
+    """The critic's loss: mean c(fake) - mean c(real), minus the estimated distance of both (Arjovsky et al., 2017).
+
+    Args:
+        real_scores: the critic's scores of the reference, any shape.
+        fake_scores: the critic's scores of the fakes, any shape.
+    """
+    return in_full(fake_scores).mean() - in_full(real_scores).mean()
+
+
+def cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Plain cross-entropy, mean over all pixels.
+
+    Args:
+        logits: (B, num_classes, H, W).
+        label: class indices (B, 1, H, W) of any integer type.
+    """
+    return functional.cross_entropy(in_full(logits), label.squeeze(1).long())
 
 
 def class_frequencies(label: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -1,11 +1,11 @@
-"""The optimizers of an adversarial method."""
+"""The optimizers of adversarial methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from torch import nn
-from torch.optim import Adam
+from torch.optim import Adam, RMSprop
 
 from sifa.adaptation.sifa_networks import SIFANetworks
 
@@ -34,3 +34,14 @@ def adam_optimizers(
         else Adam(network.parameters(), lr=adversarial_lr, betas=(first, second), fused=True)
         for name, network in named.items()
     }
+
+
+def rmsprop_optimizers(networks: Mapping[str, nn.Module], lr: float, weight_decay: float) -> dict[str, RMSprop]:
+    """Returns an RMSProp optimizer for each network, as PnP-AdaNet has them.
+
+    Args:
+        networks: the networks or the parts of them that train, by name.
+        lr: learning rate.
+        weight_decay: L2 term: `weight_decay` / 2 times the sum of squared parameters.
+    """
+    return {name: RMSprop(network.parameters(), lr=lr, weight_decay=weight_decay) for name, network in networks.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -10,20 +10,19 @@ from torch.optim import Optimizer
 
 from sifa.adaptation import losses
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
 from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.adaptation.sifa_terms import (
     TERMS,
-    by_name,
     check_heads,
     cycle_terms,
     source_adversarial_terms,
     source_discriminator_loss,
-    view_terms,
 )
-from sifa.training.iteration_update import Batch, Stateful
+from sifa.adaptation.view_terms import ViewTerms
+from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
 
@@ -60,7 +59,7 @@ class SIFA:
         self,
         networks: SIFANetworks,
         optimizers: Mapping[str, Optimizer],
-        loss_weights: Mapping[str, Mapping[str, float | Sequence[float]]],
+        loss_weights: Columns,
         segmentation_loss: SegmentationLoss,
         target_pool: ImagePool,
         source_pool: ImagePool,
@@ -70,7 +69,7 @@ class SIFA:
         self.networks = networks.by_name()
         self.frozen: Mapping[str, nn.Module] = {}
         self.optimizers = {name: optimizers[name] for name in self.networks}
-        self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
+        self.shared_state: Mapping[str, Stateful] = present(self_training=self_training)
         self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
         self.loss_weights = LossWeights(loss_weights, TERMS)
         check_heads(self.loss_weights, networks)
@@ -78,8 +77,10 @@ class SIFA:
         self.target_pool = target_pool
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
-        self.self_training = self_training
         self.forward = SIFAForward(networks, self.precision)
+        self.view_terms = ViewTerms(
+            networks.segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Runs the six updates; see `sifa.training.iteration_update.Method`."""
@@ -173,7 +174,7 @@ class SIFA:
         }
         if self.forward.prediction_discriminator is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(self.forward.prediction_discriminator(target_logits))
-        terms |= view_terms(batch, self.forward, self.loss_weights, self.segmentation_loss, self.self_training, epoch)
+        terms |= self.view_terms(batch, epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
         return {**by_name(terms), **self._step("segmenter", loss), SIFAKeys.LOSS: loss}
 

@@ -74,8 +74,3 @@ class SIFAForward:
         if not self.num_guiding_classes:
             return self.generator(fake_source)
         return self.generator(fake_source, in_full(target_logits.detach()).softmax(dim=1))
-
-    def segment_view(self, view: torch.Tensor) -> torch.Tensor:
-        """Returns C(E(view)), (B, num_classes, H, W), without any change of E's running batch-norm statistics."""
-        with self.running_statistics_held():
-            return self.classifier(self.encoder(view))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,20 +11,19 @@ from torch.optim import Optimizer
 
 from sifa.adaptation import losses
 from sifa.adaptation.image_pool import ImagePool
-from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
 from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.adaptation.sifa_terms import (
     TERMS,
     Terms,
-    by_name,
     check_heads,
     source_adversarial_terms,
     source_discriminator_loss,
-    view_terms,
 )
-from sifa.training.iteration_update import Batch, Stateful
+from sifa.adaptation.view_terms import ViewTerms
+from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision, parameters_of
 from sifa.utils.keys import UPDATES, LossTerms, SIFAKeys
 
@@ -63,7 +62,7 @@ class SIFASimultaneous:
         self,
         networks: SIFANetworks,
         optimizers: Mapping[str, Optimizer],
-        loss_weights: Mapping[str, Mapping[str, float | Sequence[float]]],
+        loss_weights: Columns,
         segmentation_loss: SegmentationLoss,
         target_pool: ImagePool,
         source_pool: ImagePool,
@@ -73,7 +72,7 @@ class SIFASimultaneous:
         self.networks = networks.by_name()
         self.frozen: Mapping[str, nn.Module] = {}
         self.optimizers = {name: optimizers[name] for name in self.networks}
-        self.shared_state: Mapping[str, Stateful] = {"self_training": self_training} if self_training else {}
+        self.shared_state: Mapping[str, Stateful] = present(self_training=self_training)
         self.process_state: Mapping[str, Stateful] = {"target_pool": target_pool, "source_pool": source_pool}
         self.loss_weights = LossWeights(loss_weights, TERMS)
         check_heads(self.loss_weights, networks)
@@ -81,8 +80,10 @@ class SIFASimultaneous:
         self.target_pool = target_pool
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
-        self.self_training = self_training
         self.forward = SIFAForward(networks, self.precision)
+        self.view_terms = ViewTerms(
+            networks.segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Runs all updates; see `sifa.training.iteration_update.Method`."""
@@ -151,9 +152,7 @@ class SIFASimultaneous:
         }
         if computed.prediction_scores is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(computed.prediction_scores)
-        return terms | view_terms(
-            batch, self.forward, self.loss_weights, self.segmentation_loss, self.self_training, epoch
-        )
+        return terms | self.view_terms(batch, epoch)
 
     def _terms_after_cut(self, batch: Batch, computed: Computed) -> Terms:
         return {

@@ -6,25 +6,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 import torch
 
 from sifa.adaptation import losses
 from sifa.adaptation.loss_weights import LossWeights
-from sifa.adaptation.losses import SegmentationLoss
-from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
+from sifa.adaptation.sifa_networks import SIFANetworks
+from sifa.adaptation.view_terms import VIEW_TERMS
 from sifa.training.iteration_update import Batch
 from sifa.utils.errors import InputError
 from sifa.utils.keys import LossTerms
 
 Terms = dict[LossTerms, torch.Tensor]
-T = TypeVar("T")
 
 TERMS: Mapping[str, tuple[LossTerms, ...]] = {  # by module: the terms that its gradient can reach and the method uses
     "target_generator": (LossTerms.SOURCE_CYCLE, LossTerms.TARGET_CYCLE, LossTerms.TARGET_ADVERSARIAL),
-    "segmenter": tuple(term for term in LossTerms if term is not LossTerms.TARGET_ADVERSARIAL),
+    "segmenter": (
+        LossTerms.SEGMENTATION,
+        LossTerms.SOURCE_CYCLE,
+        LossTerms.TARGET_CYCLE,
+        LossTerms.SOURCE_ADVERSARIAL,
+        LossTerms.AUXILIARY_ADVERSARIAL,
+        LossTerms.PREDICTION_ADVERSARIAL,
+        *VIEW_TERMS,
+    ),
     "source_decoder": (
         LossTerms.SOURCE_CYCLE,
         LossTerms.TARGET_CYCLE,
@@ -94,43 +99,3 @@ def source_discriminator_loss(
     if reconstructed_scores is None:
         return loss
     return loss + losses.discriminate(reconstructed_scores[:, 1], fake_scores[:, 1])
-
-
-def view_terms(
-    batch: Batch,
-    forward: SIFAForward,
-    loss_weights: LossWeights,
-    segmentation_loss: SegmentationLoss,
-    self_training: SelfTraining | None,
-    epoch: int,
-) -> Terms:
-    """Returns Eq. 3 for the views of random appearance: x_s's view with y_s, x_t's view with labels of the average.
-
-    A term whose weight is 0 in this epoch is left out and costs nothing.
-
-    Raises:
-        InputError: when a term has a weight and the batch or the method lacks what it is computed from.
-    """
-    terms: Terms = {}
-    if loss_weights.at("segmenter", LossTerms.RANDOM_APPEARANCE, epoch):
-        view = _required(batch.source_view, LossTerms.RANDOM_APPEARANCE)
-        terms[LossTerms.RANDOM_APPEARANCE] = segmentation_loss(forward.segment_view(view), batch.source_label)
-    if loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch):
-        view = _required(batch.target_view, LossTerms.SELF_TRAINING)
-        label = _required(self_training, LossTerms.SELF_TRAINING).label(batch.target_image)
-        terms[LossTerms.SELF_TRAINING] = segmentation_loss(forward.segment_view(view), label)
-    return terms
-
-
-def by_name(terms: Mapping[LossTerms, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns loss terms under the names that outputs, logs and tables use."""
-    return {str(term.value): loss for term, loss in terms.items()}
-
-
-def _required(part: T | None, term: LossTerms) -> T:
-    if part is None:
-        raise InputError(
-            f"loss_weights#segmenter#{term.value} is not 0, but this config does not prepare what the term needs: "
-            "add recommended.yaml, which does, or set the weight to 0."
-        )
-    return part

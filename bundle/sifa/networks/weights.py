@@ -1,4 +1,4 @@
-"""Loading, hashing and freezing of network weights."""
+"""Loading, hashing, freezing and clipping of network weights."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
 def freeze(network: nn.Module) -> nn.Module:
     """Returns `network` in evaluation mode and without gradients, for a method that only reads it."""
     return network.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def clip_weights(network: nn.Module, bound: float) -> None:
+    """Limits weights and biases of all convolutions of `network`, in place, to +-`bound`; norms have no limit."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            for parameter in layer.parameters():
+                parameter.clamp_(-bound, bound)
 
 
 def hash_of(network: nn.Module) -> str:

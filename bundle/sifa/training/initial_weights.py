@@ -69,9 +69,14 @@ class InitialWeights:
         """
         if self.folder is None:
             return network
-        file = "model.pt" if name == "segmenter" else f"generators/{name}.pt"
+        path = self.folder / ("model.pt" if name == "segmenter" else f"generators/{name}.pt")
+        if not path.is_file():
+            raise InputError(
+                f"{path}: there is no such file: give --initial_weights the output folder of a run that trained this "
+                "network and has ended an epoch."
+            )
         training = network.training
-        return load_weights(network, self.folder / file).train(training)
+        return load_weights(network, path).train(training)
 
     def load_frozen(self, network: nn.Module, name: str = "segmenter") -> nn.Module:
         """Returns `network` with the weights of the earlier run, in evaluation mode and without gradients.

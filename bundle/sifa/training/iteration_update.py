@@ -179,6 +179,11 @@ class IterationUpdate:
         _restore(self.method.process_state, state)
 
 
+def present(**parts: Stateful | None) -> dict[str, Stateful]:
+    """Returns the parts that there are, for `Method.shared_state`."""
+    return {name: part for name, part in parts.items() if part is not None}
+
+
 def _states(parts: Mapping[str, Stateful]) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in parts.items()}
 

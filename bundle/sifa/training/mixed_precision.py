@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from sifa.utils.distributed import average_gradients
 from sifa.utils.errors import InputError
+
+T = TypeVar("T")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,14 +40,14 @@ class MixedPrecision:
         self.device_type = torch.device(device).type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=name == "float16")
 
-    def forward(self, network: nn.Module) -> Callable[..., torch.Tensor]:
+    def forward(self, network: Callable[..., T]) -> Callable[..., T]:
         """Returns `network` as a function that computes in this precision.
 
         The cache of cast weights is off: an iteration changes weights between its passes, and the cache would hold the
         earlier ones.
         """
 
-        def run(*inputs: torch.Tensor) -> torch.Tensor:
+        def run(*inputs: torch.Tensor) -> T:
             enabled = self.dtype is not torch.float32
             with torch.autocast(self.device_type, self.dtype, enabled=enabled, cache_enabled=False):
                 return network(*inputs)

@@ -28,6 +28,8 @@ class SIFAKeys(StrEnum):
     RECONSTRUCTED_TARGET = "reconstructed_target"  # x_{t->s->t} = G_t(U(E(x_t)))
     PRED = "pred"  # C(E(x_t)), logits
     LOSS = "loss"  # what E and C minimize
+    DISCRIMINATOR_ACCURACY = "discriminator_accuracy"  # of the discriminator of features, from 0 to 1
+    GATE_OPEN = "gate_open"  # 1 where features adapt in this iteration, else 0
 
 
 class LossTerms(StrEnum):
@@ -42,3 +44,7 @@ class LossTerms(StrEnum):
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
     RANDOM_APPEARANCE = "random_appearance"  # Eq. 3 for C(E(x_s with a random appearance)) against y_s
     SELF_TRAINING = "self_training"  # Eq. 3 for C(E(x_t with a random appearance)) against the weight average's labels
+    FEATURE_ADVERSARIAL = "feature_adversarial"  # features of x_t fool a discriminator of domains
+    SEMANTIC = "semantic"  # cross-entropy of C(E(G_t(x_s))) and y_s in the loss of G_t (CyCADA)
+    MASK_ADVERSARIAL = "mask_adversarial"  # masks of x_t fool a critic or a discriminator of masks
+    WITHIN_CLASS = "within_class"  # share of the intensity variance that classes leave unexplained (masks alone)

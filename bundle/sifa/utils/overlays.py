@@ -9,17 +9,23 @@ from sifa.utils.errors import UsageError
 from sifa.utils.paths import bundle_root
 
 COMPLETE = ("train", "inference")  # the configs that run alone; all others are overlays of train.yaml
+OTHER_METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone")  # than SIFA, which train.yaml has
+METHODS = (*OTHER_METHODS, "source_only")  # of which one can be given
+ONLY_SIFA = ("authors", "image_adaptation", "prediction_adaptation", "simultaneous")  # what other methods do not have
 TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to follow wherever both are given
     "authors": (),
     "recommended": (),
-    "image_adaptation": ("recommended",),
-    "prediction_adaptation": ("recommended",),
+    "image_adaptation": ("recommended", "published"),
+    "prediction_adaptation": ("recommended", "published"),
     "simultaneous": ("recommended",),
     "compact": (),
     "abdomen": ("recommended", "compact"),
+    "released_slices": ("recommended", "compact"),
+    "published": ("recommended", "compact", "abdomen"),
     "source_only": ("recommended", "simultaneous", "abdomen"),
     "supervised": ("source_only",),
     "appearance": (),
+    **dict.fromkeys(OTHER_METHODS, ("recommended",)),
 }
 LAST = (
     "monailabel",
@@ -27,7 +33,11 @@ LAST = (
     "evaluate",
     "adapt_batch_norm",
 )  # after all others; each has a `run` of its own
-NEEDS = {"supervised": "source_only"}  # an overlay that makes no sense without another one
+NEEDS = {"supervised": "source_only", "published": "recommended"}  # an overlay that makes no sense without another one
+EXCLUDES = {
+    stem: [name for name in (*METHODS, *(ONLY_SIFA if stem in OTHER_METHODS else ())) if name != stem]
+    for stem in METHODS
+}
 FOLLOWS = {**TRAINING, **dict.fromkeys(LAST, tuple(TRAINING))}
 
 
@@ -70,6 +80,9 @@ def _problem(stem: str, before: Sequence[str], after: Sequence[str]) -> str | No
     others = [name for name in LAST if stem in LAST and name in (*before, *after) and name != stem]
     if others:
         return f"and {others[0]}.yaml each define `run`, so only one can be given"
+    excluded = [name for name in EXCLUDES.get(stem, ()) if name in (*before, *after)]
+    if excluded:
+        return f"and {excluded[0]}.yaml are of different methods, so only one can be given"
     late = [name for name in FOLLOWS[stem] if name in after]
     if late:
         return f"comes after {late[0]}.yaml"
@@ -86,7 +99,9 @@ def _correction(files: Sequence[str], stems: Sequence[str]) -> str:
     else:
         named = [*given, *(NEEDS[stem] for stem in given if stem in NEEDS), "train"]
         last = [stem for stem in given if stem in LAST]
-        rest = [stem for stem in dict.fromkeys(named) if stem not in last[1:]]
+        method = next((stem for stem in given if stem in EXCLUDES), None)
+        dropped = [*last[1:], *EXCLUDES.get(method or "", ())]
+        rest = [stem for stem in dict.fromkeys(named) if stem not in dropped]
     rest.sort(key=lambda stem: stem not in COMPLETE)
     ordered: list[str] = []
     while rest:  # next is the first one that has to follow none of the others

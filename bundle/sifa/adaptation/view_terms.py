@@ -1,0 +1,78 @@
+"""The loss terms of views with a random appearance, which any method can add to the loss of its segmenter."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+
+from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.self_training import SelfTraining
+from sifa.networks import Segmenter
+from sifa.networks.batch_norm import running_statistics_held
+from sifa.training.iteration_update import Batch
+from sifa.training.mixed_precision import MixedPrecision
+from sifa.utils.errors import InputError
+from sifa.utils.keys import LossTerms
+
+T = TypeVar("T")
+
+VIEW_TERMS = (LossTerms.RANDOM_APPEARANCE, LossTerms.SELF_TRAINING)
+
+
+class ViewTerms:
+    """Eq. 3 for the views of random appearance: x_s's view with y_s, x_t's view with labels of the weight average.
+
+    Passes of views leave the running batch-norm statistics of the segmenter unchanged.
+
+    Args:
+        segmenter: C(E(.)).
+        loss_weights: of which the column `segmenter` counts.
+        segmentation_loss: Eq. 3.
+        precision: the precision that the segmenter computes in.
+        self_training: labels x_t for the term `self_training`; None: the term has no weight.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        loss_weights: LossWeights,
+        segmentation_loss: SegmentationLoss,
+        precision: MixedPrecision,
+        self_training: SelfTraining | None = None,
+    ) -> None:
+        self.segmenter = segmenter
+        self.loss_weights = loss_weights
+        self.segmentation_loss = segmentation_loss
+        self.forward = precision.forward(segmenter)
+        self.self_training = self_training
+
+    def __call__(self, batch: Batch, epoch: int) -> dict[LossTerms, torch.Tensor]:
+        """Returns the terms that have a weight in this epoch, counted from 1; others cost nothing.
+
+        Raises:
+            InputError: when a term has a weight and the batch or the method lacks what it is computed from.
+        """
+        terms: dict[LossTerms, torch.Tensor] = {}
+        if self.loss_weights.at("segmenter", LossTerms.RANDOM_APPEARANCE, epoch):
+            view = _required(batch.source_view, LossTerms.RANDOM_APPEARANCE)
+            terms[LossTerms.RANDOM_APPEARANCE] = self._loss(view, batch.source_label)
+        if self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch):
+            view = _required(batch.target_view, LossTerms.SELF_TRAINING)
+            label = _required(self.self_training, LossTerms.SELF_TRAINING).label(batch.target_image)
+            terms[LossTerms.SELF_TRAINING] = self._loss(view, label)
+        return terms
+
+    def _loss(self, view: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        with running_statistics_held(self.segmenter):
+            return self.segmentation_loss(self.forward(view), label)
+
+
+def _required(part: T | None, term: LossTerms) -> T:
+    if part is None:
+        raise InputError(
+            f"loss_weights#segmenter#{term.value} is not 0, but this config does not prepare what the term needs: "
+            "add recommended.yaml, which does, or set the weight to 0."
+        )
+    return part
