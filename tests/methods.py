@@ -30,7 +30,7 @@ ADAPTED_LAYERS = 14
 PNP_TAPS: list[str | int] = [9, 13, 15, 19, "logits", "probabilities"]
 CYCLES = {"source_cycle": 10, "target_cycle": 10}
 COLUMNS: dict[str, dict[str, dict[str, float]]] = {  # the weights of the overlays
-    "dann": {"segmenter": {"segmentation": 1, "feature_adversarial": 0.1}},
+    "dann": {"segmenter": {"segmentation": 1, "feature_adversarial": 0.3}},
     "adda": {"segmenter": {"feature_adversarial": 1}},
     "cyclegan": {
         "target_generator": {**CYCLES, "target_adversarial": 1},

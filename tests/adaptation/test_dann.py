@@ -80,10 +80,10 @@ def test_lambda_of_the_overlay_follows_the_schedule_of_the_paper(overlays: tuple
     parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.yaml", *overlays, "dann.yaml")])
     epochs: int = parser.get_parsed_content("epochs")
     weights: Any = parser.get_parsed_content("loss_weights#segmenter#feature_adversarial")
-    assert weights == pytest.approx([0.1 * (2 / (1 + math.exp(-10 * done / epochs)) - 1) for done in range(epochs)])
+    assert weights == pytest.approx([0.3 * (2 / (1 + math.exp(-10 * done / epochs)) - 1) for done in range(epochs)])
     assert weights[0] == 0
     assert weights == sorted(weights)
-    assert 0.09 < weights[-1] < 0.1
+    assert 0.29 < weights[-1] < 0.3
 
 
 def test_a_term_of_another_method_is_refused() -> None:
