@@ -412,8 +412,11 @@ def write_subject(subject: Subject, seed: int, spacing: float, folder: Path) -> 
     save_volume(folder / subject.path("label"), LABEL_VALUES[tissues], grid.affine, orientation)
 
 
-def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path) -> None:
-    """Writes supervised.json, and dataset.json last, which marks a complete folder."""
+def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path, labeled_target: int = 0) -> None:
+    """Writes supervised.json, and dataset.json last, which marks a complete folder.
+
+    The first `labeled_target` CT subjects to adapt to are also listed with their labels.
+    """
     pairs: dict[Part, list[dict[str, str]]] = {part: [] for part in Part}
     for subject in subjects:
         pairs[subject.part].append({kind: subject.path(kind) for kind in ("image", "label")})
@@ -422,7 +425,9 @@ def write_descriptions(subjects: Sequence[Subject], name: str, folder: Path) -> 
     labeled_ct = {"modality": "CT", "training": pairs[Part.TARGET_TRAINING]}
     measured_ct = {"modality": "CT", "validation": pairs[Part.TARGET_VALIDATION], "test": pairs[Part.TARGET_TEST]}
     supervised = {"name": f"{name}, upper bound trained on labeled CT", "source": labeled_ct, "target": measured_ct}
-    adaptation = {"name": name, "source": mr, "target": {"modality": "CT", "training": unlabeled, **measured_ct}}
+    labeled = {"labeled": pairs[Part.TARGET_TRAINING][:labeled_target]} if labeled_target else {}
+    target = {"modality": "CT", "training": unlabeled, **labeled, **measured_ct}
+    adaptation = {"name": name, "source": mr, "target": target}
     for file, content in (("supervised.json", supervised), ("dataset.json", adaptation)):
         write_json(folder / file, {"name": content["name"], "slice_plane": "coronal", "labels": LABELS, **content})
 
@@ -447,6 +452,7 @@ def make_phantom(
     target_training: int = 16,
     target_validation: int = 2,
     target_test: int = 6,
+    labeled_target: int = 0,
     spacing: float = 2.0,
     workers: int = 2,
     overwrite: bool = False,
@@ -461,6 +467,7 @@ def make_phantom(
         target_training: Number of CT subjects to adapt to.
         target_validation: Number of labeled CT subjects to measure on while training.
         target_test: Number of labeled CT subjects for the final measurement.
+        labeled_target: Number of the CT subjects to adapt to that are listed with labels as well, in target.labeled.
         spacing: Voxel size in mm, 0.5 to 6, that the subjects' own spacings scatter around.
         workers: Number of processes, each with one thread.
         overwrite: Replace files of the same name in output_dir.
@@ -470,7 +477,9 @@ def make_phantom(
     """
     counts = (source_training, source_validation, target_training, target_validation, target_test)
     sizes = {part.name.lower(): count for part, count in zip(Part, counts, strict=True)}
-    check_options(spacing, {"seed": seed, "workers": workers, **sizes})
+    check_options(spacing, {"seed": seed, "workers": workers, "labeled_target": labeled_target, **sizes})
+    if labeled_target > target_training:
+        raise InputError(f"--labeled_target is {labeled_target}: give at most --target_training, {target_training}.")
     subjects = [Subject(part, index) for part in Part for index in range(sizes[part.name.lower()])]
     folder = Path(str(output_dir))
     open_output_dir(folder, bool(overwrite))
@@ -479,7 +488,8 @@ def make_phantom(
     with ProcessPoolExecutor(min(workers, len(subjects)), mp_context=get_context("spawn")) as pool:
         work = partial(write_subject, seed=seed, spacing=spacing, folder=folder)
         list(tqdm(pool.map(work, subjects), total=len(subjects), unit="subject"))
-    write_descriptions(subjects, f"Generated heart phantom, not patients (seed {seed}, {spacing:g} mm)", folder)
+    name = f"Generated heart phantom, not patients (seed {seed}, {spacing:g} mm)"
+    write_descriptions(subjects, name, folder, labeled_target)
     print(f"Wrote {folder / 'dataset.json'}: {len(subjects)} subjects.")
 
 

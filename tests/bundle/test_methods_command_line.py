@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +146,25 @@ def test_a_second_stage_is_refused_before_training_without_a_fitting_first_one(
     assert f"{tmp_path / 'fingerprint.json'}: there is no such file" in missing
 
 
+@pytest.mark.parametrize("method", [[], ["dann.yaml"]], ids=["sifa", "dann"])
+def test_labeled_target_scans_join_the_loss_of_the_segmenter(method: list[str], phantom: Path, tmp_path: Path) -> None:
+    content = read_json(phantom / "dataset.json")
+    image = content["target"]["training"][0]["image"]
+    content["target"]["labeled"] = [{"image": image, "label": image.replace("ct_images", "ct_training_labels")}]
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data)
+    (data / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    train([*RECOMMENDED, *method, "labeled_target.yaml"], data, tmp_path / "run")
+    assert "target_segmentation" in columns_of(tmp_path / "run")
+
+    empty = error_of([*RECOMMENDED, "labeled_target.yaml"], phantom, tmp_path / "none")
+    assert "target.labeled is empty" in empty
+    last = error_of([*PLAIN, "source_only.yaml", "labeled_target.yaml"], data, tmp_path / "none")
+    assert "cannot be combined" in last
+
+
 def test_two_methods_at_once_are_refused(phantom: Path, tmp_path: Path) -> None:
     error = error_of([*PLAIN, "dann.yaml", "cyclegan.yaml"], phantom, tmp_path)
-    assert "different methods" in error
+    assert "cannot be combined" in error
     assert "cyclegan" not in error.rpartition("write")[2]
-    assert "different methods" in error_of([*PLAIN, "image_adaptation.yaml", "dann.yaml"], phantom, tmp_path)
+    assert "cannot be combined" in error_of([*PLAIN, "image_adaptation.yaml", "dann.yaml"], phantom, tmp_path)

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from builders import diagonal_affine, refusal, write_dataset, write_description, write_dicom_series, write_nifti
-from sifa.data.dataset_json import check_labels, labeled_target, read_dataset
+from sifa.data.dataset_json import check_labels, labeled_target, labeled_training, read_dataset
 from sifa.io.nifti_files import load_nifti
 from sifa.io.scan_reader import load_label
 
@@ -308,6 +308,28 @@ def test_a_subject_in_two_lists_is_found_behind_a_symbolic_link_or_another_spell
         assert str(folder / "images/ct_4.nii.gz") in message
         assert "target.training" in message
         assert "target.test" in message
+
+
+def test_labeled_target_scans_may_repeat_images_to_adapt_to_and_no_others(
+    folder: Path, content: dict[str, Any]
+) -> None:
+    measured = content["target"]["validation"][0]
+    again = {"image": content["target"]["training"][0]["image"], "label": measured["label"]}
+    further = content["target"]["test"].pop()
+    content["target"]["labeled"] = [again, further]
+    dataset = read_dataset(write_description(folder, content))
+    assert [Path(item["image"]).name for item in dataset.target_labeled] == ["ct_1.nii.gz", "ct_4.nii.gz"]
+    names = [Path(item["image"]).name for item in dataset.target_images]
+    assert names == ["ct_1.nii.gz", "ct_2.nii.gz", "ct_4.nii.gz"]
+    assert all(set(item) == {"image"} for item in dataset.target_images)
+    assert labeled_training(dataset) == dataset.target_labeled
+    for wrong in ([again, again], [measured]):
+        assert "a subject belongs in one list" in refused(
+            folder, {**content, "target": {**content["target"], "labeled": wrong}}
+        )
+    content["target"].pop("labeled")
+    path = write_description(folder, content)
+    assert "target.labeled is empty" in refusal(lambda: labeled_training(read_dataset(path)))
 
 
 # --- labels against images ---

@@ -44,6 +44,34 @@ def draws_of(source_size: int, target_size: int, epoch: int = 1, **options: Any)
     return list(sampler)
 
 
+# --- labeled target slices ---
+
+
+def with_labeled(labeled: str | None = "2000:5") -> UnpairedSlices:
+    pairs = [{"image": labeled, "label": "-"}] if labeled else []
+    source, target = [{"image": "0:7", "label": "-"}], [{"image": "1000:9"}]
+    return UnpairedSlices(
+        source, numbered, target, numbered, labeled_target_data=pairs, labeled_target_preprocessing=numbered
+    )
+
+
+def test_labeled_target_slices_are_drawn_apart_each_as_often_as_the_others_and_with_their_labels() -> None:
+    slices = with_labeled()
+    draws = list(UnpairedSampler(slices, batch_size=5, iterations=4, seed=3))
+    samples = [slices[draw] for draw in draws]
+    numbers = [int(sample["labeled_target_image"].flatten()[0]) for sample in samples]
+    assert sorted(numbers) == sorted([*range(2000, 2005)] * 4)
+    assert all((sample["labeled_target_label"] == sample["labeled_target_image"] % 3).all() for sample in samples)
+    assert any(draw.labeled_index != draw.source_index for draw in draws)
+
+
+def test_they_leave_the_draws_of_source_and_target_as_they_are() -> None:
+    first, second = (list(UnpairedSampler(with_labeled(one), 4, 3, seed=5)) for one in ("2000:5", None))
+    assert [draw[:3] for draw in first] == [draw[:3] for draw in second]
+    assert {draw.labeled_index for draw in second} == {0}
+    assert "labeled_target_image" not in with_labeled(None)[second[0]]
+
+
 # --- cutting ---
 
 

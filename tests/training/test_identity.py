@@ -10,7 +10,14 @@ from conftest import BUNDLE, RECOMMENDED
 from monai.bundle import ConfigParser
 
 CONFIGS = BUNDLE / "configs"
-WEIGHTS = ("cycle", "auxiliary_adversarial", "prediction_adversarial", "random_appearance", "self_training")
+WEIGHTS = (
+    "cycle",
+    "auxiliary_adversarial",
+    "prediction_adversarial",
+    "random_appearance",
+    "self_training",
+    "target_segmentation",
+)
 METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone")
 HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
@@ -32,6 +39,9 @@ HARMLESS = {  # settings of a run that may change when it resumes
     "augmentation_transforms": "the identity holds a digest of the augmentation",
     **dict.fromkeys(("feature_adversarial_weight", "semantic_weight", "within_class_weight"), "in loss_weights"),
     "self_training": "a part of the method; null where there is none",
+    **dict.fromkeys(
+        ("labeled_target", "labeled_target_preprocessing"), "in the fingerprint, as a list of the data set"
+    ),
     "target_training": "in the fingerprint, as a list of the data set",
     "target_validation": "it only measures",
 }
@@ -60,6 +70,7 @@ def settings_of(content: dict[str, Any]) -> dict[str, Any]:
         (*RECOMMENDED, "released_slices.yaml"),
         *((*RECOMMENDED, f"{method}.yaml") for method in METHODS),
         (*RECOMMENDED, "published.yaml"),
+        (*RECOMMENDED, "labeled_target.yaml"),
     ],
 )
 def test_every_setting_is_a_hyper_parameter_of_the_identity_or_harmless(names: tuple[str, ...]) -> None:

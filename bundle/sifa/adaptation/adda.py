@@ -16,14 +16,14 @@ from sifa.adaptation.losses import (
     cross_entropy_fool,
     discriminator_accuracy,
 )
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter, TappedSegmenter
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
 
-TERMS = {"segmenter": (LossTerms.FEATURE_ADVERSARIAL, *VIEW_TERMS)}
+TERMS = {"segmenter": (LossTerms.FEATURE_ADVERSARIAL, *SEGMENTER_TERMS)}
 
 
 class ADDA:
@@ -87,7 +87,9 @@ class ADDA:
         self.segment = self.precision.forward(TappedSegmenter(segmenter, taps))
         self.segment_source = self.precision.forward(TappedSegmenter(source_segmenter, taps))
         self.discriminator = self.precision.forward(feature_discriminator)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates D and, where the gate is open, E_t; see `sifa.training.iteration_update.Method`."""
@@ -102,7 +104,7 @@ class ADDA:
         accuracy = discriminator_accuracy(source_scores, target_scores)
         is_open = self.gate.update(accuracy)
 
-        terms = self.view_terms(batch, epoch)
+        terms = self.segmenter_terms(batch, epoch)
         if is_open:
             terms[LossTerms.FEATURE_ADVERSARIAL] = cross_entropy_fool(self.discriminator(target_features))
         loss = torch.zeros(())

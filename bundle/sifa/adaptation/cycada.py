@@ -16,15 +16,15 @@ from sifa.adaptation.losses import (
     cross_entropy_fool,
     discriminator_accuracy,
 )
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter, TappedSegmenter
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
 
-TERMS = {"segmenter": (LossTerms.SEGMENTATION, LossTerms.FEATURE_ADVERSARIAL, *VIEW_TERMS)}
+TERMS = {"segmenter": (LossTerms.SEGMENTATION, LossTerms.FEATURE_ADVERSARIAL, *SEGMENTER_TERMS)}
 
 
 class CyCADA:
@@ -91,7 +91,9 @@ class CyCADA:
         self.segment = self.precision.forward(TappedSegmenter(segmenter, taps))
         self.to_target = self.precision.forward(target_generator)
         self.discriminator = self.precision.forward(feature_discriminator)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates D and then E + C; see `sifa.training.iteration_update.Method`."""
@@ -110,7 +112,7 @@ class CyCADA:
 
         terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(fake_logits, batch.source_label),
-            **self.view_terms(batch, epoch),
+            **self.segmenter_terms(batch, epoch),
         }
         if is_open:
             terms[LossTerms.FEATURE_ADVERSARIAL] = cross_entropy_fool(self.discriminator(target_features))

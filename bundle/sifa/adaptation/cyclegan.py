@@ -12,8 +12,8 @@ from sifa.adaptation import losses
 from sifa.adaptation.image_pool import ImagePool
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.training.iteration_update import Batch, Stateful, present
@@ -24,7 +24,7 @@ GENERATORS = (LossTerms.SOURCE_CYCLE, LossTerms.TARGET_CYCLE)
 TERMS = {
     "target_generator": (*GENERATORS, LossTerms.TARGET_ADVERSARIAL, LossTerms.SEMANTIC),
     "source_generator": (*GENERATORS, LossTerms.SOURCE_ADVERSARIAL),
-    "segmenter": (LossTerms.SEGMENTATION, *VIEW_TERMS),
+    "segmenter": (LossTerms.SEGMENTATION, *SEGMENTER_TERMS),
 }
 
 
@@ -105,7 +105,9 @@ class CycleGAN:
         self.to_source = self.precision.forward(source_generator)
         self.target_discriminator = self.precision.forward(target_discriminator)
         self.source_discriminator = self.precision.forward(source_discriminator)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Runs the five updates; see `sifa.training.iteration_update.Method`."""
@@ -161,7 +163,7 @@ class CycleGAN:
             fake_logits = self.segment(fake_target)
         terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(fake_logits, batch.source_label),
-            **self.view_terms(batch, epoch),
+            **self.segmenter_terms(batch, epoch),
         }
         report = self._step("segmenter", terms, epoch)
         return {**by_name(terms), **report, SIFAKeys.LOSS: report["segmenter_loss"]}

@@ -10,15 +10,15 @@ from torch.optim import Optimizer
 
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss, cross_entropy_discriminate
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter, TappedSegmenter
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
 
-TERMS = {"segmenter": (LossTerms.SEGMENTATION, LossTerms.FEATURE_ADVERSARIAL, *VIEW_TERMS)}
+TERMS = {"segmenter": (LossTerms.SEGMENTATION, LossTerms.FEATURE_ADVERSARIAL, *SEGMENTER_TERMS)}
 
 
 class DANN:
@@ -76,7 +76,9 @@ class DANN:
         self.segmenter = segmenter
         self.segment = self.precision.forward(TappedSegmenter(segmenter, taps))
         self.discriminator = self.precision.forward(feature_discriminator)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates E + C and D; see `sifa.training.iteration_update.Method`."""
@@ -86,7 +88,7 @@ class DANN:
         terms = {
             LossTerms.SEGMENTATION: self.segmentation_loss(source_logits, batch.source_label),
             LossTerms.FEATURE_ADVERSARIAL: -self._domain_loss(source_features, target_features),
-            **self.view_terms(batch, epoch),
+            **self.segmenter_terms(batch, epoch),
         }
         loss = self.loss_weights.total("segmenter", terms, epoch)
         # D has not moved when the segmenter steps, nor the features when D does

@@ -12,14 +12,14 @@ from torch.optim import Optimizer
 from sifa.adaptation import losses
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision, in_full
 from sifa.utils.keys import LossTerms, SIFAKeys
 
-TERMS = {"segmenter": (LossTerms.MASK_ADVERSARIAL, LossTerms.WITHIN_CLASS, *VIEW_TERMS)}
+TERMS = {"segmenter": (LossTerms.MASK_ADVERSARIAL, LossTerms.WITHIN_CLASS, *SEGMENTER_TERMS)}
 
 
 class MasksAlone:
@@ -73,7 +73,9 @@ class MasksAlone:
         self.precision = precision or MixedPrecision()
         self.segment = self.precision.forward(segmenter)
         self.discriminator = self.precision.forward(mask_discriminator)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates E + C and D_m; see `sifa.training.iteration_update.Method`."""
@@ -83,7 +85,7 @@ class MasksAlone:
         terms = {
             LossTerms.MASK_ADVERSARIAL: losses.fool(self.discriminator(mask)),
             LossTerms.WITHIN_CLASS: unexplained_variance(probabilities, batch.target_image),
-            **self.view_terms(batch, epoch),
+            **self.segmenter_terms(batch, epoch),
         }
         loss = self.loss_weights.total("segmenter", terms, epoch)
         report = self.precision.step("segmenter", self.optimizers["segmenter"], loss)

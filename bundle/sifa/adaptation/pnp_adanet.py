@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss, wasserstein_discriminate, wasserstein_fool
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS, SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
-from sifa.adaptation.view_terms import VIEW_TERMS, ViewTerms
 from sifa.networks import Segmenter, TappedSegmenter
 from sifa.networks.weights import clip_weights
 from sifa.training.iteration_update import Batch, Stateful, present
@@ -20,7 +20,7 @@ from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.errors import InputError
 from sifa.utils.keys import LossTerms, SIFAKeys
 
-TERMS = {"segmenter": (LossTerms.FEATURE_ADVERSARIAL, LossTerms.MASK_ADVERSARIAL, *VIEW_TERMS)}
+TERMS = {"segmenter": (LossTerms.FEATURE_ADVERSARIAL, LossTerms.MASK_ADVERSARIAL, *SEGMENTER_TERMS)}
 
 
 class PnPAdaNet:
@@ -109,7 +109,9 @@ class PnPAdaNet:
         self.segment_source = self.precision.forward(TappedSegmenter(source_segmenter, taps))
         self.feature_critic = self.precision.forward(feature_critic)
         self.mask_critic = self.precision.forward(mask_critic)
-        self.view_terms = ViewTerms(segmenter, self.loss_weights, segmentation_loss, self.precision, self_training)
+        self.segmenter_terms = SegmenterTerms(
+            segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
+        )
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates the critics and, in every n-th iteration, the DAM; see `sifa.training.iteration_update.Method`."""
@@ -140,7 +142,7 @@ class PnPAdaNet:
         return {
             LossTerms.FEATURE_ADVERSARIAL: wasserstein_fool(self.feature_critic(target_features)),
             LossTerms.MASK_ADVERSARIAL: wasserstein_fool(self.mask_critic(target_logits)),
-            **self.view_terms(batch, epoch),
+            **self.segmenter_terms(batch, epoch),
         }
 
     def _update_critic(

@@ -12,6 +12,7 @@ from sifa.adaptation import losses
 from sifa.adaptation.image_pool import ImagePool
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.segmenter_terms import SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
 from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.adaptation.sifa_terms import (
@@ -21,7 +22,6 @@ from sifa.adaptation.sifa_terms import (
     source_adversarial_terms,
     source_discriminator_loss,
 )
-from sifa.adaptation.view_terms import ViewTerms
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.utils.keys import LossTerms, SIFAKeys
@@ -78,7 +78,7 @@ class SIFA:
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
         self.forward = SIFAForward(networks, self.precision)
-        self.view_terms = ViewTerms(
+        self.segmenter_terms = SegmenterTerms(
             networks.segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
         )
 
@@ -174,7 +174,7 @@ class SIFA:
         }
         if self.forward.prediction_discriminator is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(self.forward.prediction_discriminator(target_logits))
-        terms |= self.view_terms(batch, epoch)
+        terms |= self.segmenter_terms(batch, epoch)
         loss = self.loss_weights.total("segmenter", terms, epoch)
         return {**by_name(terms), **self._step("segmenter", loss), SIFAKeys.LOSS: loss}
 

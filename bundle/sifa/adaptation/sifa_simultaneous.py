@@ -13,6 +13,7 @@ from sifa.adaptation import losses
 from sifa.adaptation.image_pool import ImagePool
 from sifa.adaptation.loss_weights import Columns, LossWeights, by_name
 from sifa.adaptation.losses import SegmentationLoss
+from sifa.adaptation.segmenter_terms import SegmenterTerms
 from sifa.adaptation.self_training import SelfTraining
 from sifa.adaptation.sifa_networks import SIFAForward, SIFANetworks
 from sifa.adaptation.sifa_terms import (
@@ -22,7 +23,6 @@ from sifa.adaptation.sifa_terms import (
     source_adversarial_terms,
     source_discriminator_loss,
 )
-from sifa.adaptation.view_terms import ViewTerms
 from sifa.training.iteration_update import Batch, Stateful, present
 from sifa.training.mixed_precision import MixedPrecision, parameters_of
 from sifa.utils.keys import UPDATES, LossTerms, SIFAKeys
@@ -81,7 +81,7 @@ class SIFASimultaneous:
         self.source_pool = source_pool
         self.precision = precision or MixedPrecision()
         self.forward = SIFAForward(networks, self.precision)
-        self.view_terms = ViewTerms(
+        self.segmenter_terms = SegmenterTerms(
             networks.segmenter, self.loss_weights, segmentation_loss, self.precision, self_training
         )
 
@@ -152,7 +152,7 @@ class SIFASimultaneous:
         }
         if computed.prediction_scores is not None:
             terms[LossTerms.PREDICTION_ADVERSARIAL] = losses.fool(computed.prediction_scores)
-        return terms | self.view_terms(batch, epoch)
+        return terms | self.segmenter_terms(batch, epoch)
 
     def _terms_after_cut(self, batch: Batch, computed: Computed) -> Terms:
         return {

@@ -11,8 +11,8 @@ import torch
 
 from sifa.adaptation import losses
 from sifa.adaptation.loss_weights import LossWeights
+from sifa.adaptation.segmenter_terms import SEGMENTER_TERMS
 from sifa.adaptation.sifa_networks import SIFANetworks
-from sifa.adaptation.view_terms import VIEW_TERMS
 from sifa.training.iteration_update import Batch
 from sifa.utils.errors import InputError
 from sifa.utils.keys import LossTerms
@@ -28,7 +28,7 @@ TERMS: Mapping[str, tuple[LossTerms, ...]] = {  # by module: the terms that its 
         LossTerms.SOURCE_ADVERSARIAL,
         LossTerms.AUXILIARY_ADVERSARIAL,
         LossTerms.PREDICTION_ADVERSARIAL,
-        *VIEW_TERMS,
+        *SEGMENTER_TERMS,
     ),
     "source_decoder": (
         LossTerms.SOURCE_CYCLE,

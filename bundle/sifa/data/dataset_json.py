@@ -34,8 +34,16 @@ class DatasetDescription:
     source_training: list[Item]
     source_validation: list[Item] = field(default_factory=list)
     target_training: list[Item] = field(default_factory=list)
+    target_labeled: list[Item] = field(default_factory=list)  # trained on with labels, where a config uses them
     target_validation: list[Item] = field(default_factory=list)
     target_test: list[Item] = field(default_factory=list)
+
+    @property
+    def target_images(self) -> list[Item]:
+        """The images of the target that a training may use, labeled ones among them, each once and without a label."""
+        known = {item["image"] for item in self.target_training}
+        others = [{"image": item["image"]} for item in self.target_labeled if item["image"] not in known]
+        return [*self.target_training, *others]
 
     @property
     def out_channels(self) -> int:
@@ -51,9 +59,9 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
         needs_target: whether training needs target images; without adaptation it needs none.
 
     Returns:
-        The description. Checked are the form of the file, that every path exists, that no subject is in two lists, that
-        target training images have no labels, that an image and its label have the same grid, and that labels hold
-        only the listed values.
+        The description. Checked are the form of the file, that every path exists, that no subject is in two lists
+        (`target.labeled` may repeat images of `target.training`, with labels), that target training images have no
+        labels, that an image and its label have the same grid, and that labels hold only the listed values.
 
     Raises:
         InputError: at the first thing that is wrong.
@@ -75,6 +83,7 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
         source_training=_read_items(source, "source", "training", path, labeled=True),
         source_validation=_read_items(source, "source", "validation", path, labeled=True),
         target_training=_read_items(target, "target", "training", path, labeled=False),
+        target_labeled=_read_items(target, "target", "labeled", path, labeled=True),
         target_validation=_read_items(target, "target", "validation", path, labeled=True),
         target_test=_read_items(target, "target", "test", path, labeled=True),
     )
@@ -88,7 +97,7 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
     _check_no_overlap(description)
     for items in (description.source_training, description.source_validation):
         check_labels(items, labels)
-    for items in (description.target_validation, description.target_test):
+    for items in (description.target_labeled, description.target_validation, description.target_test):
         check_labels(items, labels)
     return description
 
@@ -170,13 +179,15 @@ def _check_no_overlap(description: DatasetDescription) -> None:
         ("source", "training"),
         ("source", "validation"),
         ("target", "training"),
+        ("target", "labeled"),
         ("target", "validation"),
         ("target", "test"),
     ):
         for item in getattr(description, f"{domain}_{split}"):
             image = Path(item["image"]).resolve()
             place = f"{domain}.{split}"
-            if image in seen:
+            has_label_too = (seen.get(image), place) == ("target.training", "target.labeled")
+            if image in seen and not has_label_too:
                 raise InputError(
                     f"{description.path}: {image} is in {seen[image]} and in {place}: a subject belongs in one list."
                 )
@@ -213,6 +224,20 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
                 f"{item['label']}: it holds the value {unknown[0]}, which is not among the labels "
                 f"{', '.join(str(value) for value in labels)} of the data set: map it to one of them."
             )
+
+
+def labeled_training(dataset: DatasetDescription) -> list[Item]:
+    """Returns the labeled target scans that are trained on, `target.labeled`.
+
+    Raises:
+        InputError: when there are none.
+    """
+    if not dataset.target_labeled:
+        raise InputError(
+            f"{dataset.path}: target.labeled is empty: list target scans with labels there, or leave out "
+            "labeled_target.yaml."
+        )
+    return dataset.target_labeled
 
 
 def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[int, str]) -> list[Item]:

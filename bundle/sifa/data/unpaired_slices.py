@@ -23,11 +23,12 @@ GIB = 2**30  # bytes
 
 
 class Draw(NamedTuple):
-    """One sample: a source slice, an unrelated target slice, and the seed of its augmentation."""
+    """One sample: a source slice, unrelated target slices, and the seed of its augmentation."""
 
     source_index: int
     target_index: int
     seed: int
+    labeled_index: int = 0  # of the labeled target slices
 
 
 class UnpairedSlices(Dataset):
@@ -38,11 +39,14 @@ class UnpairedSlices(Dataset):
         preprocessing: maps such an item to `image` (C, H, W, D) in [-1, 1] and `label` (1, H, W, D).
         target_data: unlabeled target volumes, `{"image": path}`; empty without adaptation.
         target_preprocessing: maps such an item to `image` (C, H, W, D) in [-1, 1].
-        augmentation: random transforms on the 2-D slices `source_image`, `source_label` and `target_image`.
+        augmentation: random transforms on the 2-D slices `source_image`, `source_label` and `target_image`, and on
+            `labeled_target_image` and `labeled_target_label` where there are any.
         cache_rate: share of the volumes of each domain, from 0 to 1, that each process holds in memory; the slices of
             the others are read from `cache_dir`.
         cache_dir: folder that keeps prepared volumes for later runs; None: all are held in memory only.
         cache_key: everything besides the files that prepared slices depend on; see `sifa.data.slice_cache.SliceCache`.
+        labeled_target_data: the target volumes that have labels, `{"image": path, "label": path}`.
+        labeled_target_preprocessing: maps such an item to `image` and `label`, as `preprocessing` does.
 
     Raises:
         InputError: when `data` is empty, a volume cannot be prepared, or a setting of the cache cannot be used.
@@ -58,6 +62,8 @@ class UnpairedSlices(Dataset):
         cache_rate: float = 1.0,
         cache_dir: str | Path | None = None,
         cache_key: Any = None,
+        labeled_target_data: Sequence[Item] = (),
+        labeled_target_preprocessing: Preprocessing | None = None,
     ) -> None:
         if not data:
             raise InputError("there are no labeled source images to train on: add at least one.")
@@ -77,6 +83,12 @@ class UnpairedSlices(Dataset):
             unlabeled = [{"image": item["image"]} for item in target_data]
             self.target = prepare_volumes(
                 unlabeled, target_preprocessing, ("image",), "target slices", cache, cache_rate
+            )
+        self.labeled_target = VolumeSlices()
+        if labeled_target_data and labeled_target_preprocessing is not None:
+            names = ("image", "label")
+            self.labeled_target = prepare_volumes(
+                labeled_target_data, labeled_target_preprocessing, names, "labeled target slices", cache, cache_rate
             )
         if is_main_process():
             self._log_size()
@@ -105,11 +117,18 @@ class UnpairedSlices(Dataset):
         return counts.to(torch.float32) / counts.sum()
 
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by the seed."""
+        """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by the seed.
+
+        Where there are labeled target volumes, also `labeled_target_image` and `labeled_target_label`.
+        """
         source = self.source[draw.source_index]
         sample: Mapping[str, Any] = {"source_image": source["image"], "source_label": source["label"]}
         if self.target_size:
             sample = {**sample, "target_image": self.target[draw.target_index]["image"]}
+        if len(self.labeled_target):
+            labeled = self.labeled_target[draw.labeled_index]
+            images = {"labeled_target_image": labeled["image"], "labeled_target_label": labeled["label"]}
+            sample = {**sample, **images}
         if self.augmentation is not None:
             if isinstance(self.augmentation, Randomizable):
                 self.augmentation.set_random_state(seed=draw.seed)
@@ -118,6 +137,8 @@ class UnpairedSlices(Dataset):
 
     def _log_size(self) -> None:
         domains = {"source": self.source, "target": self.target}
+        if len(self.labeled_target):
+            domains["labeled target"] = self.labeled_target
         logger.info(
             "training on %s: %.2f GiB, %.2f GiB of it in memory; %d volumes were in the cache",
             " and ".join(f"{len(one)} slices of {len(one.volumes)} {name} volumes" for name, one in domains.items()),
@@ -157,6 +178,7 @@ class UnpairedSampler(DistributedSampler):
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.source_size = dataset.source_size
         self.target_slices = np.arange(dataset.target_size)
+        self.labeled_size = len(dataset.labeled_target)
         if iterations is None:
             iterations = max(1, len(dataset) // (batch_size * num_replicas))
         self.batch_size = batch_size
@@ -179,13 +201,14 @@ class UnpairedSampler(DistributedSampler):
     def __iter__(self) -> Iterator[Draw]:
         """Yields the draws of this process for the current epoch."""
         first, self.left_out = self.left_out, 0
-        streams = np.random.SeedSequence([self.seed, self.epoch]).spawn(3)
+        streams = np.random.SeedSequence([self.seed, self.epoch]).spawn(4)
         source = _shuffled_stream(np.random.default_rng(streams[0]), self.source_size, self.total_size)
         places = _shuffled_stream(np.random.default_rng(streams[1]), len(self.target_slices), self.total_size)
         target = self.target_slices[places] if len(self.target_slices) else places
         seeds = np.random.default_rng(streams[2]).integers(2**32, size=self.total_size)
+        labeled = _shuffled_stream(np.random.default_rng(streams[3]), self.labeled_size, self.total_size)
         for place in range(first * self.num_replicas + self.rank, self.total_size, self.num_replicas):
-            yield Draw(int(source[place]), int(target[place]), int(seeds[place]))
+            yield Draw(int(source[place]), int(target[place]), int(seeds[place]), int(labeled[place]))
 
 
 def _shuffled_stream(generator: np.random.Generator, size: int, length: int) -> np.ndarray:

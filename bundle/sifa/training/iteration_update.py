@@ -35,6 +35,8 @@ class Batch:
     target_image: torch.Tensor  # x_t; of size (0, C, H, W) where the training has no target images
     source_view: torch.Tensor | None = None  # x_s with a random appearance, for the term `random_appearance`
     target_view: torch.Tensor | None = None  # x_t with a random appearance, for self-training
+    labeled_target_image: torch.Tensor | None = None  # slices of target scans that have labels
+    labeled_target_label: torch.Tensor | None = None  # their labels
 
 
 class Stateful(Protocol):

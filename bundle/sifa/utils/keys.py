@@ -44,6 +44,7 @@ class LossTerms(StrEnum):
     SEGMENTATION = "segmentation"  # Eq. 3: cross-entropy + Dice of C(E(G_t(x_s))) against y_s
     RANDOM_APPEARANCE = "random_appearance"  # Eq. 3 for C(E(x_s with a random appearance)) against y_s
     SELF_TRAINING = "self_training"  # Eq. 3 for C(E(x_t with a random appearance)) against the weight average's labels
+    TARGET_SEGMENTATION = "target_segmentation"  # Eq. 3 for C(E(x)) of the few target images that have labels
     FEATURE_ADVERSARIAL = "feature_adversarial"  # features of x_t fool a discriminator of domains
     SEMANTIC = "semantic"  # cross-entropy of C(E(G_t(x_s))) and y_s in the loss of G_t (CyCADA)
     MASK_ADVERSARIAL = "mask_adversarial"  # masks of x_t fool a critic or a discriminator of masks

@@ -25,6 +25,7 @@ TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to
     "source_only": ("recommended", "simultaneous", "abdomen"),
     "supervised": ("source_only",),
     "appearance": (),
+    "labeled_target": ("recommended", "compact", "abdomen", "published", "source_only", *OTHER_METHODS),
     **dict.fromkeys(OTHER_METHODS, ("recommended",)),
 }
 LAST = (
@@ -34,9 +35,9 @@ LAST = (
     "adapt_batch_norm",
 )  # after all others; each has a `run` of its own
 NEEDS = {"supervised": "source_only", "published": "recommended"}  # an overlay that makes no sense without another one
-EXCLUDES = {
-    stem: [name for name in (*METHODS, *(ONLY_SIFA if stem in OTHER_METHODS else ())) if name != stem]
-    for stem in METHODS
+EXCLUDES = {  # overlays that cannot be combined with a method
+    **{stem: [name for name in (*METHODS, *ONLY_SIFA) if name != stem] for stem in OTHER_METHODS},
+    "source_only": [*OTHER_METHODS, "labeled_target"],  # whose loss has no further terms
 }
 FOLLOWS = {**TRAINING, **dict.fromkeys(LAST, tuple(TRAINING))}
 
@@ -82,7 +83,7 @@ def _problem(stem: str, before: Sequence[str], after: Sequence[str]) -> str | No
         return f"and {others[0]}.yaml each define `run`, so only one can be given"
     excluded = [name for name in EXCLUDES.get(stem, ()) if name in (*before, *after)]
     if excluded:
-        return f"and {excluded[0]}.yaml are of different methods, so only one can be given"
+        return f"and {excluded[0]}.yaml cannot be combined"
     late = [name for name in FOLLOWS[stem] if name in after]
     if late:
         return f"comes after {late[0]}.yaml"

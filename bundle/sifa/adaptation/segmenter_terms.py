@@ -1,4 +1,4 @@
-"""The loss terms of views with a random appearance, which any method can add to the loss of its segmenter."""
+"""Loss terms that any method can add to the loss of its segmenter: views with a random appearance, labeled targets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,23 @@ from sifa.utils.keys import LossTerms
 
 T = TypeVar("T")
 
-VIEW_TERMS = (LossTerms.RANDOM_APPEARANCE, LossTerms.SELF_TRAINING)
+PREPARED_BY = {
+    LossTerms.RANDOM_APPEARANCE: "recommended.yaml",
+    LossTerms.SELF_TRAINING: "recommended.yaml",
+    LossTerms.TARGET_SEGMENTATION: "labeled_target.yaml",
+}
+
+SEGMENTER_TERMS = (LossTerms.RANDOM_APPEARANCE, LossTerms.SELF_TRAINING, LossTerms.TARGET_SEGMENTATION)
 
 
-class ViewTerms:
-    """Eq. 3 for the views of random appearance: x_s's view with y_s, x_t's view with labels of the weight average.
+class SegmenterTerms:
+    """Eq. 3 for further images than those of the method itself.
 
-    Passes of views leave the running batch-norm statistics of the segmenter unchanged.
+    - `random_appearance`: the view of x_s with a random appearance, with y_s.
+    - `self_training`: the view of x_t, with the labels that the weight average gives to x_t.
+    - `target_segmentation`: slices of the few target scans that have labels, with these labels.
+
+    Passes of these images leave the running batch-norm statistics of the segmenter unchanged.
 
     Args:
         segmenter: C(E(.)).
@@ -62,17 +72,21 @@ class ViewTerms:
             view = _required(batch.target_view, LossTerms.SELF_TRAINING)
             label = _required(self.self_training, LossTerms.SELF_TRAINING).label(batch.target_image)
             terms[LossTerms.SELF_TRAINING] = self._loss(view, label)
+        if self.loss_weights.at("segmenter", LossTerms.TARGET_SEGMENTATION, epoch):
+            image = _required(batch.labeled_target_image, LossTerms.TARGET_SEGMENTATION)
+            label = _required(batch.labeled_target_label, LossTerms.TARGET_SEGMENTATION)
+            terms[LossTerms.TARGET_SEGMENTATION] = self._loss(image, label)
         return terms
 
-    def _loss(self, view: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def _loss(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         with running_statistics_held(self.segmenter):
-            return self.segmentation_loss(self.forward(view), label)
+            return self.segmentation_loss(self.forward(image), label)
 
 
 def _required(part: T | None, term: LossTerms) -> T:
     if part is None:
         raise InputError(
             f"loss_weights#segmenter#{term.value} is not 0, but this config does not prepare what the term needs: "
-            "add recommended.yaml, which does, or set the weight to 0."
+            f"add {PREPARED_BY[term]}, which does, or set the weight to 0."
         )
     return part
