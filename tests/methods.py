@@ -18,11 +18,14 @@ from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.masks_alone import MasksAlone
 from sifa.adaptation.optimizers import adam_optimizers, rmsprop_optimizers
 from sifa.adaptation.pnp_adanet import PnPAdaNet
+from sifa.adaptation.self_training import SelfTraining
 from sifa.adaptation.sifa import SIFA
 from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_free import SourceFree
 from sifa.adaptation.source_only import SourceOnly
 from sifa.networks import LatentDiscriminator, PatchDiscriminator, Segmenter, TargetGenerator, freeze, tap_channels
 from sifa.training.iteration_update import Batch, Method
+from sifa.training.weight_average import WeightAverage
 from torch import nn
 from torch.optim import Optimizer
 
@@ -40,6 +43,7 @@ COLUMNS: dict[str, dict[str, dict[str, float]]] = {  # the weights of the overla
     "cycada": {"segmenter": {"segmentation": 1, "feature_adversarial": 0.1}},
     "pnp_adanet": {"segmenter": {"feature_adversarial": 1, "mask_adversarial": 0.3}},
     "masks_alone": {"segmenter": {"mask_adversarial": 1, "within_class": 1}},
+    "source_free": {"segmenter": {"self_training": 1}},
 }
 LOSS = SegmentationLoss(LAMBDA_DICE)
 SIFA_ROWS: dict[str, Any] = {"sifa": SIFA, "sifa_simultaneous": SIFASimultaneous}
@@ -165,6 +169,15 @@ def _masks_alone(**changes: Any) -> Method:
     return MasksAlone(**networks, optimizers=_adam(networks), segmentation_loss=LOSS, **arguments)
 
 
+def _source_free(**changes: Any) -> Method:
+    segmenter = segmenter_of()
+    teacher = WeightAverage(segmenter, 0.9)
+    self_training = SelfTraining(teacher, torch.tensor([0.4, 0.3, 0.3]), lambda probabilities, image: probabilities)
+    arguments: dict[str, Any] = {"loss_weights": COLUMNS["source_free"], "self_training": self_training, **changes}
+    optimizer = _adam({"segmenter": segmenter})["segmenter"]
+    return SourceFree(segmenter, optimizer, segmentation_loss=LOSS, **arguments)
+
+
 BUILDERS: dict[str, Callable[..., Method]] = {
     **{name: lambda kind=kind, **changes: _sifa(kind, **changes) for name, kind in SIFA_ROWS.items()},
     "source_only": _source_only,
@@ -174,6 +187,7 @@ BUILDERS: dict[str, Callable[..., Method]] = {
     "cycada": _cycada,
     "pnp_adanet": _pnp_adanet,
     "masks_alone": _masks_alone,
+    "source_free": _source_free,
 }
 
 

@@ -10,7 +10,7 @@ from builders import refusal
 from iterations import draw_batch
 from methods import BUILDERS, COLUMNS, LOSS, build, is_buffer, state, step
 
-BATCH = draw_batch(0)
+BATCH = draw_batch(0, view=True)
 LABELED = {
     **BATCH,
     "labeled_target_image": draw_batch(9)["target_image"],

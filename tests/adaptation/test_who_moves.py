@@ -29,8 +29,9 @@ MOVES = {  # by method: what moves, parameters and buffers
     "cycada": rf"{ALL}|feature_discriminator",
     "pnp_adanet": rf"{ADAPTED}|feature_critic|mask_critic",
     "masks_alone": rf"{ALL}|mask_discriminator",
+    "source_free": ALL,
 }
-BATCH = draw_batch(0)
+BATCH = draw_batch(0, view=True)
 
 
 def test_every_method_is_listed() -> None:
@@ -57,7 +58,7 @@ def test_frozen_networks_stay_bit_identical_and_collect_no_gradient(name: str) -
     assert method.frozen
     before = state(method.frozen)
     for seed in range(3):
-        step(method, draw_batch(seed))
+        step(method, draw_batch(seed, view=True))
     after = state(method.frozen)
     assert all(torch.equal(before[key], after[key]) for key in before)
     for network in method.frozen.values():
@@ -87,7 +88,7 @@ def test_a_step_of_an_optimizer_moves_its_own_network_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", MOVES)
 def test_two_iterations_after_a_restored_state_equal_two_without_it(name: str) -> None:
-    batches = [draw_batch(seed) for seed in range(4)]
+    batches = [draw_batch(seed, view=True) for seed in range(4)]
 
     def run(method: Method, chosen: list[Any]) -> IterationUpdate:
         for batch in chosen:
@@ -110,10 +111,11 @@ def test_the_methods_have_names_of_their_own() -> None:
     assert sorted(names) == sorted(BUILDERS)
 
 
-@pytest.mark.parametrize("name", ["dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone"])
+@pytest.mark.parametrize("name", ["dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone", "source_free"])
 def test_the_tests_have_the_weights_of_the_overlay(name: str) -> None:
     parser = ConfigParser()
-    parser.read_config([str(BUNDLE / "configs" / file) for file in ("train.yaml", f"{name}.yaml")])
+    files = ("train.yaml", *(["recommended.yaml"] if name == "source_free" else []), f"{name}.yaml")
+    parser.read_config([str(BUNDLE / "configs" / file) for file in files])
     weights: Any = parser.get_parsed_content("loss_weights")
     given = {
         module: {term: max(weight) if isinstance(weight, list) else weight for term, weight in column.items() if weight}

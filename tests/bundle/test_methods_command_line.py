@@ -163,6 +163,26 @@ def test_labeled_target_scans_join_the_loss_of_the_segmenter(method: list[str], 
     assert "cannot be combined" in last
 
 
+def test_a_trained_network_adapts_to_target_images_alone(phantom: Path, source_stage: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data, ignore=shutil.ignore_patterns("mr_*", "*.json"))
+    content = read_json(phantom / "dataset.json")
+    content.pop("source")
+    (data / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    configs, run = [*RECOMMENDED, "source_free.yaml"], tmp_path / "run"
+    train(configs, data, run, initial_weights=source_stage, width=1.0)  # the network is as large as the trained one
+    assert read_json(run / "fingerprint.json") == read_json(source_stage / "fingerprint.json")
+    assert {"self_training", "segmenter_loss"} <= columns_of(run)
+    before, after = weights_of(source_stage), weights_of(run)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    assert "initial_weights is null" in error_of(configs, data, tmp_path / "none")
+    swapped = {**content["labels"], "1": content["labels"]["2"], "2": content["labels"]["1"]}
+    (data / "dataset.json").write_text(json.dumps({**content, "labels": swapped}), encoding="utf-8")
+    assert "its labels are" in error_of(configs, data, tmp_path / "none", initial_weights=source_stage)
+    assert "needs recommended.yaml" in error_of([*PLAIN, "source_free.yaml"], data, tmp_path / "none")
+
+
 def test_two_methods_at_once_are_refused(phantom: Path, tmp_path: Path) -> None:
     error = error_of([*PLAIN, "dann.yaml", "cyclegan.yaml"], phantom, tmp_path)
     assert "cannot be combined" in error

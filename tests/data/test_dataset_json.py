@@ -332,6 +332,15 @@ def test_labeled_target_scans_may_repeat_images_to_adapt_to_and_no_others(
     assert "target.labeled is empty" in refusal(lambda: labeled_training(read_dataset(path)))
 
 
+def test_source_free_adaptation_needs_no_source(folder: Path, content: dict[str, Any]) -> None:
+    content.pop("source")
+    path = write_description(folder, content)
+    dataset = read_dataset(path, needs_source=False)
+    assert (dataset.source_modality, dataset.source_training) == ("", [])
+    assert len(dataset.target_training) == 2
+    assert "'source' is missing" in refusal(lambda: read_dataset(path))
+
+
 # --- labels against images ---
 
 

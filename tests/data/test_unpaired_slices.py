@@ -72,6 +72,13 @@ def test_they_leave_the_draws_of_source_and_target_as_they_are() -> None:
     assert "labeled_target_image" not in with_labeled(None)[second[0]]
 
 
+def test_without_source_volumes_there_are_target_slices_alone_where_that_is_allowed() -> None:
+    slices = UnpairedSlices([], numbered, [{"image": "1000:9"}], numbered, needs_source=False)
+    (sample, *_) = [slices[draw] for draw in UnpairedSampler(slices, batch_size=2, iterations=2)]
+    assert set(sample) == {"target_image"}
+    assert "no labeled source images" in refusal(lambda: UnpairedSlices([], numbered, [{"image": "1000:9"}], numbered))
+
+
 # --- cutting ---
 
 

@@ -333,7 +333,7 @@ def test_a_table_is_replaced_between_its_comments_and_nothing_else(tmp_path: Pat
     ("arguments", "parts"),
     [
         (["--methods", "recommended,magic"], ["--methods names magic", "source_only"]),
-        (["--datasets", "brain"], ["--datasets names brain", "phantom, abdomen"]),
+        (["--datasets", "brain"], ["--datasets names brain", "phantom, phantom_1"]),
         (["--groups", "all"], ["--groups names all", "ablations"]),
         (["--seeds", "0,one"], ["--seeds", "whole numbers"]),
         (["--seeds", "-1"], ["--seeds", "whole numbers"]),

@@ -18,7 +18,7 @@ WEIGHTS = (
     "self_training",
     "target_segmentation",
 )
-METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone")
+METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone", "source_free")
 HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
         ("imports", "initialize", "run", "training", "finalize", "switches", "limits", "hyper"), "not a setting"
@@ -37,6 +37,8 @@ HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(("pamr_iterations", "spatial_prior"), "fingerprint"),
     **dict.fromkeys((f"{term}_weight" for term in WEIGHTS), "in loss_weights"),
     "augmentation_transforms": "the identity holds a digest of the augmentation",
+    "needs_source": "follows from the method",
+    "source_frequencies": "follows from the fingerprint or the source labels",
     **dict.fromkeys(("feature_adversarial_weight", "semantic_weight", "within_class_weight"), "in loss_weights"),
     "self_training": "a part of the method; null where there is none",
     **dict.fromkeys(

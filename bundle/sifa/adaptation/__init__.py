@@ -16,6 +16,7 @@ from sifa.adaptation.self_training import SelfTraining, expected_frequencies
 from sifa.adaptation.sifa import SIFA
 from sifa.adaptation.sifa_networks import SIFANetworks
 from sifa.adaptation.sifa_simultaneous import SIFASimultaneous
+from sifa.adaptation.source_free import SourceFree
 from sifa.adaptation.source_only import SourceOnly
 from sifa.adaptation.target_statistics import TargetStatistics
 
@@ -35,6 +36,7 @@ __all__ = [
     "SIFASimultaneous",
     "SegmentationLoss",
     "SelfTraining",
+    "SourceFree",
     "SourceOnly",
     "TargetStatistics",
     "adam_optimizers",

@@ -51,12 +51,14 @@ class DatasetDescription:
         return len(self.labels)
 
 
-def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescription:
+def read_dataset(path: str | Path, needs_target: bool = True, needs_source: bool = True) -> DatasetDescription:
     """Reads and checks a data set.
 
     Args:
         path: the `dataset.json`.
         needs_target: whether training needs target images; without adaptation it needs none.
+        needs_source: whether training needs labeled source images; source-free adaptation needs none, and the file
+            may then lack its section.
 
     Returns:
         The description. Checked are the form of the file, that every path exists, that no subject is in two lists
@@ -72,6 +74,8 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
     plane = content.get("slice_plane")
     if not isinstance(plane, str) or plane not in AXCODES:
         raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(AXCODES)}.")
+    if not needs_source and "source" not in content:
+        content = {**content, "source": {"modality": ""}}
     source, target = _read_domain(content, "source", path), _read_domain(content, "target", path)
     description = DatasetDescription(
         path=path,
@@ -87,7 +91,7 @@ def read_dataset(path: str | Path, needs_target: bool = True) -> DatasetDescript
         target_validation=_read_items(target, "target", "validation", path, labeled=True),
         target_test=_read_items(target, "target", "test", path, labeled=True),
     )
-    if not description.source_training:
+    if needs_source and not description.source_training:
         raise InputError(f"{path}: source.training is empty: list at least one labeled source image.")
     if needs_target and not description.target_training:
         raise InputError(
@@ -226,6 +230,22 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
             )
 
 
+def require_labels(dataset: DatasetDescription, labels: Mapping[int, str]) -> None:
+    """Refuses a data set whose labels are not those of a trained model.
+
+    Args:
+        dataset: the data set.
+        labels: the model's, names by value.
+
+    Raises:
+        InputError: when they differ.
+    """
+    if dataset.labels != labels:
+        raise InputError(
+            f"{dataset.path}: its labels are {dataset.labels}, the model's {dict(labels)}: renumber or rename them."
+        )
+
+
 def labeled_training(dataset: DatasetDescription) -> list[Item]:
     """Returns the labeled target scans that are trained on, `target.labeled`.
 
@@ -251,10 +271,7 @@ def labeled_target(dataset: DatasetDescription, split: str, labels: Mapping[int,
     Raises:
         InputError: when the split is neither of these or is empty, or when the data set has other labels.
     """
-    if dataset.labels != labels:
-        raise InputError(
-            f"{dataset.path}: its labels are {dataset.labels}, the model's {dict(labels)}: renumber or rename them."
-        )
+    require_labels(dataset, labels)
     lists = {"validation": dataset.target_validation, "test": dataset.target_test}
     if split not in lists:
         raise InputError(f"--split is {split!r}: choose validation or test.")

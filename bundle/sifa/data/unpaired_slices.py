@@ -47,6 +47,7 @@ class UnpairedSlices(Dataset):
         cache_key: everything besides the files that prepared slices depend on; see `sifa.data.slice_cache.SliceCache`.
         labeled_target_data: the target volumes that have labels, `{"image": path, "label": path}`.
         labeled_target_preprocessing: maps such an item to `image` and `label`, as `preprocessing` does.
+        needs_source: whether there have to be labeled source volumes.
 
     Raises:
         InputError: when `data` is empty, a volume cannot be prepared, or a setting of the cache cannot be used.
@@ -64,8 +65,9 @@ class UnpairedSlices(Dataset):
         cache_key: Any = None,
         labeled_target_data: Sequence[Item] = (),
         labeled_target_preprocessing: Preprocessing | None = None,
+        needs_source: bool = True,
     ) -> None:
-        if not data:
+        if not data and needs_source:
             raise InputError("there are no labeled source images to train on: add at least one.")
         if not isinstance(cache_rate, int | float) or not 0 <= cache_rate <= 1:
             raise InputError(f"cache_rate is {cache_rate!r}: give the share of volumes to hold in memory, from 0 to 1.")
@@ -76,7 +78,9 @@ class UnpairedSlices(Dataset):
             )
         self.augmentation = augmentation
         cache = None if cache_dir is None else SliceCache(cache_dir, cache_key)
-        self.source = prepare_volumes(data, preprocessing, ("image", "label"), "source slices", cache, cache_rate)
+        self.source = VolumeSlices()
+        if data:
+            self.source = prepare_volumes(data, preprocessing, ("image", "label"), "source slices", cache, cache_rate)
         self.target = VolumeSlices()
         if target_data and target_preprocessing is not None:
             # Only the image is passed on, so target labels cannot reach training.
@@ -119,10 +123,13 @@ class UnpairedSlices(Dataset):
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
         """Returns `source_image`, `target_image` (C, H, W) and `source_label` (1, H, W), augmented by the seed.
 
-        Where there are labeled target volumes, also `labeled_target_image` and `labeled_target_label`.
+        A domain without volumes has no entry. Where there are labeled target volumes, `labeled_target_image` and
+        `labeled_target_label` are there as well.
         """
-        source = self.source[draw.source_index]
-        sample: Mapping[str, Any] = {"source_image": source["image"], "source_label": source["label"]}
+        sample: Mapping[str, Any] = {}
+        if self.source_size:
+            source = self.source[draw.source_index]
+            sample = {"source_image": source["image"], "source_label": source["label"]}
         if self.target_size:
             sample = {**sample, "target_image": self.target[draw.target_index]["image"]}
         if len(self.labeled_target):

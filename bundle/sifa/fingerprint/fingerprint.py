@@ -90,6 +90,19 @@ class Fingerprint:
         """Names of the labels by value, without the background."""
         return {value: name for value, name in self.labels.items() if value != 0}
 
+    @property
+    def class_shares(self) -> list[float]:
+        """Expected share of each class among the pixels of source slices, background first; the sum is 1.
+
+        From the middle of the volumes of each structure, the extent of a slice, and the field of view of the source
+        across the slices: an estimate for trainings that have no source labels.
+        """
+        rows, columns = (size * step for size, step in zip(self.slice_size, self.spacing[:2], strict=True))
+        covered = rows * columns * self.source.training.median_field_of_view[2] / 1000  # ml
+        volumes = [self.structures.get(name) for name in self.structure_names.values()]
+        shares = [0.0 if volume is None else (volume.min + volume.max) / 2 / covered for volume in volumes]
+        return [1 - sum(shares), *shares]
+
     def summary(self) -> dict[str, Any]:
         """Returns a plain description of the training data, without per-volume statistics."""
         content = self.to_json()

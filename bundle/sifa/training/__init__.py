@@ -1,7 +1,7 @@
 """What every training needs, whatever its method."""
 
 from sifa.training.checkpoint import TrainingState, state_to_resume
-from sifa.training.initial_weights import InitialWeights
+from sifa.training.initial_weights import InitialWeights, initial_fingerprint
 from sifa.training.iteration_update import IterationUpdate
 from sifa.training.mixed_precision import MixedPrecision
 from sifa.training.model_files import save_model
@@ -13,6 +13,7 @@ __all__ = [
     "MixedPrecision",
     "TrainingState",
     "WeightAverage",
+    "initial_fingerprint",
     "save_model",
     "state_to_resume",
 ]

@@ -14,6 +14,20 @@ from sifa.networks.weights import freeze, load_weights
 from sifa.utils.errors import InputError
 
 
+def initial_fingerprint(folder: str | Path | None) -> Fingerprint:
+    """Returns the fingerprint of an earlier run, for a training that cannot compute one.
+
+    Args:
+        folder: the output folder of that run, as of `InitialWeights`.
+
+    Raises:
+        InputError: when it is None or holds no run.
+    """
+    if folder is None:
+        raise InputError("initial_weights is null, but this training starts from a trained network: give its folder.")
+    return read_fingerprint(Path(folder) / "fingerprint.json")
+
+
 class InitialWeights:
     """The networks of an earlier run, for a later stage of a method.
 

@@ -30,7 +30,7 @@ EVENTS = (
 class Batch:
     """The batch of one iteration on the device: images (B, C, H, W) in [-1, 1], labels (B, 1, H, W)."""
 
-    source_image: torch.Tensor  # x_s
+    source_image: torch.Tensor  # x_s; of size (0, C, H, W) where the training has no source images
     source_label: torch.Tensor  # y_s
     target_image: torch.Tensor  # x_t; of size (0, C, H, W) where the training has no target images
     source_view: torch.Tensor | None = None  # x_s with a random appearance, for the term `random_appearance`
@@ -117,13 +117,16 @@ class IterationUpdate:
 
         Args:
             engine: the trainer, of which the device and the epoch are read.
-            batchdata: the entries of `Batch` by name; without `target_image` the method gets an empty one.
+            batchdata: the entries of `Batch` by name; a domain without images is an empty batch.
 
         Returns:
             What the method returned, without gradients; scalars are means over the processes that train together.
         """
         state: Any = engine.state
-        given = {"target_image": batchdata["source_image"][:0], **batchdata}
+        given = dict(batchdata)
+        given.setdefault("target_image", batchdata.get("source_image", torch.empty(0))[:0])
+        given.setdefault("source_image", given["target_image"][:0])
+        given.setdefault("source_label", given["target_image"][:0].to(torch.uint8))
         names = [field.name for field in fields(Batch) if field.name in given]
         batch = Batch(**{name: given[name].to(state.device, non_blocking=True) for name in names})
         for network in self.method.networks.values():

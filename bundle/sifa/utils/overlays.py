@@ -9,7 +9,15 @@ from sifa.utils.errors import UsageError
 from sifa.utils.paths import bundle_root
 
 COMPLETE = ("train", "inference")  # the configs that run alone; all others are overlays of train.yaml
-OTHER_METHODS = ("dann", "adda", "cyclegan", "cycada", "pnp_adanet", "masks_alone")  # than SIFA, which train.yaml has
+OTHER_METHODS = (
+    "dann",
+    "adda",
+    "cyclegan",
+    "cycada",
+    "pnp_adanet",
+    "masks_alone",
+    "source_free",
+)  # than SIFA, which train.yaml has
 METHODS = (*OTHER_METHODS, "source_only")  # of which one can be given
 ONLY_SIFA = ("authors", "image_adaptation", "prediction_adaptation", "simultaneous")  # what other methods do not have
 TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to follow wherever both are given
@@ -27,6 +35,7 @@ TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to
     "appearance": (),
     "labeled_target": ("recommended", "compact", "abdomen", "published", "source_only", *OTHER_METHODS),
     **dict.fromkeys(OTHER_METHODS, ("recommended",)),
+    "source_free": ("recommended", "compact", "abdomen"),
 }
 LAST = (
     "monailabel",
@@ -34,7 +43,11 @@ LAST = (
     "evaluate",
     "adapt_batch_norm",
 )  # after all others; each has a `run` of its own
-NEEDS = {"supervised": "source_only", "published": "recommended"}  # an overlay that makes no sense without another one
+NEEDS = {
+    "supervised": "source_only",
+    "published": "recommended",
+    "source_free": "recommended",
+}  # an overlay that makes no sense without another one
 EXCLUDES = {  # overlays that cannot be combined with a method
     **{stem: [name for name in (*METHODS, *ONLY_SIFA) if name != stem] for stem in OTHER_METHODS},
     "source_only": [*OTHER_METHODS, "labeled_target"],  # whose loss has no further terms
