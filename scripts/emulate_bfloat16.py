@@ -37,7 +37,7 @@ def patch_torch() -> None:
     """Makes convolutions and norms in this process round."""
     functional.conv2d = rounds(functional.conv2d, 3)
     functional.conv_transpose2d = rounds(functional.conv_transpose2d, 3)
-    for norm in (nn.BatchNorm2d, nn.InstanceNorm2d):
+    for norm in (nn.BatchNorm2d, nn.GroupNorm):
         norm.forward = rounds(norm.forward, 0)  # type: ignore[method-assign]
 
 

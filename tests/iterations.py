@@ -111,7 +111,7 @@ def randomize(network: Network) -> Network:
     for layer in network.double().eval().modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             layer.reset_parameters()
-        if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+        if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, 0, 0.2)
     return network

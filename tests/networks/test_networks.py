@@ -99,15 +99,15 @@ def test_an_affine_instance_norm_follows_every_convolution_but_the_last(
     build: Callable[[], nn.Module], norms: int
 ) -> None:
     network = without_parameters(build)
-    layers = [x for x in network.modules() if isinstance(x, (*CONVOLUTIONS, nn.InstanceNorm2d))]
-    assert [isinstance(layer, nn.InstanceNorm2d) for layer in layers] == [False, True] * norms + [False]
-    assert all(layer.affine for layer in layers if isinstance(layer, nn.InstanceNorm2d))
+    layers = [x for x in network.modules() if isinstance(x, (*CONVOLUTIONS, nn.GroupNorm))]
+    assert [isinstance(layer, nn.GroupNorm) for layer in layers] == [False, True] * norms + [False]
+    assert all(layer.affine for layer in layers if isinstance(layer, nn.GroupNorm))
 
 
 def test_the_authors_discriminator_has_no_norm_behind_the_first_convolution() -> None:
     layers = list(without_parameters(lambda: PatchDiscriminator(norm_first=False)).children())
-    assert [isinstance(layer, nn.InstanceNorm2d) for layer in layers[:4]] == [False, False, False, True]
-    assert sum(isinstance(layer, nn.InstanceNorm2d) for layer in layers) == 3
+    assert [isinstance(layer, nn.GroupNorm) for layer in layers[:4]] == [False, False, False, True]
+    assert sum(isinstance(layer, nn.GroupNorm) for layer in layers) == 3
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_discriminator_scores_patches_at_about_an_eighth_of_the_resolution(
 
 @pytest.mark.parametrize("position", [(16, 16), (12, 20)])
 def test_a_discriminator_judges_patches_of_70_by_70_pixels(position: tuple[int, int]) -> None:
-    layers = [x for x in PatchDiscriminator(1, 1, WIDTH).children() if not isinstance(x, nn.InstanceNorm2d)]
+    layers = [x for x in PatchDiscriminator(1, 1, WIDTH).children() if not isinstance(x, nn.GroupNorm)]
     network = nn.Sequential(*layers).double()  # an instance norm sees the whole image
     for layer in convolutions_of(network):
         nn.init.uniform_(layer.weight, 0.5, 1)  # nothing cancels

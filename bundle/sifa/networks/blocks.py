@@ -28,8 +28,11 @@ def batch_norm(channels: int) -> nn.Module:
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """Affine instance normalization, the norm of G_t, U and the discriminators."""
-    return nn.InstanceNorm2d(channels, affine=True)
+    """Affine instance normalization, the norm of G_t, U and the discriminators.
+
+    As group norm with a group for each channel, which is the same and faster than `nn.InstanceNorm2d` on CPUs.
+    """
+    return nn.GroupNorm(channels, channels)
 
 
 def initialize_convolutions(module: nn.Module, std: float) -> None:
@@ -47,9 +50,17 @@ class ConvNormReLU(nn.Sequential):
     Shapes: (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, norm: nn.Module, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        norm: nn.Module,
+        stride: int = 1,
+        convolution: type[nn.Conv2d] = nn.Conv2d,
+    ) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+            convolution(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
             norm,
             nn.ReLU(),
         )

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sifa.networks.blocks import initialize_convolutions, instance_norm, scaled
+from sifa.networks.thin_conv import ThinConv2d
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -38,11 +39,11 @@ class PatchDiscriminator(nn.Sequential):
                 layers.append(instance_norm(current))
             layers.append(nn.LeakyReLU(0.2))
             previous = current
-        layers.append(nn.Conv2d(previous, out_channels, 4, 1, padding=2))
+        layers.append(ThinConv2d(previous, out_channels, 4, 1, padding=2))
         super().__init__(*layers)
         self.out_channels = out_channels
         initialize_convolutions(self, init_std)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_channels, H, W) to scores (B, out_channels, about H / 8, about W / 8): 1 is real, 0 is fake."""
-        return super().forward(image)
+        return super().forward(image.contiguous())  # channels last, as logits are, would slow down instance norm

@@ -13,6 +13,7 @@ from sifa.networks.blocks import (
     instance_norm,
     scaled,
 )
+from sifa.networks.thin_conv import ThinConv2d
 
 
 class SourceDecoder(nn.Module):
@@ -44,10 +45,10 @@ class SourceDecoder(nn.Module):
             DeconvNormReLU(c128, c64, instance_norm(c64)),
             DeconvNormReLU(c64, c64, instance_norm(c64)),
             DeconvNormReLU(c64, c32, instance_norm(c32)),
-            nn.Conv2d(c32, channels, 7, padding=3),
+            ThinConv2d(c32, channels, 7, padding=3),
         )
         initialize_convolutions(self, init_std)
 
     def forward(self, latent: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Maps latents (B, in_channels, H / 8, W / 8) of `image` (B, channels, H, W) to source images of its shape."""
-        return torch.tanh(image + self.layers(latent))
+        return torch.tanh(image + self.layers(latent.contiguous()))  # E's channels last would slow down instance norm

@@ -13,6 +13,7 @@ from sifa.networks.blocks import (
     instance_norm,
     scaled,
 )
+from sifa.networks.thin_conv import ThinConv2d
 
 
 class TargetGenerator(nn.Module):
@@ -43,13 +44,13 @@ class TargetGenerator(nn.Module):
         self.num_classes = num_classes
         c32, c64, c128 = (scaled(number, width) for number in (32, 64, 128))
         self.layers = nn.Sequential(
-            ConvNormReLU(channels + num_classes, c32, 7, instance_norm(c32)),
+            ConvNormReLU(channels + num_classes, c32, 7, instance_norm(c32), convolution=ThinConv2d),
             ConvNormReLU(c32, c64, 3, instance_norm(c64), stride=2),
             ConvNormReLU(c64, c128, 3, instance_norm(c128), stride=2),
             *(ResidualBlock(c128, c128, (instance_norm(c128), instance_norm(c128))) for _ in range(num_blocks)),
             DeconvNormReLU(c128, c64, instance_norm(c64)),
             DeconvNormReLU(c64, c32, instance_norm(c32)),
-            nn.Conv2d(c32, channels, 7, padding=3),
+            ThinConv2d(c32, channels, 7, padding=3),
         )
         initialize_convolutions(self, init_std)
 
@@ -64,4 +65,4 @@ class TargetGenerator(nn.Module):
             (B, channels, H, W) in [-1, 1].
         """
         inputs = image if probabilities is None else torch.cat([image, probabilities], dim=1)
-        return torch.tanh(image + self.layers(inputs))
+        return torch.tanh(image + self.layers(inputs.contiguous()))
