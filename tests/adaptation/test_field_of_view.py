@@ -91,7 +91,7 @@ def test_positions_are_millimeters_along_the_slices_of_the_prepared_volume() -> 
 class Slices:
     """The size of a data set."""
 
-    source_size, target_size = 4, 100
+    source_size, target_size, labeled_size = 4, 100, 0
 
     def __len__(self) -> int:
         return 100

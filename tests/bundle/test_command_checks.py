@@ -14,6 +14,7 @@ from conftest import BUNDLE, run_python
 from sifa.utils.command import COMMAND
 from sifa.utils.command_checks import _explained, check_command
 from sifa.utils.errors import missing_package
+from sifa.utils.overlays import NEEDS
 
 CONFIGS = BUNDLE / "configs"
 STANDALONE = ("train.yaml", "inference.yaml", "terminology.yaml")
@@ -147,7 +148,7 @@ def test_an_id_that_runs_nothing_is_refused(command: str, configs: tuple[str, ..
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_alone_or_before_train_yaml_is_refused(overlay: str, tmp_path: Path) -> None:
     stem = overlay.removesuffix(".yaml")
-    needed = ("source_only",) if stem == "supervised" else ()
+    needed = (NEEDS[stem],) if stem in NEEDS else ()
     alone, first = (
         usage_error(run("training", tmp_path, *configs), tmp_path) for configs in ((stem,), (stem, "train"))
     )

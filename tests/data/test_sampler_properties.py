@@ -21,6 +21,7 @@ class Sizes:
 
     source_size: int
     target_size: int
+    labeled_size: int = 0
 
     def __len__(self) -> int:
         return max(self.source_size, self.target_size)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from conftest import RECOMMENDED, TINY, run_bundle
+from sifa.adaptation.sifa_terms import TERMS as SIFA_TERMS
 from sifa.utils.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 pytestmark = pytest.mark.slow
 
-TERMS = [str(term.value) for term in LossTerms if term is not LossTerms.RANDOM_APPEARANCE]  # which is off
+OFF = (LossTerms.RANDOM_APPEARANCE, LossTerms.TARGET_SEGMENTATION)
+TERMS = sorted({str(term.value) for terms in SIFA_TERMS.values() for term in terms if term not in OFF})
 LOSSES = {"loss", *TERMS, *(f"{name}_loss" for name in UPDATES)}
 SCALARS = {
     *LOSSES,

@@ -165,7 +165,7 @@ def talk() -> dict[str, Any]:
 class Slices:
     """Stands for a data set, of which the sampler needs the sizes."""
 
-    source_size, target_size = 7, 5
+    source_size, target_size, labeled_size = 7, 5, 0
 
     def __len__(self) -> int:
         return 7

@@ -466,7 +466,7 @@ class Drawing:
 class Draws(Dataset):
     """Shows the draws themselves."""
 
-    source_size, target_size = 7, 5
+    source_size, target_size, labeled_size = 7, 5, 0
 
     def __len__(self) -> int:
         return 7

@@ -107,6 +107,11 @@ class UnpairedSlices(Dataset):
         """Number of target slices; 0 without adaptation."""
         return len(self.target)
 
+    @property
+    def labeled_size(self) -> int:
+        """Number of labeled target slices; 0 where there are none."""
+        return len(self.labeled_target)
+
     def __len__(self) -> int:
         """Number of slices of the larger domain."""
         return max(self.source_size, self.target_size)
@@ -132,7 +137,7 @@ class UnpairedSlices(Dataset):
             sample = {"source_image": source["image"], "source_label": source["label"]}
         if self.target_size:
             sample = {**sample, "target_image": self.target[draw.target_index]["image"]}
-        if len(self.labeled_target):
+        if self.labeled_size:
             labeled = self.labeled_target[draw.labeled_index]
             images = {"labeled_target_image": labeled["image"], "labeled_target_label": labeled["label"]}
             sample = {**sample, **images}
@@ -144,7 +149,7 @@ class UnpairedSlices(Dataset):
 
     def _log_size(self) -> None:
         domains = {"source": self.source, "target": self.target}
-        if len(self.labeled_target):
+        if self.labeled_size:
             domains["labeled target"] = self.labeled_target
         logger.info(
             "training on %s: %.2f GiB, %.2f GiB of it in memory; %d volumes were in the cache",
@@ -185,7 +190,7 @@ class UnpairedSampler(DistributedSampler):
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.source_size = dataset.source_size
         self.target_slices = np.arange(dataset.target_size)
-        self.labeled_size = len(dataset.labeled_target)
+        self.labeled_size = dataset.labeled_size
         if iterations is None:
             iterations = max(1, len(dataset) // (batch_size * num_replicas))
         self.batch_size = batch_size
