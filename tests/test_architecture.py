@@ -17,14 +17,15 @@ ALLOWED = {  # beside `utils` and a room's own modules
     "networks": set(),
     "transforms": set(),
     "postprocessing": set(),
+    "metrics": set(),
     "io": set(),
     "data": {"io", "transforms"},
     "fingerprint": {"data", "io", "transforms", "postprocessing"},
     "training": {"networks", "data", "fingerprint"},
     "adaptation": {"training", "networks", "data", "transforms", "postprocessing"},
-    "reports": {"transforms"},
+    "reports": {"transforms", "metrics"},
     "inference": {"networks", "io", "transforms", "postprocessing", "fingerprint", "reports"},
-    "handlers": {"adaptation", "training", "data", "networks", "reports"},
+    "handlers": {"adaptation", "training", "data", "networks", "metrics", "reports"},
     "monailabel": {"data", "fingerprint", "inference", "io", "training"},
 }
 

@@ -2,6 +2,7 @@
 
 from sifa.handlers.batch_norm_statistics import BatchNormStatistics
 from sifa.handlers.epoch_means import EpochMeans
+from sifa.handlers.evaluation_report import EvaluationReport
 from sifa.handlers.handler_group import HandlerGroup
 from sifa.handlers.image_grid import ImageGrid
 from sifa.handlers.matched_field_of_view import MatchedFieldOfView
@@ -20,6 +21,7 @@ from sifa.handlers.validation_schedule import ValidationSchedule
 __all__ = [
     "BatchNormStatistics",
     "EpochMeans",
+    "EvaluationReport",
     "HandlerGroup",
     "ImageGrid",
     "MatchedFieldOfView",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from sifa.metrics.results import Results, to_csv, to_json
+from sifa.reports.results_screen import print_results
 from sifa.utils.distributed import is_main_process
 from sifa.utils.files import write_json, write_text, writing
 
@@ -67,7 +64,7 @@ class ResultsTable:
     def collect(self, engine: Engine) -> None:
         """Collects the names of the volumes of this iteration."""
         batch: Any = engine.state.batch
-        self.volumes.extend(str(item["image"].meta["filename_or_obj"]) for item in batch)
+        self.volumes.extend(name_of_volume(item) for item in batch)
 
     def write(self, engine: Engine) -> None:
         """Prints the table and writes both files.
@@ -77,73 +74,21 @@ class ResultsTable:
         """
         state: Any = engine.state
         values = {metric: self._own_rows(metric, state.metric_details[metric]) for metric in self.metrics}
-        names = short_names(self.volumes)
-        Console().print(self._table(names, values))
+        results = Results(short_names(self.volumes), self.structures, self.metrics, values)
+        print_results(results, self.name)
         with writing(self.output_dir / self.name):
-            write_text(self.output_dir / f"{self.name}.csv", self._csv(names, values))
-            write_json(self.output_dir / f"{self.name}.json", self.summary(names, values))
+            write_text(self.output_dir / f"{self.name}.csv", to_csv(results))
+            write_json(self.output_dir / f"{self.name}.json", to_json(results))
 
-    def _own_rows(self, metric: str, details: torch.Tensor) -> np.ndarray:
+    def _own_rows(self, metric: str, details: torch.Tensor) -> npt.NDArray[np.float64]:
         """Returns the values (volumes, structures) of this process's volumes."""
-        rows = details[: len(self.volumes)].numpy(force=True).astype(float)
+        rows = details[: len(self.volumes)].numpy(force=True).astype(np.float64)
         return rows * 100 if metric in self.percent else rows
 
-    def summary(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Returns the content of the JSON file.
 
-        Args:
-            names: the volumes.
-            values: metric to values (volumes, structures), NaN where not available.
-        """
-        return {
-            "volumes": list(names),
-            "metrics": {
-                metric: {
-                    "heading": self.metrics[metric],
-                    "mean": _number(_mean([_mean(column) for column in table.T])),
-                    "structures": {
-                        structure: {
-                            "mean": _number(_mean(column)),
-                            "std": _number(_std(column)),
-                            "not_available": int(np.isnan(column).sum()),
-                            "volumes": [_number(value) for value in column],
-                        }
-                        for structure, column in zip(self.structures, table.T, strict=True)
-                    },
-                }
-                for metric, table in values.items()
-            },
-        }
-
-    def _table(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Table:
-        table = Table(title=self.name, caption="n/a: the prediction or the truth lacks the structure")
-        table.add_column("volume")
-        table.add_column("structure")
-        for heading in self.metrics.values():
-            table.add_column(heading, justify="right")
-        for row, name in enumerate(names):
-            for column, structure in enumerate(self.structures):
-                table.add_row(
-                    escape(name), escape(structure), *(_text(values[metric][row, column]) for metric in self.metrics)
-                )
-        table.add_section()
-        for column, structure in enumerate(self.structures):
-            table.add_row(
-                "mean", escape(structure), *(_mean_text(values[metric][:, column]) for metric in self.metrics)
-            )
-        table.add_row(
-            "mean", "all", *(_text(_mean([_mean(part) for part in values[metric].T])) for metric in self.metrics)
-        )
-        return table
-
-    def _csv(self, names: Sequence[str], values: Mapping[str, np.ndarray]) -> str:
-        stream = StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["volume", "structure", *self.metrics])
-        for row, name in enumerate(names):
-            for column, structure in enumerate(self.structures):
-                writer.writerow([name, structure, *(_text(values[metric][row, column], 6) for metric in self.metrics)])
-        return stream.getvalue()
+def name_of_volume(item: Mapping[str, Any]) -> str:
+    """Returns the path of the image of a batch's item."""
+    return str(item["image"].meta["filename_or_obj"])
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -152,26 +97,3 @@ def short_names(paths: Sequence[str]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     return [Path(path).relative_to(os.path.commonpath(paths)).as_posix() for path in paths]
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    measured = [value for value in values if not math.isnan(value)]
-    return float(np.mean(measured)) if measured else math.nan
-
-
-def _std(values: np.ndarray) -> float:
-    measured = [value for value in values if not math.isnan(value)]
-    return float(np.std(measured)) if measured else math.nan
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
-
-
-def _text(value: float, digits: int = 2) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _mean_text(values: np.ndarray) -> str:
-    missing = int(np.isnan(values).sum())
-    return _text(_mean(values)) + (f" ({missing} n/a)" if missing else "")

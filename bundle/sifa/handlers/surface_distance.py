@@ -10,7 +10,9 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.handlers.ignite_metric import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
-from monai.metrics.utils import do_metric_reduction, get_mask_edges, get_surface_distance
+from monai.metrics.utils import do_metric_reduction
+
+from sifa.metrics.surface_distances import find_surfaces, mean_of_directed_means, measure_distances
 
 
 def average_surface_distance(pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float] | None = None) -> float:
@@ -28,11 +30,7 @@ def average_surface_distance(pred: torch.Tensor, truth: torch.Tensor, spacing: S
     """
     if not bool(pred.any()) or not bool(truth.any()):
         return float("nan")
-    pred_edges, truth_edges = get_mask_edges(pred.bool(), truth.bool(), crop=True)[:2]
-    steps = None if spacing is None else tuple(spacing)
-    forth = get_surface_distance(pred_edges, truth_edges, spacing=steps)
-    back = get_surface_distance(truth_edges, pred_edges, spacing=steps)
-    return (float(forth.mean()) + float(back.mean())) / 2
+    return mean_of_directed_means(measure_distances(find_surfaces(pred, truth), spacing))
 
 
 class AverageSurfaceDistance(CumulativeIterationMetric):
