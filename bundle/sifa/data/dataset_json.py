@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sifa.io.grids import TOLERANCE, grid_distance, read_grid
+from sifa.io.grids import require_same_grid
 from sifa.io.scan_reader import load_label
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
@@ -104,6 +104,19 @@ def read_dataset(path: str | Path, needs_target: bool = True, needs_source: bool
     for items in (description.target_labeled, description.target_validation, description.target_test):
         check_labels(items, labels)
     return description
+
+
+def read_structures(path: str | Path) -> dict[int, str]:
+    """Returns the names of the structures by label value, without the background, of a `dataset.json`.
+
+    Nothing else of it is read or checked, so that it may also be that of another program, such as nnU-Net.
+
+    Raises:
+        InputError: when it is missing or does not name its labels.
+    """
+    path = Path(path)
+    labels = _read_labels(_read_json(path), path)
+    return {value: name for value, name in labels.items() if value != 0}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -209,18 +222,7 @@ def check_labels(items: Sequence[Mapping[str, str]], labels: Mapping[int, str]) 
         InputError: at the first label that does not, which it names.
     """
     for item in items:
-        image, label = read_grid(item["image"]), read_grid(item["label"])
-        if image.shape != label.shape:
-            raise InputError(
-                f"{item['label']}: its shape {label.shape} is not that of {item['image']}, {image.shape}: resample the "
-                "label to the image's grid."
-            )
-        distance = grid_distance(image, label)
-        if distance > TOLERANCE:
-            raise InputError(
-                f"{item['label']}: its grid lies {distance:.2g} voxels away from that of {item['image']} (other "
-                "orientation, position or voxel size): resample the label to the image's grid."
-            )
+        require_same_grid(item["label"], item["image"], "label", "image")
         values, _ = load_label(item["label"])
         unknown = [value for value in np.unique(values).tolist() if value not in labels]
         if unknown:

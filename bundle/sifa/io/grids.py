@@ -81,5 +81,29 @@ def grid_distance(one: Grid, other: Grid) -> float:
     return float(np.abs(found - corners).max())
 
 
+def require_same_grid(path: Path | str, reference: Path | str, kind: str, kind_of_reference: str) -> None:
+    """Refuses a label or mask whose grid is not that of another file, to a tenth of a voxel.
+
+    Args:
+        path: the label or mask.
+        reference: the file whose grid it must have.
+        kind: what `path` is, for the message.
+        kind_of_reference: what `reference` is.
+
+    Raises:
+        InputError: when shapes, positions, orientations or voxel sizes differ, or a header cannot be read.
+    """
+    other, one = read_grid(path), read_grid(reference)
+    advice = f"resample the {kind} to the {kind_of_reference}'s grid."
+    if one.shape != other.shape:
+        raise InputError(f"{path}: its shape {other.shape} is not that of {reference}, {one.shape}: {advice}")
+    distance = grid_distance(one, other)
+    if distance > TOLERANCE:
+        raise InputError(
+            f"{path}: its grid lies {distance:.2g} voxels away from that of {reference} (other orientation, position "
+            f"or voxel size): {advice}"
+        )
+
+
 def _is_regular(grid: Grid) -> bool:
     return bool(np.isfinite(grid.affine).all()) and abs(np.linalg.det(grid.affine[:3, :3])) > 1e-12

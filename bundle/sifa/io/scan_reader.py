@@ -19,7 +19,7 @@ from sifa.io.dicom_reader import SeriesReader
 from sifa.io.formats import is_nifti, suffix_of
 from sifa.io.itk_files import read_itk_header, read_itk_voxels
 from sifa.io.nifti_files import nifti_affine, open_nifti, require_numbers, without_trailing_ones
-from sifa.utils.errors import InputError, first_line, innermost
+from sifa.utils.errors import InputError, find_input_error, first_line, innermost
 from sifa.utils.memory import require_memory, scan_memory
 
 INT16 = np.iinfo(np.int16)
@@ -70,7 +70,7 @@ class ScanReader(ImageReader):
             InputError: when the header cannot be used, or the scan does not fit into memory.
             OSError, EOFError, zlib.error: when the file is cut short or its checksum is wrong.
         """
-        voxels, affine = _read_nifti(img) if is_nifti(img) else _read_itk(img)
+        voxels, affine = _read_file(img)
         return voxels, {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine.copy(),
@@ -97,13 +97,16 @@ def load_label(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
         InputError: when the file cannot be read, is not 3-D, or holds values that are not whole.
     """
     try:
-        image = load_image(path)
+        values, affine = _read(Path(path))
     except Exception as error:
+        if (known := find_input_error(error)) is not None:
+            raise InputError(str(known)) from error
         reason = first_line(innermost(error))
         raise InputError(f"{path}: it cannot be read as a label ({reason}): replace it.") from error
-    values = image.numpy()
     if values.ndim != 3:
         raise InputError(f"{path}: it has {values.ndim} dimensions, a label has 3: convert or split it.")
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64), affine
     if not np.isfinite(values).all():
         raise InputError(f"{path}: it holds NaN or infinite values: replace it.")
     whole = np.rint(values)
@@ -114,7 +117,19 @@ def load_label(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
             f"{path}: it holds the value {worst:g}, which is not whole: labels are numbers of structures; resample "
             "them with nearest-neighbor interpolation."
         )
-    return whole.astype(np.int64), np.asarray(image.affine, dtype=np.float64)
+    return whole.astype(np.int64), affine
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Returns voxels and the affine of a scan file, or of anything that MONAI's readers read."""
+    if ScanReader().verify_suffix(path):
+        return _read_file(path)
+    image = load_image(path)
+    return image.numpy(), np.asarray(image.affine, dtype=np.float64)
+
+
+def _read_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    return _read_nifti(path) if is_nifti(path) else _read_itk(path)
 
 
 def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
