@@ -153,7 +153,7 @@ def main(
     for pair in tqdm(pairing.pairs, unit="case", disable=None):
         try:
             measured[pair.case] = measure_pair(pair, named, tolerance_mm)
-        except InputError as error:
+        except (InputError, OSError) as error:
             failed[pair.case] = str(error)
     if measured:
         metrics = metrics_at(tolerance_mm)

@@ -67,12 +67,14 @@ def pair_masks(masks: Path, labels: Path) -> Pairing:
         labels: the truth.
 
     Raises:
-        InputError: when one of them does not exist or holds no mask, when one is a file and the other a folder, or when
-            no mask has a label.
+        InputError: when one of them does not exist or holds no mask, when both are the same, when one is a file and the
+            other a folder, or when no mask has a label.
     """
     for path, what in ((masks, "masks"), (labels, "labels")):
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder: give the folder of the {what}.")
+    if masks.resolve() == labels.resolve():
+        raise InputError(f"{masks}: it is given as masks and as labels: give the folder of the labels as the second.")
     if masks.is_file() != labels.is_file():
         raise InputError(f"{masks} and {labels}: one is a file and the other a folder: give two files or two folders.")
     if masks.is_file():
