@@ -59,6 +59,7 @@ def write_box_plots(folder: Path, name: str, results: Results) -> list[Path]:
     vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
     with temporary_beside(vector) as temporary:
         temporary.write_bytes(to_svg(figure))
+    figure.set_dpi(DPI)  # SVG has its own
     with temporary_beside(pixels) as temporary, rc_context(STYLE):
         FigureCanvasAgg(figure).print_png(str(temporary), metadata={"Software": None})
     return [vector, pixels]
