@@ -53,15 +53,32 @@ def test_inference_writes_uint8_masks_in_the_grid_of_each_scan(phantom: Path, tr
         assert np.asarray(mask.dataobj).max() <= 4
 
 
-def test_evaluating_writes_a_table_a_csv_and_a_json(phantom: Path, trained: Path, tmp_path: Path) -> None:
+def test_evaluating_writes_tables_figures_and_all_metrics(phantom: Path, trained: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"model_dir": trained, "dataset_dir": phantom, "output_dir": tmp_path}
+    options |= {"tolerance_mm": 3, "resamples": 100}
     result = run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], fork=False, **options)
     assert "ascending aorta" in result.stdout
+    endings = (".csv", ".json", ".md", ".tex", "_box_plots.png", "_box_plots.svg")
+    assert sorted(path.name for path in tmp_path.glob("results*")) == [f"results{ending}" for ending in endings]
     summary = read_json(tmp_path / "results.json")
-    assert set(summary["metrics"]) == {"mean_dice", "surface_distance_voxels", "surface_distance_mm"}
+    first = ["mean_dice", "surface_distance_voxels", "surface_distance_mm"]  # as in earlier versions
+    assert list(summary["metrics"])[:3] == first
+    assert summary["metrics"]["nsd"]["heading"] == "NSD at 3 mm (%)"
     assert len(summary["volumes"]) == 2
     rows = list(csv.DictReader((tmp_path / "results.csv").open(encoding="utf-8")))
     assert len(rows) == 2 * 4
+    assert list(rows[0])[:5] == ["volume", "structure", *first]
+
+
+@pytest.mark.parametrize(("option", "value"), [("tolerance_mm", -1), ("resamples", 0)])
+def test_bad_options_of_evaluating_are_refused_before_any_work(
+    option: str, value: int, phantom: Path, trained: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model_dir": trained, "dataset_dir": phantom, "output_dir": tmp_path, option: value}
+    result = run_bundle("evaluating", ["train.yaml", "evaluate.yaml"], check=False, **options)
+    assert result.returncode == 2
+    assert f"error: --{option} {value}" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_equals_dice_of_the_masks_that_inference_wrote(phantom: Path, trained: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sifa.utils.files import temporary_beside
 
 Array = npt.NDArray[np.float64]
 
-WIDTH, ROW, FRAME = 2.3, 0.34, 0.75  # inches: of a panel, of a structure, of heading and axis
+WIDTH, ROW, FRAME = 2.4, 0.34, 0.75  # inches: of a panel, of a structure, of heading and axis
 NAMES = 1.9  # inches beside the first panel
 LONGEST_NAME = 32  # characters
 LINE = "#24292f"
@@ -45,7 +45,7 @@ def draw_box_plots(results: Results, metrics: Sequence[str] = MAIN) -> Figure:
     width, height = NAMES + WIDTH * len(metrics), FRAME + ROW * count
     figure = Figure(figsize=(width, height))
     for place, metric in enumerate(metrics):
-        left, share = (NAMES + WIDTH * place) / width, 0.88 * WIDTH / width
+        left, share = (NAMES + WIDTH * place) / width, 0.84 * WIDTH / width
         axes = figure.add_axes((left, 0.42 / height, share, ROW * count / height), frame_on=False, axisbelow=True)
         _draw_panel(axes, results.values[metric], results.headings[metric])
         names = [shorten(name, LONGEST_NAME, placeholder="...") for name in results.structures]
