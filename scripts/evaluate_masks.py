@@ -93,14 +93,17 @@ def load_values(path: Path, structures: Mapping[int, str]) -> tuple[npt.NDArray[
         InputError: when it cannot be read, or holds a value that is no structure.
     """
     values, affine = load_label(path)
-    unknown = [value for value in np.unique(values).tolist() if value != 0 and value not in structures]
-    if unknown:
-        known = ", ".join(f"{value} ({name})" for value, name in sorted(structures.items()))
+    known = np.zeros(LARGEST_VALUE + 1, bool)
+    known[[0, *structures]] = True
+    small = values.astype(np.uint16)
+    unknown = values[~known[small] | (small != values)]
+    if unknown.size:
+        names = ", ".join(f"{value} ({name})" for value, name in sorted(structures.items()))
         raise InputError(
-            f"{path}: it holds the value {unknown[0]}, which no structure has: the structures are {known}; name it or "
-            "map it to one of them."
+            f"{path}: it holds the value {unknown.min()}, which no structure has: the structures are {names}; name it "
+            "or map it to one of them."
         )
-    return values.astype(np.uint16), affine
+    return small, affine
 
 
 def measure_pair(pair: MaskPair, structures: Mapping[int, str], tolerance_mm: float) -> dict[str, list[float]]:
@@ -166,9 +169,9 @@ def main(
         )
         print_results(results, "results", SHOWN)
         write_results(results, Path(str(output_dir)), tolerance_mm, Bootstrap(resamples, seed))
-        print(f"{len(measured)} cases measured: see results.md and the files beside it in {output_dir}.")
+        print(f"Cases measured: {len(measured)}; see results.md and the files beside it in {output_dir}.")
     if pairing.unused:
-        print(f"{len(pairing.unused)} masks without a label are left out, such as {pairing.unused[0]}.")
+        print(f"Masks without a label, left out: {len(pairing.unused)}, such as {pairing.unused[0]}.")
     if failed:
         for case, reason in sorted(failed.items()):
             print(f"error: {case}: {reason}", file=sys.stderr)

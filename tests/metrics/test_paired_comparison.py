@@ -125,7 +125,7 @@ def test_structures_are_tested_one_by_one_and_corrected_together() -> None:
 
     tests = compare_structures(first, second)
 
-    raw = [exact_p(np.round(second - first, 6)[:, column]) for column in range(3)]
+    raw = [exact_p(column) for column in np.round(second - first, 6).T.tolist()]
     assert [test.p for test in tests] == pytest.approx(raw)
     assert [test.adjusted_p for test in tests] == pytest.approx(holm(raw))
 

@@ -105,8 +105,8 @@ def test_two_of_monais_options_are_other_numbers() -> None:
     p, t = (torch.as_tensor(np.stack([~mask, mask]))[None].float() for mask in (pred, truth))
     measured = measure_structure(pred, truth, spacing, TOLERANCE)
 
-    pooled = SurfaceDistanceMetric(include_background=False, symmetric=True)(p, t, spacing=spacing)
-    areas = SurfaceDiceMetric([TOLERANCE], include_background=False, use_subvoxels=True)(p, t, spacing=spacing)
+    pooled: Any = SurfaceDistanceMetric(include_background=False, symmetric=True)(p, t, spacing=spacing)
+    areas: Any = SurfaceDiceMetric([TOLERANCE], include_background=False, use_subvoxels=True)(p, t, spacing=spacing)
 
     distances = np.concatenate([directed(pred, truth, spacing), directed(truth, pred, spacing)])
     assert float(pooled) == pytest.approx(distances.mean(), rel=1e-5)
@@ -201,7 +201,8 @@ def test_the_empty_surroundings_of_a_structure_do_not_matter() -> None:
     pred, truth = blob(5).astype(np.uint8), blob(6).astype(np.uint8)
     padded = [np.pad(mask, ((3, 0), (20, 7), (0, 11))) for mask in (pred, truth)]
 
-    near, far = (measure_case(*pair, [1], (0.7, 1.3, 3.0), TOLERANCE) for pair in ((pred, truth), padded))
+    near = measure_case(pred, truth, [1], (0.7, 1.3, 3.0), TOLERANCE)
+    far = measure_case(padded[0], padded[1], [1], (0.7, 1.3, 3.0), TOLERANCE)
 
     assert all(near[name] == pytest.approx(row) for name, row in far.items())
 

@@ -214,10 +214,12 @@ def test_results_of_earlier_versions_are_compared_by_what_they_have(tmp_path: Pa
         content = to_json(Results(CASES, STRUCTURES, results.headings, old))
         (folders[-1] / "results.json").write_text(json.dumps(content), encoding="utf-8")
 
-    compare(*folders, check=True)
+    one, other = folders
+
+    compare(one, other, check=True)
 
     assert list(read_json(tmp_path / "comparison" / "comparison.json")["metrics"]) == [
         "mean_dice",
         "surface_distance_mm",
     ]
-    assert_refused(compare(*folders, "--metrics=nsd"), "it has no nsd")
+    assert_refused(compare(one, other, "--metrics=nsd"), "it has no nsd")

@@ -65,7 +65,7 @@ def test_two_folders_give_tables_figures_and_every_value(folders: tuple[Path, Pa
     result = evaluate(folders)
 
     assert (result.returncode, errors(result)) == (0, [])
-    assert "3 cases measured" in result.stdout
+    assert "Cases measured: 3;" in result.stdout
     output = folders[0].parent / "results"
     endings = (".csv", ".json", ".md", ".tex", "_box_plots.png", "_box_plots.svg")
     assert sorted(path.name for path in output.iterdir()) == [f"results{ending}" for ending in endings]
@@ -210,7 +210,7 @@ def test_masks_without_a_label_are_left_out_with_a_note(folders: tuple[Path, Pat
     result = evaluate(folders)
 
     assert result.returncode == 0
-    assert "1 masks without a label are left out" in result.stdout
+    assert "Masks without a label, left out: 1," in result.stdout
     assert "ct_9_seg.nii.gz" in result.stdout
 
 
