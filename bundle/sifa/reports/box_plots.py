@@ -85,6 +85,7 @@ def _draw_panel(axes: Axes, table: Array, heading: str) -> None:
                 f"{missing} n/a", (1, row), (3, 0), ("axes fraction", "data"), "offset points", color=TEXT, va="center",
                 fontsize=6.5, annotation_clip=False,
             )  # fmt: skip
+    axes.margins(x=0.08)
     axes.set_ylim(count - 0.5, -0.5)  # the first structure at the top
     axes.set_title(heading, fontsize=8, color=LINE, pad=4)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -77,7 +77,7 @@ def results_latex(short: TextTable, full: TextTable) -> str:
 def interval_text(interval: tuple[float, float], digits: int) -> str:
     """Returns an interval for a table; `n/a` where there is none."""
     low, high = interval
-    return "n/a" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return "n/a" if math.isnan(low) else f"[{as_text(low, digits)}, {as_text(high, digits)}]"
 
 
 def _mean_and_sd(summary: Summary, metric: Metric, marked: bool = True) -> str:
