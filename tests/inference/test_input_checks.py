@@ -20,7 +20,7 @@ AFFINE = diagonal_affine(SPACING)
 
 
 def check(volume: Array | None = None, affine: Array = AFFINE, fingerprint: Fingerprint = FINGERPRINT) -> list[str]:
-    return check_scan((ct() if volume is None else volume).astype(np.float32)[None], affine, fingerprint)
+    return check_scan((ct() if volume is None else volume).astype(np.float32)[None], affine, fingerprint).all
 
 
 def refused(volume: Array | None = None, affine: Array = AFFINE) -> str:

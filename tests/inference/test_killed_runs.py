@@ -18,7 +18,7 @@ import pytest
 from builders import diagonal_affine, read_json, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import SPACING, ct
-from sifa.inference.find_scans import OUTDATED
+from sifa.inference.output_names import OUTDATED
 from sifa.io.nifti_files import load_nifti
 
 KILLS = int(os.environ.get("KILLS", "2"))

@@ -26,7 +26,8 @@ from builders import diagonal_affine, read_json, refusal, write_dicom_series, wr
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
 from sifa.inference.case import Case, count_statuses
-from sifa.inference.manifest import Manifest, manifest_content, read_cases, settings_hash, write_manifest
+from sifa.inference.manifest import Manifest, settings_hash
+from sifa.inference.manifest_file import manifest_content, read_cases, write_manifest
 from sifa.io.nifti_files import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
@@ -284,20 +285,20 @@ def model_folder(folder: Path) -> Path:
 
 def test_the_settings_hash_depends_on_weights_fingerprint_settings_and_nothing_else(tmp_path: Path) -> None:
     folder, settings = model_folder(tmp_path / "model"), {"precision": "float32", "overlap": 0.25}
-    first = settings_hash(folder, settings)
-    assert settings_hash(model_folder(tmp_path / "copy"), dict(reversed(settings.items()))) == first
-    assert settings_hash(folder, {**settings, "overlap": 0.5}) != first
+    first = settings_hash([folder], settings)
+    assert settings_hash([model_folder(tmp_path / "copy")], dict(reversed(settings.items()))) == first
+    assert settings_hash([folder], {**settings, "overlap": 0.5}) != first
     (folder / "model.pt").write_bytes(b"others")
-    second = settings_hash(folder, settings)
+    second = settings_hash([folder], settings)
     (folder / "fingerprint.json").write_text("[]", encoding="utf-8")
-    assert len({first, second, settings_hash(folder, settings)}) == 3
+    assert len({first, second, settings_hash([folder], settings)}) == 3
 
 
 @pytest.mark.parametrize("name", ["model.pt", "fingerprint.json"])
 def test_a_folder_without_a_model_is_named(name: str, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model")
     (folder / name).unlink()
-    assert str(folder / name) in refusal(lambda: settings_hash(folder, {}))
+    assert str(folder / name) in refusal(lambda: settings_hash([folder], {}))
 
 
 # --- The command line -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from builders import read_json, refusal
 from sifa.inference.case import Case
-from sifa.inference.manifest import manifest_content, write_manifest
+from sifa.inference.manifest_file import manifest_content, write_manifest
 from sifa.inference.merge_shards import merge_shards
 
 

@@ -14,7 +14,7 @@ from sifa.inference.quality import MISFITS, measure
 from sifa.inference.results import Segmentation
 
 FINGERPRINT = make_fingerprint(labels={0: "background", 1: "liver", 2: "spleen"}, structures={})
-VOXEL_ML = 0.5
+AFFINE = np.diag([10.0, 10.0, 5.0, 1.0])  # voxels of 0.5 ml
 
 
 def segmentation(mask: Array, confidence: float = 0.9, entropy: float = 0.2, dropped: int = 0) -> Segmentation:
@@ -33,17 +33,28 @@ def box() -> Array:
     return mask
 
 
+def measured(mask: Array, fingerprint: Fingerprint = FINGERPRINT, **network: Any) -> dict[str, dict[str, Any]]:
+    volume = np.full(mask.shape, 40, np.int16)
+    return measure(segmentation(mask, **network), volume, AFFINE, "HU", fingerprint)
+
+
 def liver(mask: Array, fingerprint: Fingerprint = FINGERPRINT, **network: Any) -> dict[str, Any]:
-    return measure(segmentation(mask, **network), VOXEL_ML, fingerprint)["liver"]
+    return measured(mask, fingerprint, **network)["liver"]
 
 
 def test_every_structure_but_the_background_is_measured() -> None:
-    assert list(measure(segmentation(box()), VOXEL_ML, FINGERPRINT)) == ["liver", "spleen"]
+    assert list(measured(box())) == ["liver", "spleen"]
 
 
 def test_a_plain_structure_has_its_figures_and_no_flags() -> None:
     assert liver(box()) == {
+        "value": 1,
         "volume_ml": 12.0,
+        "mean": 40.0,
+        "sd": 0.0,
+        "unit": "HU",
+        "extent_mm": [40.0, 30.0, 10.0],
+        "touches_border": False,
         "components": 1,
         "confidence": 0.9,
         "entropy": 0.2,
@@ -52,19 +63,21 @@ def test_a_plain_structure_has_its_figures_and_no_flags() -> None:
 
 
 def test_an_absent_structure_is_empty() -> None:
-    found = measure(segmentation(box()), VOXEL_ML, FINGERPRINT)["spleen"]
-    assert found == {"volume_ml": 0.0, "components": 0, "confidence": None, "entropy": None, "flags": ["empty"]}
+    found = measured(box())["spleen"]
+    nothing = dict.fromkeys(("mean", "sd", "extent_mm", "confidence", "entropy"))
+    counts = {"value": 2, "volume_ml": 0.0, "components": 0}
+    assert found == {**nothing, **counts, "unit": "HU", "touches_border": False, "flags": ["empty"]}
 
 
 def test_a_mask_of_nothing_is_empty_throughout() -> None:
-    found = measure(segmentation(np.zeros((4, 4, 4), np.uint8)), VOXEL_ML, FINGERPRINT)
+    found = measured(np.zeros((4, 4, 4), np.uint8))
     assert [entry["flags"] for entry in found.values()] == [["empty"], ["empty"]]
 
 
 def test_structures_that_touch_each_other_are_measured_apart() -> None:
     mask = box()
     mask[8:10, 4:7, 4:6] = 2
-    found = measure(segmentation(mask), VOXEL_ML, FINGERPRINT)
+    found = measured(mask)
     assert [entry["volume_ml"] for entry in found.values()] == [12.0, 6.0]
     assert [entry["components"] for entry in found.values()] == [1, 1]
 
@@ -106,7 +119,8 @@ def test_low_confidence_is_flagged(confidence: float, flags: list[str]) -> None:
 def test_a_structure_that_the_network_never_saw_has_no_confidence() -> None:
     said = segmentation(box())
     said.pixels[:], said.confidence[:], said.entropy[:] = 0, 0, 0
-    assert "low confidence (0.00)" in measure(said, VOXEL_ML, FINGERPRINT)["liver"]["flags"]
+    found = measure(said, np.zeros(said.labels.shape), AFFINE, "HU", FINGERPRINT)
+    assert "low confidence (0.00)" in found["liver"]["flags"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from monai.transforms import LoadImage
 from pydicom.sr.codedict import codes as known_codes
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from sifa.io import dicom_seg
-from sifa.io.dicom_seg import has_highdicom, highdicom, read_terminology, require_highdicom, write_dicom_seg
+from sifa.io.dicom_seg import has_highdicom, highdicom, require_highdicom, write_dicom_seg
+from sifa.io.terminology import GENERIC, read_terminology
 
 LABELS = {0: "background", 1: "liver", 2: "right kidney", 3: "spleen", 4: "adrenal lump", 5: "left kidney"}
 ABSENT = {3, 5}
@@ -416,7 +417,7 @@ def test_every_code_is_one_that_pydicom_knows_by_the_same_meaning() -> None:
     for name in known_codes.SCT.dir():
         known = getattr(known_codes.SCT, name)
         meanings.setdefault(known.value, set()).add(known.meaning)
-    for structure, entry in {**terminology, "any other": dicom_seg.GENERIC}.items():
+    for structure, entry in {**terminology, "any other": GENERIC}.items():
         for role in ("type", "modifier"):
             if role in entry:
                 value, scheme, meaning, _ = entry[role]

@@ -12,6 +12,7 @@ import numpy as np
 
 from sifa.io.grids import require_same_grid
 from sifa.io.scan_reader import load_label
+from sifa.io.terminology import check_terms
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 
@@ -37,6 +38,7 @@ class DatasetDescription:
     target_labeled: list[Item] = field(default_factory=list)  # trained on with labels, where a config uses them
     target_validation: list[Item] = field(default_factory=list)
     target_test: list[Item] = field(default_factory=list)
+    terminology: dict[str, dict[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
 
     @property
     def target_images(self) -> list[Item]:
@@ -90,6 +92,7 @@ def read_dataset(path: str | Path, needs_target: bool = True, needs_source: bool
         target_labeled=_read_items(target, "target", "labeled", path, labeled=True),
         target_validation=_read_items(target, "target", "validation", path, labeled=True),
         target_test=_read_items(target, "target", "test", path, labeled=True),
+        terminology=check_terms(content.get("terminology", {}), labels, f"{path}: 'terminology'"),
     )
     if needs_source and not description.source_training:
         raise InputError(f"{path}: source.training is empty: list at least one labeled source image.")

@@ -150,6 +150,7 @@ def compute_fingerprint(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        terminology=dataset.terminology,
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
 from sifa.fingerprint.json_entries import JsonEntries
+from sifa.io.terminology import check_terms
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json
@@ -84,6 +85,7 @@ class Fingerprint:
     target: Domain
     network: NetworkSize
     versions: Mapping[str, str]  # of the software that computed this
+    terminology: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
 
     @property
     def structure_names(self) -> dict[int, str]:
@@ -103,6 +105,11 @@ class Fingerprint:
         shares = [0.0 if volume is None else (volume.min + volume.max) / 2 / covered for volume in volumes]
         return [1 - sum(shares), *shares]
 
+    @property
+    def colors(self) -> dict[str, str]:
+        """Colors of the structures that the data set gives one, by name, `#rrggbb`."""
+        return {name: entry["color"] for name, entry in self.terminology.items() if "color" in entry}
+
     def summary(self) -> dict[str, Any]:
         """Returns a plain description of the training data, without per-volume statistics."""
         content = self.to_json()
@@ -117,6 +124,8 @@ class Fingerprint:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `fingerprint.json`: plain types that JSON reads back as they are."""
         content: dict[str, Any] = _plain({"format": FORMAT, **asdict(self)})
+        if not self.terminology:
+            del content["terminology"]
         return content
 
     @classmethod
@@ -158,6 +167,7 @@ class Fingerprint:
             target=_read_domain(entries.section("target")),
             network=network,
             versions=_read_texts(entries.section("versions")),
+            terminology=check_terms(content.get("terminology", {}), labels, f"{path}: terminology"),
         )
 
 

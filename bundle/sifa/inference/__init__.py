@@ -3,21 +3,28 @@
 from importlib import import_module
 from typing import Any
 
+from sifa.inference.ensemble import flips_of, load_networks, model_folders, shared_fingerprint
 from sifa.inference.find_scans import find_scans
 from sifa.inference.manifest import Manifest, settings_hash
 from sifa.inference.merge_shards import merge_shards
+from sifa.inference.output_names import require_naming
 from sifa.inference.segment_scans import SegmentScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 
-WRITERS = ("DicomSegWriter", "PreviewWriter", "UncertaintyWriter")
+WRITERS = ("DicomSegWriter", "PreviewWriter", "ProbabilityWriter", "RtStructWriter", "UncertaintyWriter")
 
 __all__ = [
     "Manifest",
     "SegmentScan",
     "SliceSegmenter",
     "find_scans",
+    "flips_of",
+    "load_networks",
     "merge_shards",
+    "model_folders",
+    "require_naming",
     "settings_hash",
+    "shared_fingerprint",
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+FILES = ("output", "preview", "uncertainty", "probabilities", "dicom_seg", "rtstruct")  # entries that name a file
 STATUSES = ("ok", "flagged", "warning", "failed", "skipped")
 SEGMENTED = ("ok", "flagged", "warning")
 
@@ -32,7 +33,9 @@ class Case:
     quality: dict[str, dict[str, Any]] | None = None  # by structure; see `sifa.inference.quality.measure`
     preview: str | None = None
     uncertainty: str | None = None
+    probabilities: str | None = None
     dicom_seg: str | None = None
+    rtstruct: str | None = None
     model: str | None = None  # its name
     folder: str | None = None  # of scans that `input` is relative to
     signature: str | None = None  # hash of the content of the scan's files
@@ -49,7 +52,7 @@ class Case:
     @property
     def files(self) -> Iterator[str]:
         """Paths of all files that were made of the scan."""
-        yield from (path for path in (self.output, self.preview, self.uncertainty, self.dicom_seg) if path)
+        yield from (path for path in (getattr(self, name) for name in FILES) if path)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the case as the manifest has it: without entries that are None, but for `output`."""
@@ -63,7 +66,7 @@ class Case:
             KeyError, TypeError, ValueError, AttributeError: when it is not such an entry.
         """
         case = cls(**{field.name: entry[field.name] for field in fields(cls) if field.name in entry})
-        paths = (case.output, case.preview, case.uncertainty, case.dicom_seg)
+        paths = [getattr(case, name) for name in FILES]
         whole = isinstance(case.input, str) and case.status in STATUSES and (case.output or not case.is_segmented)
         if not whole or not all(path is None or isinstance(path, str) for path in paths):
             raise ValueError(f"{entry} is not an entry of a manifest.")

@@ -9,9 +9,22 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sifa.inference.output_names import (
+    MASK_SUFFIX,
+    OUTDATED,
+    PROBABILITIES_SUFFIX,
+    SEG,
+    UNCERTAINTY_SUFFIX,
+    base_of,
+    mask_path,
+    rename_masks,
+    require_apart,
+    stem,
+)
 from sifa.io.dicom_acquisitions import find_volumes
 from sifa.io.dicom_headers import in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
 from sifa.io.dicom_slice import SliceHeader
@@ -20,14 +33,12 @@ from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-MASK_SUFFIX = "_seg.nii.gz"
-UNCERTAINTY_SUFFIX = "_uncertainty.nii.gz"
 LABELS_FOLDER = "labels"  # in the studies folder, where MONAI Label writes masks ...
 LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
 DATASTORE = "datastore_v2.json"  # ... and its index beside it
-OUTDATED = ".outdated"  # in the names of files that belong to earlier scans, see `Manifest.set_aside`
-MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in `output_dir`
-OUTPUTS = ("output", "dicom_seg", "uncertainty")  # entries of a case that name a file which could be taken for a scan
+MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in their output folders
+# Entries of a case that name a file which could be taken for a scan.
+OUTPUTS = ("output", "uncertainty", "probabilities", "dicom_seg", "rtstruct")
 SLICES = "slices"  # detail of a series while scans are found: its UID and those of its slices
 UNKNOWN = ("", "", "")  # the key of damaged files whose series is unknown
 
@@ -40,17 +51,18 @@ class _Found(NamedTuple):
     details: dict[str, Any]
 
 
-def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str, Any]]:
+def find_scans(dataset_dir: str | Path, output_dir: str | Path, naming: str = SEG) -> list[dict[str, Any]]:
     """Finds every scan below `dataset_dir`, or the single scan that it names.
 
     Links are followed and nothing is found twice: a file that is reached both directly and by a link is listed at its
-    own path. Left out without a message: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`), files in
-    `output_dir` or listed as outputs in its `manifest.json`, a `labels` folder of MONAI Label, and names that begin
-    with a dot.
+    own path. Left out without a message: earlier masks (`*_seg.nii.gz`) and maps (`*_uncertainty.nii.gz`,
+    `*_probabilities.nii.gz`), files in `output_dir`, outputs that a `manifest.json` in `output_dir` or beside the scans
+    lists, a `labels` folder of MONAI Label, and names that begin with a dot.
 
     Args:
         dataset_dir: a folder, or a single file: NIfTI, NRRD or MetaImage.
         output_dir: folder of the masks.
+        naming: of the masks, see `sifa.inference.output_names.rename_masks`; `seg` is described here.
 
     Returns:
         Items `{"image": scan, "mask": output}`, sorted by scan, all masks distinct. `scan` is a file or the folder of a
@@ -65,15 +77,17 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
         series that holds several volumes, such as cardiac phases, gives an item for each, and each has its own digits.
 
     Raises:
-        InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list.
+        InputError: when `dataset_dir` does not exist, is a DICOM file or holds nothing to list, or when masks of this
+            naming could take the place of scans or of one another.
     """
     root, output = Path(dataset_dir).absolute(), Path(output_dir).absolute()
+    require_apart(root, output, naming)
     if root.is_file():
         if not suffix_of(root):
             dicom = "it is a single DICOM file: point --dataset_dir at the folder of its series."
             other = "it is not a NIfTI, NRRD or MetaImage file: convert it to NIfTI."
             raise InputError(f"{root}: {dicom if read_slices(root) else other}")
-        return [{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}]
+        return rename_masks([{"image": str(root), "mask": str(output / f"{stem(root)}{MASK_SUFFIX}")}], naming)
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder: point --dataset_dir at a folder of CT scans.")
     found = sorted(_below(root, output), key=lambda one: (one.image, one.mask, "skipped" in one.details))
@@ -82,10 +96,14 @@ def find_scans(dataset_dir: str | Path, output_dir: str | Path) -> list[dict[str
             f"{root}: it holds no scan (NIfTI, NRRD, MetaImage or DICOM): point --dataset_dir at CT scans."
         )
     _note_split_series(found)
-    return [
-        {"image": str(one.image), "mask": str(mask), **one.details}
-        for one, mask in zip(found, _distinct(found), strict=True)
-    ]
+    return rename_masks([_item(one, mask) for one, mask in zip(found, _distinct(found), strict=True)], naming)
+
+
+def _item(one: _Found, mask: Path) -> dict[str, Any]:
+    item = {"image": str(one.image), "mask": str(mask), **one.details}
+    if one.image.is_dir() and base_of(mask) != one.image.name:
+        item["series"] = base_of(mask)
+    return item
 
 
 def _note_split_series(found: list[_Found]) -> None:
@@ -102,17 +120,6 @@ def _note_split_series(found: list[_Found]) -> None:
                 one.details.setdefault("warnings", []).append(
                     f"other slices of its series are in {elsewhere[0].name}: put all files of a series into one folder"
                 )
-
-
-def stem(scan: Path) -> str:
-    """Returns the name of a scan without the ending of its format; a folder's name as it is."""
-    suffix = "" if scan.is_dir() else suffix_of(scan, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))
-    return scan.name.removesuffix(scan.name[len(scan.name) - len(suffix) :])
-
-
-def mask_path(scan: Path, root: Path, output: Path) -> Path:
-    """Returns the path of the mask of `scan`: the scan's path below `root`, without extension, below `output`."""
-    return output / scan.relative_to(root).parent / f"{stem(scan)}{MASK_SUFFIX}"
 
 
 def _distinct(found: list[_Found]) -> list[Path]:
@@ -156,7 +163,7 @@ def _is_dicom(file: Path) -> bool:
 def _details(file: Path) -> dict[str, Any] | None:
     """Returns the details of a file that is named like a scan; None where it is an output or part of another scan."""
     suffix = suffix_of(file)
-    if file.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX)):
+    if file.name.endswith((MASK_SUFFIX, UNCERTAINTY_SUFFIX, PROBABILITIES_SUFFIX)):
         return None
     if not suffix:
         ending = suffix_of(file, OTHER_SUFFIXES)
@@ -178,6 +185,7 @@ def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]
     direct: list[tuple[Path, str]] = []  # files and their real paths
     linked: list[tuple[Path, str]] = []
     visited: set[str] = set()
+    taken = _listed_outputs(output)
     pending = [root]
     for start in pending:  # links to folders are appended, so that real folders come first
         for name, folders, names in os.walk(start, onerror=lambda error: unreadable.append(Path(error.filename))):
@@ -187,6 +195,8 @@ def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]
                 folders.clear()
                 continue
             visited.add(real)
+            if any(fnmatch(entry, MANIFESTS) for entry in names):
+                taken |= _listed_outputs(folder)
             folders[:] = sorted(entry for entry in folders if not entry.startswith("."))
             pending.extend(folder / entry for entry in folders if (folder / entry).is_symlink())
             for file in (folder / entry for entry in sorted(names) if not entry.startswith(".")):
@@ -195,7 +205,6 @@ def _files(root: Path, output: Path) -> tuple[dict[Path, list[Path]], list[Path]
                 elif beside or not Path(os.path.realpath(file)).is_relative_to(real_output):
                     linked.append((file, os.path.realpath(file)))
     files: dict[Path, list[Path]] = defaultdict(list)
-    taken = _listed_outputs(output)
     for file, real in direct + linked:
         if real not in taken:
             taken.add(real)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -118,8 +118,20 @@ def _header_warnings(header: Any) -> list[str]:
     return warnings
 
 
-def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:
-    """Refuses a scan that cannot be segmented and returns warnings about an unusual one.
+class Doubts(NamedTuple):
+    """What is unusual about a scan: clauses."""
+
+    unit: str  # about the unit of its intensities; empty: none
+    others: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        """All clauses."""
+        return [*([self.unit] if self.unit else []), *self.others]
+
+
+def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint) -> Doubts:
+    """Refuses a scan that cannot be segmented and returns doubts about an unusual one.
 
     Args:
         volume: intensities (C, X, Y, Z).
@@ -127,7 +139,7 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         fingerprint: what the network was trained on.
 
     Returns:
-        One clause for each doubt; empty when the scan is like those of the training.
+        One clause for each doubt; none when the scan is like those of the training.
 
     Raises:
         InputError: when it has the wrong number of dimensions or channels, no voxels, NaN or infinite values, no
@@ -146,8 +158,15 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         raise InputError("it holds NaN or infinite values: repair it.")
     if lowest == highest:
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
-    doubts = [_unit_doubt(volume, fingerprint.target), alternation_reason(volume[0])]
-    return [*filter(None, doubts), *_size_warnings(volume, affine, fingerprint)]
+    alternates = alternation_reason(volume[0])
+    others = [*([alternates] if alternates else []), *_size_warnings(volume, affine, fingerprint)]
+    return Doubts(_unit_doubt(volume, fingerprint.target), others)
+
+
+def intensity_unit(target: Domain) -> str:
+    """Returns the unit of a target's intensities as far as the fingerprint knows it: `HU`, or `arbitrary`."""
+    in_hu = shares_hu_window(target.modality, target.intensity) and float(target.intensity["lower"]) < 0
+    return "HU" if in_hu else "arbitrary"
 
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
@@ -167,7 +186,7 @@ def _unit_doubt(volume: np.ndarray, target: Domain) -> str:
         return ""  # each volume sets its own window, so that units do not matter
     reason = not_hu_reason(volume)
     lower, upper = float(target.intensity["lower"]), float(target.intensity["upper"])
-    if lower < 0:
+    if intensity_unit(target) == "HU":
         return reason and f"{reason}; the network was trained on {target.modality} in HU"
     if reason:
         return ""

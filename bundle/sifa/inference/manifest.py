@@ -6,86 +6,41 @@ import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import sifa
-from sifa.inference.case import Case, count_statuses
-from sifa.inference.find_scans import OUTDATED
-from sifa.utils.errors import InputError, first_line
-from sifa.utils.files import hash_of_file, write_text
+from sifa.inference.case import Case
+from sifa.inference.manifest_file import NAME, SHARD, CaseFile, manifest_content, shard_name
+from sifa.inference.output_names import free_name
+from sifa.inference.volumes_table import VolumesTable
+from sifa.utils.errors import InputError
+from sifa.utils.files import hash_of_file
 from sifa.utils.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
-NAME = "manifest.json"
-SHARD = re.compile(r"manifest\.shard-\d+-of-(\d+)\.json")  # see `shard_name`
-FOREIGN = "it is not a manifest of this bundle: move it away or choose another folder."
 
-
-def settings_hash(model_dir: str | Path, settings: Mapping[str, Any]) -> str:
+def settings_hash(model_dirs: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
     """Returns a hash of everything that a mask depends on beside its scan: weights, fingerprint, settings and version.
 
     Args:
-        model_dir: folder of `model.pt` and `fingerprint.json`.
+        model_dirs: folders of `model.pt` and `fingerprint.json`.
         settings: all settings that change masks, of plain types.
 
     Raises:
-        InputError: when one of the two files is missing.
+        InputError: when one of the files is missing.
     """
     digest = hashlib.sha256()
-    for name in ("model.pt", "fingerprint.json"):
-        path = Path(model_dir) / name
+    for path in (Path(folder) / name for folder in model_dirs for name in ("model.pt", "fingerprint.json")):
         if not path.is_file():
             raise InputError(f"{path}: there is no such file: point --model_dir at a folder that training wrote.")
         digest.update(path.read_bytes())
     digest.update(json.dumps([sifa.__version__, settings], sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]
-
-
-def shard_name(shard: int, num_shards: int) -> str:
-    """Returns the manifest's file name: `manifest.json`, or one of its own for each shard.
-
-    Raises:
-        InputError: when there is no such shard.
-    """
-    if num_shards < 1 or not 0 <= shard < num_shards:
-        raise InputError(f"--shard {shard} of --num_shards {num_shards}: count shards from 0 to num_shards - 1.")
-    return NAME if num_shards == 1 else f"manifest.shard-{shard}-of-{num_shards}.json"
-
-
-class _CaseFile:
-    """The cases of a manifest's file, read again only where the file has changed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.cases: dict[str, Case] = {}
-        self.state: tuple[int, int] | None = None  # of the file that `cases` is the content of
-
-    def refresh(self) -> None:
-        """Reads the file again if it has changed; where there is none, the cases stay.
-
-        Raises:
-            InputError: when it is not a manifest.
-        """
-        state = file_state(self.path)
-        if state not in (None, self.state):
-            self.cases = {case.input: case for case in read_cases(self.path)}
-            self.state = state
-
-
-def file_state(path: Path) -> tuple[int, int] | None:
-    """Returns a file's time in nanoseconds and its number, which change when it is replaced; None: it is missing."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino
 
 
 class Manifest:
@@ -118,7 +73,8 @@ class Manifest:
         self.is_shard = num_shards > 1
         self.folder = None if dataset_dir is None else _relative(Path(dataset_dir), self.output_dir)
         self.lock = FolderLock(self.output_dir)
-        self.files: dict[Path, _CaseFile] = {self.path: _CaseFile(self.path)}  # this manifest and those of other shards
+        self.files: dict[Path, CaseFile] = {self.path: CaseFile(self.path)}  # this manifest and those of other shards
+        self.volumes = VolumesTable(self.output_dir)
         self.refresh()
 
     @property
@@ -140,11 +96,11 @@ class Manifest:
         found = self.cases.get(case_input)
         return found or next((file.cases[case_input] for file in self._of_shards() if case_input in file.cases), None)
 
-    def _of_shards(self) -> Iterator[_CaseFile]:
+    def _of_shards(self) -> Iterator[CaseFile]:
         """Yields all other manifests in the folder, the last name first; those that cannot be read are left out."""
         for path in sorted(self.output_dir.glob("manifest*.json"), reverse=True):
             if path != self.path and (path.name == NAME or SHARD.fullmatch(path.name)):
-                file = self.files.setdefault(path, _CaseFile(path))
+                file = self.files.setdefault(path, CaseFile(path))
                 with suppress(InputError):
                     file.refresh()
                     yield file
@@ -153,13 +109,16 @@ class Manifest:
         """Returns whether a case is of a scan in another folder than this run's."""
         return case.folder not in (None, self.folder)
 
-    def is_current(self, case_input: str, signature: str, extras: Collection[str] = ()) -> bool:
+    def is_current(
+        self, case_input: str, signature: str, extras: Collection[str] = (), mask: Path | None = None
+    ) -> bool:
         """Returns whether an earlier run made the mask of this very scan with the same weights and settings.
 
         Args:
             case_input: the scan.
             signature: hash of its content.
             extras: names of the writers of this run; the earlier run must have had them, too.
+            mask: file that its mask will have; None: any.
         """
         self.refresh()
         case = self.cases.get(case_input)
@@ -169,9 +128,14 @@ class Manifest:
             and case.settings == self.settings
             and case.signature == signature
             and set(extras) <= set(case.extras or ())
+            and (mask is None or case.output == self._below(mask))
             and all((self.output_dir / path).is_file() for path in case.files)
             and case.mask_hash in (None, self._hash_of(case))  # None: of a version that did not record it
         )
+
+    def _below(self, path: Path) -> str:
+        """Returns the path of an output as cases have it: relative to the output folder."""
+        return os.path.relpath(path, self.output_dir)
 
     def _hash_of(self, case: Case) -> str | None:
         """Returns a hash of a mask as it is now; None where there is none."""
@@ -186,22 +150,25 @@ class Manifest:
         Args:
             case_input: the scan.
             mask: file that its mask will have; a file of this name that no manifest lists is renamed, too.
-            signature: hash of its content; files of a case with the same one stay. None: it can no longer be segmented.
+            signature: hash of its content; files of a case with the same one stay, unless the mask will have another
+                name. None: it can no longer be segmented.
 
         Returns:
             The new names, relative to the output folder.
         """
         case = self.of_scan(case_input)
+        own = None if mask is None else self._below(mask)
         known = [*case.files] if case else []
-        files = [] if case and signature is not None and case.signature == signature else known
-        if mask is not None and (own := os.path.relpath(mask, self.output_dir)) not in known:
+        is_same = case is not None and case.signature == signature and case.output == (own or case.output)
+        files = [] if is_same and signature is not None else known
+        if own is not None and own not in known:
             files = [*files, own]
         renamed = []
         for path in map(self.output_dir.joinpath, dict.fromkeys(files)):
             if path.is_file():
-                aside = _free_name(path)
+                aside = free_name(path)
                 path.replace(aside)
-                renamed.append(os.path.relpath(aside, self.output_dir))
+                renamed.append(self._below(aside))
                 logger.warning(
                     "%s: it belongs to an earlier or an unknown scan of this name and is kept as %s", path, aside.name
                 )
@@ -246,13 +213,22 @@ class Manifest:
         return manifest_content(self.cases.values())
 
     def write(self) -> None:
-        """Writes the manifest, whole or not at all.
+        """Writes the manifest and, except for a shard's, `volumes.csv`, each whole or not at all.
 
         Raises:
             InputError: when it cannot be written.
         """
-        write_manifest(self.path, self.content())
-        self.files[self.path].state = file_state(self.path)
+        self.files[self.path].write()
+        self.write_volumes()
+
+    def write_volumes(self) -> None:
+        """Writes `volumes.csv` where it is missing or older than the cases; that of shards is written when they merge.
+
+        Raises:
+            InputError: when it cannot be written.
+        """
+        if not self.is_shard:
+            self.volumes.write(self.cases.values())
 
 
 def _relative(folder: Path, output_dir: Path) -> str:
@@ -262,50 +238,3 @@ def _relative(folder: Path, output_dir: Path) -> str:
         return os.path.relpath(folder, output_dir.absolute())
     except ValueError:  # another drive of Windows
         return str(folder)
-
-
-def _free_name(path: Path) -> Path:
-    """Returns the first name of `.outdated`, `.outdated.2`, ... that is free."""
-    number, aside = 1, path.with_name(f"{path.name}{OUTDATED}")
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}{OUTDATED}.{number}")
-    return aside
-
-
-def read_cases(path: Path) -> list[Case]:
-    """Returns the cases of a manifest; none where there is no file.
-
-    Raises:
-        InputError: when the file is not a manifest.
-    """
-    if not path.is_file():
-        return []
-    try:
-        return [Case.from_json(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["cases"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: {FOREIGN}") from error
-
-
-def manifest_content(cases: Collection[Case]) -> dict[str, Any]:
-    """Returns what the file of a manifest with these cases holds, sorted by input."""
-    return {
-        "bundle_version": sifa.__version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "counts": count_statuses(cases),
-        "cases": [case.to_json() for case in sorted(cases, key=lambda case: case.input)],
-    }
-
-
-def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a manifest, whole or not at all.
-
-    Raises:
-        InputError: when it cannot be written.
-    """
-    try:
-        write_text(path, json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"{path}: it cannot be written ({first_line(error)}): make room or choose another folder."
-        ) from error

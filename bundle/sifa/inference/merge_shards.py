@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sifa.inference.case import Case
-from sifa.inference.manifest import NAME, SHARD, manifest_content, read_cases, shard_name, write_manifest
+from sifa.inference.manifest_file import NAME, SHARD, manifest_content, read_cases, shard_name, write_manifest
+from sifa.inference.volumes_table import VolumesTable
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError
 
 
 def merge_shards(output_dir: str | Path) -> None:
-    """Writes `manifest.json` from the manifests of all shards; where there are previews, `index.html` too.
+    """Writes `manifest.json` and `volumes.csv` from the manifests of all shards, and `index.html` if it has previews.
 
     Raises:
         InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
@@ -32,6 +33,7 @@ def merge_shards(output_dir: str | Path) -> None:
             merged[case.input] = case
     content = manifest_content(merged.values())
     write_manifest(folder / NAME, content)
+    VolumesTable(folder).write(merged.values())
     models = sorted({str(case.model) for case in merged.values() if case.preview})
     if models:
         write_index(folder, content | {"model": ", ".join(models)})

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 UNCERTAINTY_SCALE = 200  # steps of the uncertainty map, from 0 to the greatest possible entropy
+PROBABILITY_SCALE = 200  # steps of class probabilities, from 0 to 1
 
 
 @dataclass
@@ -38,3 +39,4 @@ class SegmentedScan:
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`
     files: list[str] = field(default_factory=list)  # of a DICOM series
     uncertainty: np.ndarray | None = None  # (X, Y, Z) uint8; see `Segmentation`
+    probabilities: np.ndarray | None = None  # (classes, X, Y, Z) uint8; see `sifa.inference.probability_volume`

@@ -6,12 +6,11 @@ import logging
 import os
 import sys
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
@@ -22,15 +21,15 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.content_hash import content_hash
-from sifa.inference.input_checks import check_file, check_scan
+from sifa.inference.input_checks import check_scan, intensity_unit
 from sifa.inference.manifest import Manifest
+from sifa.inference.probability_volume import probability_volume
+from sifa.inference.read_scan import Preprocessing, read_scan
 from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.io.dicom_geometry import check_loaded, read_series, replace_padding_with_air, staged_series
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
-from sifa.utils.memory import require_memory, scan_memory
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +50,14 @@ class SegmentScan:
         overwrite: whether to recreate masks that are up to date.
         extras: writers of files beside the mask; they return fields of the scan's `Case`.
         index: whether to write an `index.html` of all cases at the end; for shards, it is written when they are merged.
+        probabilities: whether the writers get the class probabilities, which are on disk as long as they write.
     """
 
     def __init__(
         self,
         network: nn.Module,
         fingerprint: Fingerprint,
-        preprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
+        preprocessing: Preprocessing,
         inferer: SliceSegmenter,
         postprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
         manifest: Manifest,
@@ -65,6 +65,7 @@ class SegmentScan:
         overwrite: bool = False,
         extras: Sequence[Extra] = (),
         index: bool = False,
+        probabilities: bool = False,
     ) -> None:
         self.network = network
         self.fingerprint = fingerprint
@@ -76,6 +77,7 @@ class SegmentScan:
         self.overwrite = overwrite
         self.extras = extras
         self.index = index
+        self.probabilities = probabilities
         self.bar: tqdm | None = None
         self.seen: list[str] = []  # scans that this run has finished
         self.known = frozenset(manifest.cases)  # scans that the manifest listed at the start
@@ -117,7 +119,7 @@ class SegmentScan:
             signature = None
             try:
                 signature = content_hash(item)
-                if not self.overwrite and self.manifest.is_current(name, signature, extras):
+                if not self.overwrite and self.manifest.is_current(name, signature, extras, Path(item["mask"])):
                     logger.info("%s: already done", printable(name))
                     return
                 earlier += self.manifest.set_aside(name, Path(item["mask"]), signature)
@@ -147,39 +149,42 @@ class SegmentScan:
             logger.info("%s: %s in %.1f s%s", printable(name), case.status, case.seconds, printable(told))
 
     def _name(self, item: Mapping[str, Any]) -> str:
-        """Returns the name of a scan in the manifest: its path, and the mask where DICOM series share a folder."""
+        """Returns the name of a scan in the manifest: its path, and the series where several share a folder."""
         path = Path(item["image"])
         name = path.name if path == self.root else os.path.relpath(path, self.root)
-        series = Path(item["mask"]).name.removesuffix("_seg.nii.gz")
-        return name if not path.is_dir() or series == path.name else f"{name} ({series})"
+        return f"{name} ({item['series']})" if "series" in item else name
 
     def segment(self, item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`."""
-        data, files, warnings = self._read(item)
-        image = data["image"]
+        data, files, warnings = read_scan(item, self.preprocessing, self.fingerprint)
+        image, mask = data["image"], Path(item["mask"])
         affine = np.asarray(image.affine, dtype=float)
-        warnings += check_scan(np.asarray(image), affine, self.fingerprint)
-        segmentation = self.inferer.segment(image, self.network, device)
-        cleaned = self.postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
-        segmentation.labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(torch.uint8)
-        write_mask(segmentation.labels.numpy(), Path(item["image"]), affine, Path(item["mask"]))
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine))) / 1000
-        measured = quality.measure(segmentation, voxel_ml, self.fingerprint)
-        made, doubts = self._make_extras(
-            SegmentedScan(
-                Path(item["image"]),
-                Path(item["mask"]),
-                np.asarray(image)[0],
-                segmentation.labels.numpy(),
-                affine,
-                segmentation.window,
-                measured,
-                files,
-                None if segmentation.uncertainty is None else segmentation.uncertainty.numpy(),
+        doubts = check_scan(np.asarray(image), affine, self.fingerprint)
+        unit = "arbitrary" if doubts.unit else intensity_unit(self.fingerprint.target)
+        classes, shape = self.fingerprint.network.out_channels, tuple(image.shape[1:])
+        volume = probability_volume(mask.parent, classes, shape) if self.probabilities else nullcontext(None)
+        with volume as probabilities:
+            segmentation = self.inferer.segment(image, self.network, device, probabilities)
+            cleaned = self.postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
+            segmentation.labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(torch.uint8)
+            write_mask(segmentation.labels.numpy(), Path(item["image"]), affine, mask)
+            measured = quality.measure(segmentation, np.asarray(image)[0], affine, unit, self.fingerprint)
+            made, faults = self._make_extras(
+                SegmentedScan(
+                    Path(item["image"]),
+                    mask,
+                    np.asarray(image)[0],
+                    segmentation.labels.numpy(),
+                    affine,
+                    segmentation.window,
+                    measured,
+                    files,
+                    None if segmentation.uncertainty is None else segmentation.uncertainty.numpy(),
+                    probabilities,
+                )
             )
-        )
         return {
-            "message": "; ".join(warnings + doubts),
+            "message": "; ".join([*warnings, *doubts.all, *faults]),
             "volumes_ml": {name: entry["volume_ml"] for name, entry in measured.items()},
             "flags": {name: entry["flags"] for name, entry in measured.items() if entry["flags"]},
             "quality": measured,
@@ -197,35 +202,6 @@ class SegmentScan:
                 doubts.append(f"{type(make).__name__}: {one_line(error)}")
                 logger.debug("details", exc_info=error)
         return made, doubts
-
-    def _read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-        """Returns the preprocessed scan, the files of a DICOM series, and warnings about its geometry."""
-        if not item.get("files"):
-            scan = Path(item["image"])
-            warnings = [] if scan.is_dir() else check_file(scan, self.fingerprint)
-            return self._load(item["image"]), [], warnings
-        series = read_series(item["files"])
-        require_memory(item["image"], scan_memory(series.shape, 2))
-        with staged_series(series.files) as folder:
-            data = self._load(str(folder))
-        check_loaded(item["image"], series, data["image"].shape[1:], data["image"].affine)
-        replace_padding_with_air(data["image"], series.padding)
-        doubts = [*series.warnings, *item.get("warnings", [])]
-        warnings = [doubt.removeprefix(f"{item['image']}: ").rstrip(".") for doubt in doubts]
-        return data, [str(file) for file in series.files], warnings
-
-    def _load(self, image: str) -> dict[str, Any]:
-        try:
-            return self.preprocessing({"image": image})
-        except Exception as error:
-            cause = innermost(error)
-            damaged = isinstance(cause, (OSError, EOFError, ValueError, zlib.error)) or "Unable to decode" in str(cause)
-            if find_input_error(error) is not None or not damaged:
-                raise
-            kind = type(cause).__name__
-            raise InputError(
-                f"its voxels cannot be read ({kind}): it is damaged or cut short; copy it again."
-            ) from error
 
     def require_same_scans(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Refuses another folder whose scans have names that the output folder already has masks of.
@@ -258,7 +234,7 @@ class SegmentScan:
             )
 
     def finish(self) -> None:
-        """Logs how many scans have each status, and writes `index.html` where it is wanted.
+        """Logs how many scans have each status, completes `volumes.csv`, and writes `index.html` where it is wanted.
 
         After a run over a folder, cases of its scans that no longer exist are removed from the manifest; after a run
         over a single file, all cases of earlier runs stay.
@@ -271,6 +247,7 @@ class SegmentScan:
         if self.root.is_dir():
             self.manifest.keep_only(self.seen, self.known)
         self.manifest.refresh()
+        self.manifest.write_volumes()
         if self.index and not self.manifest.is_shard:
             write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen if name in self.manifest.cases]

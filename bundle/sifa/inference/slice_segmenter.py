@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +24,7 @@ from torch import nn
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.input_checks import check_scan
 from sifa.inference.precision import faster_precision
+from sifa.inference.probability_volume import store_slab
 from sifa.inference.region_of_interest import find_region, windows_over
 from sifa.inference.results import UNCERTAINTY_SCALE, Segmentation
 from sifa.networks.batch_norm import for_inference
@@ -153,7 +155,7 @@ class SliceSegmenter(Inferer):
                 doubts = check_scan(volume.numpy(force=True), affine, self.fingerprint)
             except InputError as error:
                 raise InputError(f"{name}{error}") from error
-            for doubt in doubts:
+            for doubt in doubts.all:
                 logger.warning("%s%s", name, doubt)
         labels = self.segment(volume, self._fuse(network), inputs.device).labels
         result = labels[None, None].to(inputs.device)
@@ -170,13 +172,21 @@ class SliceSegmenter(Inferer):
             known = self._fused[network] = (state, for_inference(network))
         return known[1]
 
-    def segment(self, volume: torch.Tensor, network: Network, device: str | torch.device) -> Segmentation:
+    def segment(
+        self,
+        volume: torch.Tensor,
+        network: Network,
+        device: str | torch.device,
+        probabilities: np.ndarray | None = None,
+    ) -> Segmentation:
         """Segments one scan.
 
         Args:
             volume: intensities (C, X, Y, Z) in any storage order, with an affine (a MetaTensor).
             network: C(E(.)), in evaluation mode, on `device`.
             device: where the network runs.
+            probabilities: what `probability_volume` yields, (classes, X, Y, Z); the class probabilities of all voxels
+                are written into it. None: they are not kept.
         """
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         array = volume.numpy(force=True)
@@ -185,26 +195,29 @@ class SliceSegmenter(Inferer):
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
         sums = np.zeros((len(scan.slices), 3, self.classes))
+        probability_slices = None if probabilities is None else as_slices(probabilities, affine, self.orientation)
         region = scan.whole
         if self.region_step is not None:
 
             def predict_slice(part: Region) -> np.ndarray | None:
-                probabilities = self._probabilities(scan, part, network, device, precision)
-                return None if probabilities is None else probabilities.argmax(dim=1)[0].numpy(force=True)
+                predicted = self._probabilities(scan, part, network, device, precision)
+                return None if predicted is None else predicted.argmax(dim=1)[0].numpy(force=True)
 
             region = find_region(
                 scan, self.pixel_spacing, predict_slice, self.region_step, self.region_margin, self.region_island
             )
         for part in _slabs(region, self.slices_at_once):
-            probabilities = self._probabilities(scan, part, network, device, precision)
-            if probabilities is None:
+            found = self._probabilities(scan, part, network, device, precision)
+            if found is None:
                 continue
-            largest, predicted = probabilities.max(dim=1)
-            entropy = torch.special.entr(probabilities).sum(dim=1) / math.log(self.classes)  # share of the greatest
+            largest, predicted = found.max(dim=1)
+            entropy = torch.special.entr(found).sum(dim=1) / math.log(self.classes)  # share of the greatest
             sums[part.slices] = _statistics(predicted, largest, entropy, self.classes)
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
                 doubt_slices[part.slices] = scan.restore((entropy * UNCERTAINTY_SCALE).round(), part)
+            if probability_slices is not None:
+                store_slab(probability_slices[part.slices], found, partial(scan.restore, region=part))
         dropped = remove_implausible_components(labels, affine, self.spatial_prior, self.classes)
         pixels, confidence, entropies = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None

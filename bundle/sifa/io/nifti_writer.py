@@ -22,7 +22,7 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
     """Writes a mask, or another map of the scan.
 
     Args:
-        labels: (X, Y, Z) uint8, in the scan's own order.
+        labels: (X, Y, Z) uint8, in the scan's own order; a map may have several volumes, (X, Y, Z, volumes).
         scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit, except for a
             quaternion that is too long by rounding.
         affine: of the scan's grid, to RAS in mm; used where the scan is not NIfTI.
@@ -44,6 +44,8 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
         for part, value in zip("bcd", unit_quaternion(source), strict=True):
             header[f"quatern_{part}"] = value
         mask = kind(labels, None, header)
+    if labels.ndim > 3:
+        mask.header["pixdim"][4] = 1  # which a scan of three dimensions need not have
     if slope is not None:
         mask.header.set_slope_inter(slope, 0)
     with temporary_beside(path) as temporary:

@@ -3,6 +3,7 @@
 from sifa.networks.batch_norm import for_inference
 from sifa.networks.encoder import Encoder
 from sifa.networks.latent_discriminator import LatentDiscriminator
+from sifa.networks.network_average import NetworkAverage
 from sifa.networks.patch_discriminator import PatchDiscriminator
 from sifa.networks.pixel_classifier import PixelClassifier
 from sifa.networks.segmenter import Segmenter
@@ -15,6 +16,7 @@ from sifa.networks.weights import freeze, load_weights
 __all__ = [
     "Encoder",
     "LatentDiscriminator",
+    "NetworkAverage",
     "PatchDiscriminator",
     "PixelClassifier",
     "Segmenter",

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from sifa.reports.case_index import milliliters
-from sifa.reports.colors import COLORS
+from sifa.reports.colors import colors_of
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.files import temporary_beside
 
@@ -35,7 +35,8 @@ NAME_AT, VOLUME_TO, NOTE_AT = 0.47, 4.4, 4.6  # columns of the legend
 LONGEST_NAME, LONGEST_NOTE = 40, 80  # characters
 PLAIN: dict[str, Any] = {"fontsize": 9, "va": "center_baseline", "parse_math": False, "usetex": False}  # "$" is "$"
 GRAYS = np.repeat(np.linspace(0, 255, 64).round(), 3)  # of the PNG file: 64 grays look the same and halve its size
-HUES = np.outer((1, 0.75, 0.5), [int(color[at : at + 2], 16) for color in (*COLORS, FLAGGED) for at in (1, 3, 5)])
+SHADES = (1, 0.75, 0.5)  # of each color in the PNG file
+PALETTE = 256  # colors of a PNG file with a palette
 
 
 class PlaneSlice(NamedTuple):
@@ -106,6 +107,7 @@ def draw_preview(
     volumes_ml: Mapping[str, float],
     flags: Mapping[str, Sequence[str]],
     window: tuple[float, float],
+    colors: Mapping[int, str] | None = None,
 ) -> Figure:
     """Draws the contours of a mask over three planes of its scan, with a legend.
 
@@ -117,6 +119,7 @@ def draw_preview(
         volumes_ml: volume of each structure in ml.
         flags: warnings about a structure or about the scan, by name.
         window: HU that are drawn black and white, respectively.
+        colors: of the structures, `#rrggbb`, by value; None: those of `sifa.reports.colors`.
 
     Raises:
         ValueError: when image and mask differ in shape.
@@ -125,15 +128,15 @@ def draw_preview(
         raise ValueError(f"the mask has shape {mask.shape}, the scan {image.shape}.")
     point = organ_point(mask, affine)
     images, masks = plane_slices(image, affine, point), plane_slices(mask, affine, point)
-    colors = {name: COLORS[place % len(COLORS)] for place, name in enumerate(labels.values())}
+    contours = colors_of(labels) if colors is None else colors
     drawn = {name for value, name in labels.items() if any((part.pixels == value).any() for part in masks.values())}
-    rows = _legend(colors, volumes_ml, flags, drawn)
+    rows = _legend({name: contours[value] for value, name in labels.items()}, volumes_ml, flags, drawn)
     heights, widths = np.transpose([np.multiply(part.pixels.shape, part.spacing) for part in images.values()])  # mm
     scale = (WIDTH - 2 * MARGIN - 2 * GAP) / widths.sum()
     panels = float(np.clip(scale * heights.max(), *PANEL_HEIGHTS))
     height = TITLE + panels + 2 * MARGIN + ROW * len(rows)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="black")
-    left, contours = MARGIN, {value: colors[name] for value, name in labels.items()}
+    left = MARGIN
     for plane, width in zip(images, scale * widths, strict=True):
         ax = figure.add_axes((left / WIDTH, 1 - (TITLE + panels) / height, width / WIDTH, panels / height))
         _draw_plane(ax, plane, images[plane], masks[plane].pixels, contours, window)
@@ -193,14 +196,16 @@ def _write_legend(figure: Figure, rows: Sequence[Row], height: float) -> None:
 
 def write_preview(
     path: Path, image: Array, mask: Array, affine: Array, labels: Mapping[int, str], volumes_ml: Mapping[str, float],
-    flags: Mapping[str, Sequence[str]], window: tuple[float, float],
+    flags: Mapping[str, Sequence[str]], window: tuple[float, float], colors: Mapping[int, str] | None = None,
 ) -> None:  # fmt: skip
     """Writes the figure of `draw_preview` as a PNG file without text metadata, whole or not at all."""
-    figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window)
+    drawn = colors_of(labels) if colors is None else colors
+    figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window, drawn)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     palette = Image.new("P", (1, 1))
-    palette.putpalette([int(value) for value in (*GRAYS, *HUES.ravel())])
+    hues = [int(color[at : at + 2], 16) for color in (*drawn.values(), FLAGGED) for at in (1, 3, 5)]
+    palette.putpalette([int(value) for value in (*GRAYS, *np.outer(SHADES, hues).ravel())][: 3 * PALETTE])
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     with temporary_beside(path) as temporary:

@@ -15,12 +15,12 @@ HOMES = {  # modules of the names that configs use; each is loaded only where it
     "require_device": "devices",
     "require_other_folder": "paths",
     "require_positive": "options",
-    "require_structures": "options",
     "require_switches": "options",
     "require_whole": "options",
     "require_writable": "paths",
     "settings_digest": "digest",
     "share_weights": "distributed",
+    "structure_values": "options",
 }
 
 

@@ -151,7 +151,9 @@ def _check_value(name: str, keys: list[str], present: Any, value: Any, config: M
         raise UsageError(f"--{name} {value}: there is no such class or function.")
     scheduled = keys[0] == "loss_weights" or keys[0].endswith("_weight")
     if len(keys) == 1 and (name.endswith(("_dir", "_file")) or name in PATHS):
-        _check_path(name, value)
+        may_be_several = f"{name}s" in config and isinstance(value, list | tuple)  # such as model_dir, for model_dirs
+        for path in value if may_be_several else [value]:
+            _check_path(name, path)
     elif isinstance(value, str) and value[:1] in ("$", "@", "%"):
         return
     elif scheduled and isinstance(present, int | float | list):

@@ -61,7 +61,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _ending(path: Path) -> str:
     """Returns the ending of temporary names of `path`: unique to it, and short even if its name is long."""
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
     return f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{suffix}"
 
 

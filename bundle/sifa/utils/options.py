@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from sifa.utils.errors import UsageError
 
@@ -21,20 +23,49 @@ def require_switches(**switches: object) -> None:
             raise UsageError(f"--{name} {value}: write True or False, with a capital letter.")
 
 
-def require_structures(name: str, values: object, classes: int) -> None:
-    """Refuses values that are not the label of a structure.
+def names_of(option: str, value: object) -> list[Any]:
+    """Returns the values of an option that takes one or several.
+
+    python-fire reads `[a,b]` as a list only where each part looks like a name or a number, so that a list of paths or
+    of names with spaces arrives as text.
 
     Args:
-        name: name of the option.
-        values: one value or several.
-        classes: number of classes, including the background: structures are 1 to classes - 1.
+        option: its name, for the message.
+        value: one value, a list, or the text of a list.
+
+    Raises:
+        UsageError: when there is no value.
+    """
+    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+        value = [part.strip().strip("'\"") for part in value[1:-1].split(",")]
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values or any(one is None or one == "" for one in values):
+        raise UsageError(f"--{option} {value}: give at least one value, and no empty one.")
+    return values
+
+
+def structure_values(option: str, structures: object, labels: Mapping[int, str]) -> list[int]:
+    """Returns the values of structures that are given by value or by name.
+
+    Args:
+        option: name of the option, for the message.
+        structures: values or names, in any case; one or several; None or an empty list: none.
+        labels: names by value, without the background.
 
     Raises:
         UsageError: when one of them is not a structure.
     """
-    for value in values if isinstance(values, list | tuple) else [values]:
-        if type(value) is not int or not 0 < value < classes:
-            raise UsageError(f"--{name} {values}: {value!r} is not a structure: choose from 1 to {classes - 1}.")
+    if structures is None or structures in ([], ()):
+        return []
+    by_name = {name.lower(): value for value, name in labels.items()}
+    values = []
+    for one in names_of(option, structures):
+        value = by_name.get(one.strip().lower()) if isinstance(one, str) else one
+        if type(value) is not int or value not in labels:
+            known = ", ".join(f"{value} ({name})" for value, name in labels.items())
+            raise UsageError(f"--{option} {structures}: {one!r} is not a structure: choose from {known}.")
+        values.append(value)
+    return values
 
 
 def require_whole(least: int, **counts: object) -> None:
