@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from contourpy import FillType, contour_generator
-from scipy.spatial.distance import cdist
 
 Points = npt.NDArray[np.float64]  # (N, 2): columns and rows, in pixels; the last is not the first again
 
@@ -35,29 +35,39 @@ def outlines(inside: npt.NDArray[np.bool_]) -> list[Points]:
 
 
 def _join(rings: list[Points]) -> Points:
-    """Returns the outer ring with all holes, each joined to what it lies nearest to.
+    """Returns the outer ring with all holes, each joined to the nearest ring on its left.
 
-    Holes are joined in the order of their distance, so that no channel crosses another ring.
+    Rings cross the line through the centers of a row of pixels at points of theirs only. So a channel along that line,
+    from the leftmost point of a hole to the next point on its left, crosses no ring. What it leads to begins further to
+    the left than the hole, so that every chain of channels ends at the outer ring.
     """
-    polygon, *holes = rings
-    links = [_nearest(polygon, hole) for hole in holes]
-    while holes:
-        index = min(range(len(holes)), key=lambda number: links[number][0])
-        (_, place, start), hole = links.pop(index), holes.pop(index)
-        at = int(np.flatnonzero((polygon == place).all(axis=1))[0])
-        around = np.roll(hole, -start, axis=0)
-        polygon = np.concatenate([polygon[: at + 1], around, around[:1], polygon[at:]])
-        links = [
-            min(link, _nearest(hole, other), key=lambda one: one[0]) for link, other in zip(links, holes, strict=True)
-        ]
-    return polygon
+    if len(rings) == 1:
+        return rings[0]
+    points, sizes = np.concatenate(rings), [len(ring) for ring in rings]
+    starts = np.cumsum([0, *sizes])
+    by_row = np.lexsort((points[:, 0], points[:, 1]))
+    place_in_row = np.argsort(by_row)
+    leftmost = [start + int(ring[:, 0].argmin()) for start, ring in zip(starts[:-1], rings, strict=True)]
+    joined: dict[int, list[int]] = defaultdict(list)  # leftmost points of the holes that a point is joined to
+    for point in leftmost[1:]:
+        joined[int(by_row[place_in_row[point] - 1])].append(point)
+    loops: dict[int, list[int]] = {}  # around a hole and all holes that are joined to it, by its leftmost point
 
+    def around(ring: int, first: int) -> list[int]:
+        start, size = int(starts[ring]), sizes[ring]
+        path = []
+        for step in range(size):
+            point = start + (first - start + step) % size
+            path.append(point)
+            for hole in joined.get(point, ()):
+                path += [*loops.pop(hole), point]
+        return path
 
-def _nearest(ring: Points, hole: Points) -> tuple[float, Points, int]:
-    """Returns the smallest distance between points of two rings, the point of the first and the index in the second."""
-    distances = cdist(ring, hole)
-    at, start = np.unravel_index(int(distances.argmin()), distances.shape)
-    return float(distances[at, start]), ring[at], int(start)
+    holes = sorted(range(1, len(rings)), key=lambda ring: -points[leftmost[ring], 0])  # those that end a chain first
+    for ring in holes:
+        loops[leftmost[ring]] = [*around(ring, leftmost[ring]), leftmost[ring]]
+    joint: Points = points[around(0, 0)]
+    return joint
 
 
 def _without_points_on_lines(ring: Points) -> Points:

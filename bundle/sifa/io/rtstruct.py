@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from scipy import ndimage
 
@@ -24,6 +26,7 @@ from sifa.io.terminology import GENERIC, Terms
 from sifa.utils.files import temporary_beside
 
 SERIES_NUMBER = 9001  # beside that of DICOM SEG
+CONTOUR_DATA = Tag("ContourData")
 DECIMALS = 3  # of coordinates in mm
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired, which RTSTRUCT still names studies by
 # Elements that are copied from the series; those that it lacks are empty.
@@ -157,12 +160,20 @@ def _contours(
         plane = voxels[columns, rows, number].T
         for outline in outlines(plane == label):
             points = _in_patient(outline + np.array([columns.start, rows.start]), headers[number])
-            yield _item(
+            contour = _item(
                 ContourImageSequence=[_image(headers[number])],
                 ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(points),
-                ContourData=[f"{value:.{DECIMALS}f}" for value in points.ravel()],
             )
+            contour[CONTOUR_DATA] = _decimal_strings(points)
+            yield contour
+
+
+def _decimal_strings(points: npt.NDArray[np.float64]) -> RawDataElement:
+    """Returns the coordinates of a contour as they stand in the file; pydicom would check each for 10 microseconds."""
+    text = "\\".join([f"{value:.{DECIMALS}f}" for value in points.ravel()]).encode()
+    value = text + b" " * (len(text) % 2)
+    return RawDataElement(CONTOUR_DATA, "DS", len(value), value, 0, True, True)
 
 
 def _in_patient(points: npt.NDArray[np.float64], header: pydicom.Dataset) -> npt.NDArray[np.float64]:
