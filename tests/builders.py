@@ -113,12 +113,55 @@ def write_dicom_series(
     return folder
 
 
+def put(path: Path, content: bytes = b"") -> Path:
+    """Writes a file and its folder; for finding, names and beginnings of files are all that counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def mixed_into(folder: Path, *series: Path) -> Path:
+    """Moves the files of several series into one folder, under names that mix them."""
+    folder.mkdir(parents=True)
+    for number, one in enumerate(series):
+        for index, file in enumerate(sorted(one.iterdir())):
+            file.rename(folder / f"{index:03d}_{number}.dcm")
+        one.rmdir()
+    return folder
+
+
 def edit_dicom(files: Iterable[Path], change: Callable[[pydicom.Dataset, int], Any]) -> None:
     """Changes the data set of each file, given together with its number, and writes it again."""
     for number, file in enumerate(files):
         dicom = pydicom.dcmread(file)
         change(dicom, number)
         dicom.save_as(file)
+
+
+def turn_slice(dicom: pydicom.Dataset) -> None:
+    """Turns a slice about all three axes, as a whole with its neighbors."""
+    a, b, c = np.radians([20.0, -35.0, 15.0])
+    about_x = np.asarray([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.asarray([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_z = np.asarray([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    rotation = about_z @ about_y @ about_x
+
+    def decimal(vector: Array) -> list[str]:
+        return [f"{value:.9f}" for value in vector]
+
+    position = rotation @ np.asarray(dicom.ImagePositionPatient, float) + [12.5, -200.25, 31.0]
+    dicom.ImagePositionPatient = decimal(position)
+    dicom.ImageOrientationPatient = decimal(np.concatenate([rotation[:, 0], rotation[:, 1]]))
+
+
+def name_patient(dicom: pydicom.Dataset) -> None:
+    """Gives a slice a patient whose name is not ASCII, and a date that de-identification left incomplete."""
+    dicom.SpecificCharacterSet, dicom.PatientName, dicom.PatientID = "ISO_IR 100", "Müller^Jörg", "id-0815"
+    dicom.add_new("PatientBirthDate", "DA", "19450000")  # as de-identification leaves it
+    dicom.PatientSex, dicom.StudyDescription = "F", "Herz für Müller"
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99LOCAL", "Wächter"
+    dicom.ProcedureCodeSequence = [code]
 
 
 def write_enhanced_ct(

@@ -81,6 +81,10 @@ def test_a_wrong_data_set_is_refused_with_one_sentence(
         ("inference", ["inference.yaml"], "overwrite", "false", 2),
         ("inference", ["inference.yaml"], "precision", "bf16", 1),
         ("inference", ["inference.yaml"], "largest_component", "[2, 5]", 2),
+        ("inference", ["inference.yaml"], "largest_component", "['spleen']", 2),
+        ("inference", ["inference.yaml"], "naming", "bids", 2),
+        ("inference", ["inference.yaml"], "tta", "diagonal", 2),
+        ("inference", ["inference.yaml"], "probabilities", "yes", 2),
     ],
 )
 def test_a_value_that_an_option_does_not_know_is_refused(
@@ -120,7 +124,7 @@ def test_a_scan_that_cannot_be_read_is_reported_and_the_others_are_done(
     for name in ("b_truncated", "c_text", "d_four"):
         assert name in result.stderr
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    assert written == [".sifa.lock", "a_seg.nii.gz", "deeper/e_seg.nii.gz", "manifest.json"]
+    assert written == [".sifa.lock", "a_seg.nii.gz", "deeper/e_seg.nii.gz", "manifest.json", "volumes.csv"]
     cases = {case["input"]: case for case in read_json(output / "manifest.json")["cases"]}
     assert cases["d_four.nii.gz"]["status"] == "failed"
     assert "convert or split it" in cases["d_four.nii.gz"]["message"]

@@ -507,3 +507,12 @@ def test_scans_whose_labels_are_not_the_models_are_not_measured(folder: Path, co
 
     for labels in (swapped, own | {3: "another"}):
         assert "renumber or rename" in refusal(partial(labeled_target, dataset, "test", labels))
+
+
+def test_colors_and_codes_of_structures_are_read_and_wrong_ones_refused(folder: Path, content: dict[str, Any]) -> None:
+    assert read_dataset(folder / "dataset.json").terminology == {}
+    write_description(folder, content | {"terminology": {"LEFT": {"color": "#0A141E"}}})
+    assert read_dataset(folder / "dataset.json").terminology == {"left": {"color": "#0a141e"}}
+    assert "'terminology': the color of 'left' is 'blue'" in refused(
+        folder, content | {"terminology": {"left": {"color": "blue"}}}
+    )

@@ -262,3 +262,16 @@ def test_the_summary_describes_the_training_data_without_figures_of_volumes() ->
         "source": {"modality": "MR", "volumes": 3},
         "target": {"modality": "CT", "volumes": 3},
     }
+
+
+def test_colors_and_codes_of_structures_are_kept_and_left_out_where_there_are_none(tmp_path: Path) -> None:
+    terminology = {"left": {"color": "#0a141e"}, "right": {"type": ["4147007", "SCT", "Mass"]}}
+    fingerprint = make_fingerprint(terminology=terminology)
+    write_fingerprint(fingerprint, tmp_path / "fingerprint.json")
+    assert read_fingerprint(tmp_path / "fingerprint.json") == fingerprint
+    assert fingerprint.colors == {"left": "#0a141e"}
+    assert "terminology" not in make_fingerprint().to_json()
+    content = {**fingerprint.to_json(), "terminology": {"heart": {"color": "#0a141e"}}}
+    (tmp_path / "fingerprint.json").write_text(json.dumps(content), encoding="utf-8")
+    message = refusal(lambda: read_fingerprint(tmp_path / "fingerprint.json"))
+    assert message == f"{tmp_path / 'fingerprint.json'}: terminology: 'heart' is no structure: choose from left, right."

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import edit_dicom, refusal, write_dicom_series, write_nifti
+from builders import edit_dicom, mixed_into, put, refusal, write_dicom_series, write_nifti
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID, EncapsulatedPDFStorage, MRImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage
@@ -26,13 +26,6 @@ from sifa.io.dicom_headers import read_slices
 
 VOLUME = np.zeros((4, 4, 2), np.int16)
 NOBODY = 65534
-
-
-def put(path: Path, content: bytes = b"") -> Path:
-    """Writes a file and its folder; for finding, names and beginnings of files are all that counts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 def found(root: Path, output: Path | None = None) -> dict[str, str]:
@@ -213,16 +206,6 @@ def sort_of(sop_class: str, modality: str) -> Callable[[pydicom.Dataset], None]:
         dicom.Modality, dicom.PatientName, dicom.PatientID, dicom.StudyDate = modality, "Doe^Jane", "4711", "20200102"
 
     return change
-
-
-def mixed_into(folder: Path, *series: Path) -> Path:
-    """Moves the files of several series into one folder, under names that mix them."""
-    folder.mkdir(parents=True)
-    for number, one in enumerate(series):
-        for index, file in enumerate(sorted(one.iterdir())):
-            file.rename(folder / f"{index:03d}_{number}.dcm")
-        one.rmdir()
-    return folder
 
 
 def uid_of(file: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def start(model: Path, scans: Path, output: Path, log: Path) -> subprocess.Popen
 
 
 def check_whole(output: Path) -> int:
-    """Reads every mask and the manifest to their ends; returns the number of cases."""
+    """Reads every mask, the manifest and the table to their ends; returns the number of cases."""
     for mask in output.rglob("*_seg.nii.gz"):
         if not mask.name.startswith("."):
             assert np.asarray(load_nifti(mask).dataobj).max() <= 4
@@ -48,6 +49,11 @@ def check_whole(output: Path) -> int:
     for case in cases:
         assert (output / case["output"]).is_file()
         assert (output / case["preview"]).is_file()
+    if (output / "volumes.csv").is_file():
+        with (output / "volumes.csv").open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        assert all(len(row) == len(rows[0]) and row["structure"] for row in rows)
+        assert {row["scan"] for row in rows} <= {case["input"] for case in cases}
     return len(cases)
 
 

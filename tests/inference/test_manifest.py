@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -59,7 +60,9 @@ def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
         content = read_json(manifest.path)
         assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
         assert sum(content["counts"].values()) == number + 1
-        assert shown(manifest.path.parent) == ["manifest.json"]
+        assert shown(manifest.path.parent) == ["manifest.json", "volumes.csv"]
+        summary = {**content, "cases": manifest.content()["cases"]}
+        assert manifest.path.read_text(encoding="utf-8") == json.dumps(summary, indent=1) + "\n"
     assert count_statuses(manifest.cases.values()) == {"ok": 1, "flagged": 0, "warning": 1, "failed": 1, "skipped": 1}
 
 
@@ -81,7 +84,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_says_why(
     monkeypatch.setattr(os, "replace", full)
     assert "No space left on device" in refusal(lambda: manifest.record(case("b")))
     assert manifest.path.read_text(encoding="utf-8") == before
-    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json"]
+    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json", "volumes.csv"]
 
 
 def test_a_mask_is_current_when_scan_settings_and_files_are_as_they_were(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_files_of_an_earlier_state_are_set_aside_and_not_lost(tmp_path: Path) ->
     (tmp_path / "a_preview.png").write_bytes(b"picture")
     manifest.set_aside("a.nii.gz")
     manifest.set_aside("never seen.nii.gz")
-    names = ["a_preview.png.outdated", "a_seg.nii.gz.outdated", "manifest.json"]
+    names = ["a_preview.png.outdated", "a_seg.nii.gz.outdated", "manifest.json", "volumes.csv"]
     assert shown(tmp_path) == names
     assert (tmp_path / "a_seg.nii.gz.outdated").read_bytes() == b"mask"
 
@@ -137,6 +140,15 @@ def test_files_of_a_scan_whose_content_changed_are_kept_and_those_of_the_same_co
         mask.write_text(f"mask {number}", encoding="utf-8")
         assert manifest.set_aside("a.nii.gz", mask, "another file") == [name]
         assert (tmp_path / name).read_text(encoding="utf-8") == f"mask {number}"
+
+
+def test_a_mask_is_current_under_its_name_only_and_is_set_aside_when_it_gets_another(tmp_path: Path) -> None:
+    manifest = recorded(tmp_path, preview="a_preview.png")
+    (tmp_path / "a_preview.png").write_bytes(b"picture")
+    assert manifest.is_current("a.nii.gz", "1 file", mask=tmp_path / "a_seg.nii.gz")
+    assert not manifest.is_current("a.nii.gz", "1 file", mask=tmp_path / "a.nii.gz")
+    aside = ["a_seg.nii.gz.outdated", "a_preview.png.outdated"]
+    assert manifest.set_aside("a.nii.gz", tmp_path / "a.nii.gz", "1 file") == aside
 
 
 def test_a_file_that_no_manifest_lists_is_not_overwritten(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from builders import Array, edit_dicom, refusal, write_dicom_series
+from builders import Array, edit_dicom, name_patient, refusal, turn_slice, write_dicom_series
 from monai.transforms import LoadImage
 from pydicom.sr.codedict import codes as known_codes
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from sifa.io import dicom_seg
 from sifa.io.dicom_seg import has_highdicom, highdicom, require_highdicom, write_dicom_seg
-from sifa.io.terminology import GENERIC, read_terminology
+from sifa.io.terminology import GENERIC, check_terms, read_terminology, structure_terms
 
 LABELS = {0: "background", 1: "liver", 2: "right kidney", 3: "spleen", 4: "adrenal lump", 5: "left kidney"}
 ABSENT = {3, 5}
@@ -53,31 +53,6 @@ class Series:
 def edit(folder: Path, change: Callable[[pydicom.Dataset], None]) -> None:
     """Changes every file of a series."""
     edit_dicom(folder.iterdir(), lambda dicom, _: change(dicom))
-
-
-def turn(dicom: pydicom.Dataset) -> None:
-    """Turns a slice about all three axes, as a whole with its neighbors."""
-    a, b, c = np.radians([20.0, -35.0, 15.0])
-    about_x = np.asarray([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_y = np.asarray([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    about_z = np.asarray([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    rotation = about_z @ about_y @ about_x
-
-    def decimal(vector: Array) -> list[str]:
-        return [f"{value:.9f}" for value in vector]
-
-    position = rotation @ np.asarray(dicom.ImagePositionPatient, float) + [12.5, -200.25, 31.0]
-    dicom.ImagePositionPatient = decimal(position)
-    dicom.ImageOrientationPatient = decimal(np.concatenate([rotation[:, 0], rotation[:, 1]]))
-
-
-def name_patient(dicom: pydicom.Dataset) -> None:
-    dicom.SpecificCharacterSet, dicom.PatientName, dicom.PatientID = "ISO_IR 100", "Müller^Jörg", "id-0815"
-    dicom.add_new("PatientBirthDate", "DA", "19450000")  # as de-identification leaves it
-    dicom.PatientSex, dicom.StudyDescription = "F", "Herz für Müller"
-    code = pydicom.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99LOCAL", "Wächter"
-    dicom.ProcedureCodeSequence = [code]
 
 
 @pytest.fixture
@@ -153,7 +128,7 @@ def code(item: pydicom.Dataset) -> tuple[str, str, str]:
 def test_every_voxel_comes_back_in_its_place(folder: Path, tmp_path: Path, series: Series, oblique: bool) -> None:
     mask = series.mask
     if oblique:
-        edit(folder, turn)
+        edit(folder, turn_slice)
         series = Series(folder)
         series.mask = mask
         assert np.abs(series.affine[:3, :3]).min() > 0.01  # oblique in all axes as MONAI sees it, too
@@ -487,3 +462,18 @@ def test_a_real_jpeg_2000_series_comes_back_voxel_by_voxel(shared: Path, tmp_pat
     assert {source for *_, sources in frames(seg) for source in sources} <= instances
     assert len(seg.SegmentSequence) == 3
     assert {segment for segment, *_ in frames(seg)} == {1, 2}
+
+
+@needs_highdicom
+def test_own_colors_and_codes_stand_in_the_object_and_no_color_by_default(series: Series, tmp_path: Path) -> None:
+    own = check_terms(
+        {"liver": {"color": "#0a141e"}, "adrenal lump": {"type": ["4147007", "SCT", "Mass"]}}, LABELS, "own"
+    )
+    seg = series.write(tmp_path / "seg.dcm", terms=structure_terms(LABELS, own))
+    liver, kidney, _, lump, _ = seg.SegmentSequence
+    assert highdicom.color.CIELabColor.from_dicom_value(liver.RecommendedDisplayCIELabValue).to_rgb() == (10, 20, 30)
+    assert code(liver.SegmentedPropertyTypeCodeSequence[0]) == ("10200004", "SCT", "Liver")
+    assert code(lump.SegmentedPropertyTypeCodeSequence[0]) == ("4147007", "SCT", "Mass")
+    assert "RecommendedDisplayCIELabValue" not in kidney
+    plain = series.write(tmp_path / "plain.dcm")
+    assert not any("RecommendedDisplayCIELabValue" in segment for segment in plain.SegmentSequence)

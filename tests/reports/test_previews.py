@@ -202,3 +202,13 @@ def test_volumes_of_foreign_byte_order_are_drawn(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((20, 16, 12), ">i2"), np.eye(4), dtype=">i2")
     figure = draw_preview(np.asarray(image.dataobj), box_mask(), image.affine, LABELS, VOLUMES, {}, WINDOW)
     FigureCanvasAgg(figure).draw()
+
+
+def test_chosen_colors_are_drawn_and_stand_in_the_palette_of_the_file(tmp_path: Path) -> None:
+    image, mask = np.zeros((20, 16, 12)), box_mask()
+    for name, colors in (("usual.png", None), ("chosen.png", {1: "#0102fe", 2: "#3cb44b"})):
+        write_preview(tmp_path / name, image, mask, np.eye(4), LABELS, VOLUMES, {}, WINDOW, colors)
+    usual, chosen = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("usual.png", "chosen.png"))
+    assert (chosen == (0x01, 0x02, 0xFE)).all(axis=-1).any()
+    assert (usual == (0xE6, 0x19, 0x4B)).all(axis=-1).any()
+    assert not (chosen == (0xE6, 0x19, 0x4B)).all(axis=-1).any()

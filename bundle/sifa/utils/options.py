@@ -57,10 +57,12 @@ def structure_values(option: str, structures: object, labels: Mapping[int, str])
     """
     if structures is None or structures in ([], ()):
         return []
-    by_name = {name.lower(): value for value, name in labels.items()}
+    by_name = {name.lower(): value for value, name in labels.items()} | {name: value for value, name in labels.items()}
     values = []
     for one in names_of(option, structures):
-        value = by_name.get(one.strip().lower()) if isinstance(one, str) else one
+        value = one
+        if isinstance(one, str):
+            value = by_name.get(one, by_name.get(one.lower(), int(one) if one.isdecimal() else None))
         if type(value) is not int or value not in labels:
             known = ", ".join(f"{value} ({name})" for value, name in labels.items())
             raise UsageError(f"--{option} {structures}: {one!r} is not a structure: choose from {known}.")
