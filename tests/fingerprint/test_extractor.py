@@ -457,3 +457,10 @@ def test_the_check_of_units_can_be_switched_off(mr: Path, tmp_path: Path) -> Non
     ct = write_nifti(tmp_path / "ct.nii.gz", random_volume(1, center=1000.0))
     assert "CT plus about 1000" in refusal(lambda: fingerprint_of(describe([mr], [ct])))
     assert fingerprint_of(describe([mr], [ct]), check_units=False).target.intensity["lower"] > 900
+
+
+def test_colors_and_codes_of_the_data_set_are_in_the_fingerprint(mr: Path, ct: Path) -> None:
+    dataset = describe([mr], [ct])
+    assert fingerprint_of(dataset).terminology == {}
+    dataset.terminology = {"left": {"color": "#0a141e"}}
+    assert fingerprint_of(dataset).terminology == {"left": {"color": "#0a141e"}}

@@ -148,6 +148,7 @@ def expected_mask(runs: list[Path], tta: Any, volume: np.ndarray) -> np.ndarray:
         return segmenter.segment(scan, for_inference(average), "cpu").labels.numpy()
 
 
+@pytest.mark.slow
 def test_masks_of_an_ensemble_are_those_of_the_mean_and_replace_those_of_one_training(
     runs: list[Path], tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_masks_of_an_ensemble_are_those_of_the_mean_and_replace_those_of_one_tra
     assert not list(output.glob("*.outdated"))
 
 
+@pytest.mark.slow
 def test_trainings_that_differ_are_refused_before_anything_is_written(runs: list[Path], tmp_path: Path) -> None:
     write_nifti(tmp_path / "scans" / "a.nii.gz", ct(), diagonal_affine(SPACING))
     shutil.copytree(runs[1], tmp_path / "other")

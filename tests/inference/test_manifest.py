@@ -651,14 +651,17 @@ def test_a_shard_without_scans_does_nothing_and_forgets_what_it_once_had(
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("highdicom") is None, reason="DICOM SEG needs highdicom")
-def test_a_series_gets_a_dicom_seg_and_a_nifti_scan_none(
+def test_a_series_gets_a_dicom_seg_and_an_rtstruct_and_a_nifti_scan_none(
     trained: Path, done: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    infer(trained, done[0], tmp_path, dicom_seg="true")
+    infer(trained, done[0], tmp_path, dicom_seg="true", rtstruct="true")
     found = cases(tmp_path)
     assert [name for name, one in found.items() if one.get("dicom_seg")] == ["patient_2/series1"]
     assert found["patient_2/series1"]["message"] == "1 of 17 slices repeat others and are left out"
     segmentation = pydicom.dcmread(tmp_path / found["patient_2/series1"]["dicom_seg"])
     assert segmentation.Modality == "SEG"
     assert len(segmentation.SegmentSequence) == 4
-    assert len(list(tmp_path.rglob("*.dcm"))) == 1
+    structures = pydicom.dcmread(tmp_path / found["patient_2/series1"]["rtstruct"])
+    assert [roi.ROINumber for roi in structures.StructureSetROISequence] == [1, 2, 3, 4]
+    assert structures.FrameOfReferenceUID == segmentation.FrameOfReferenceUID
+    assert len(list(tmp_path.rglob("*.dcm"))) == 2

@@ -147,6 +147,7 @@ def infer(model: Path, scans: Path, output: Path, **options: Any) -> str:
     return run_bundle("inference", ["inference.yaml"], check=False, **given).stdout
 
 
+@pytest.mark.slow
 def test_the_table_of_a_cohort_agrees_with_its_masks_whether_resumed_or_in_shards(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,8 @@ class Series:
 def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float, spacing: tuple[float, ...]) -> Array:
     places = np.indices(shape)
     steps = [(axis - at) * step for axis, at, step in zip(places, center, spacing, strict=True)]
-    return np.sum(np.square(steps), axis=0) < radius**2
+    inside: Array = np.sum(np.square(steps), axis=0) < radius**2
+    return inside
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def series(folder: Path) -> Series:
     made.mask[ball(shape, (15, 12, 2), 17, spacing)] = 1
     made.mask[ball(shape, (15, 12, 2), 8, spacing)] = 0
     made.mask[ball(shape, (15, 12, 2), 4, spacing)] = 2
-    lumps = np.random.default_rng(1).random(shape) < 0.3
+    lumps = np.asarray(np.random.default_rng(1).random(shape)) < 0.3
     made.mask[30:][lumps[30:]] = 7
     return made
 
