@@ -219,15 +219,20 @@ class Manifest:
             InputError: when it cannot be written.
         """
         self.files[self.path].write()
-        self.write_volumes()
+        self._write_volumes()
 
-    def write_volumes(self) -> None:
-        """Writes `volumes.csv` where it is missing or older than the cases; that of shards is written when they merge.
+    def complete_volumes(self) -> None:
+        """Writes `volumes.csv` where it is missing or another process has changed the manifest.
 
         Raises:
             InputError: when it cannot be written.
         """
-        if not self.is_shard:
+        with self.lock.hold(NAME):
+            self.refresh()
+            self._write_volumes()
+
+    def _write_volumes(self) -> None:
+        if not self.is_shard:  # its table is written when shards are merged
             self.volumes.write(self.cases.values())
 
 

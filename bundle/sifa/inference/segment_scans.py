@@ -246,8 +246,7 @@ class SegmentScan:
             self.bar.close()
         if self.root.is_dir():
             self.manifest.keep_only(self.seen, self.known)
-        self.manifest.refresh()
-        self.manifest.write_volumes()
+        self.manifest.complete_volumes()
         if self.index and not self.manifest.is_shard:
             write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen if name in self.manifest.cases]
