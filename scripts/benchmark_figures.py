@@ -76,7 +76,8 @@ def comparison(
         path: the PNG to write.
     """
     reference = read_cell(next(iter(cells.values())), split)
-    prepare = Compose(reference.get_parsed_content("train#target_preprocessing").transforms[1:])  # without loading
+    steps = reference.get_parsed_content("train#target_preprocessing").transforms
+    prepare = Compose(steps[2:])  # without loading scans and mapping labels to classes, which is done
     scans = reference.get_parsed_content("validate#dataset")
     count = min(rows, len(scans))
     drawn: list[dict[str, np.ndarray]] = []

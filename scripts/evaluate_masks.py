@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +36,7 @@ from sifa.utils.paths import require_writable
 from tqdm import tqdm
 
 SHOWN = (DICE, ASSD_MM, HD95)  # on the terminal
+UNKNOWN = -1  # in a table of values
 EXAMPLE = '--structures "1:liver,2:spleen"'
 
 
@@ -61,12 +62,25 @@ def parse_structures(text: Any) -> dict[int, str]:
     return structures
 
 
-def find_structures(structures: Any, dataset_dir: Any) -> dict[int, str]:
-    """Returns the names of structures by label value, from one of two options.
+class Structures(NamedTuple):
+    """What masks and labels may hold."""
+
+    names: dict[int, str]  # of structures by value in masks
+    values: dict[int, int]  # value in masks of each value that masks and labels may hold, the background included
+
+    @classmethod
+    def of(cls, names: Mapping[int, str]) -> Structures:
+        """Returns structures whose labels hold the values that masks hold."""
+        return cls(dict(names), {value: value for value in (0, *names)})
+
+
+def find_structures(structures: Any, dataset_dir: Any) -> Structures:
+    """Returns the structures, from one of two options.
 
     Args:
         structures: `--structures`.
-        dataset_dir: `--dataset_dir`: a folder with a dataset.json or a fingerprint.json, or one of these files.
+        dataset_dir: `--dataset_dir`: a folder with a dataset.json or a fingerprint.json, or one of these files. The
+            label map of a dataset.json applies to masks and labels.
 
     Raises:
         InputError: when both or neither are given, or the file cannot be used.
@@ -75,7 +89,7 @@ def find_structures(structures: Any, dataset_dir: Any) -> dict[int, str]:
         given = "both are given" if structures is not None else "neither is given"
         raise InputError(f"--structures and --dataset_dir: {given}: name the structures by one of them ({EXAMPLE}).")
     if structures is not None:
-        return parse_structures(structures)
+        return Structures.of(parse_structures(structures))
     path = Path(str(dataset_dir))
     if path.is_dir():
         path = next((path / name for name in ("dataset.json", "fingerprint.json") if (path / name).is_file()), path)
@@ -83,30 +97,34 @@ def find_structures(structures: Any, dataset_dir: Any) -> dict[int, str]:
         raise InputError(
             f"--dataset_dir {path}: it holds neither dataset.json nor fingerprint.json: give one of them or {EXAMPLE}."
         )
-    return read_fingerprint(path).structure_names if path.name == "fingerprint.json" else read_structures(path)
+    if path.name != "fingerprint.json":
+        return Structures(*read_structures(path))
+    return Structures.of(read_fingerprint(path).mask_names)
 
 
-def load_values(path: Path, structures: Mapping[int, str]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float64]]:
-    """Returns a label map (X, Y, Z) and its affine to RAS in mm.
+def load_values(path: Path, structures: Structures) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float64]]:
+    """Returns a label map (X, Y, Z), with the values of masks, and its affine to RAS in mm.
 
     Raises:
         InputError: when it cannot be read, or holds a value that is no structure.
     """
     values, affine = load_label(path)
-    known = np.zeros(LARGEST_VALUE + 1, bool)
-    known[[0, *structures]] = True
-    small = values.astype(np.uint16)
-    unknown = values[~known[small] | (small != values)]
+    lowest = min(structures.values)
+    table = np.full(LARGEST_VALUE - lowest + 1, UNKNOWN, np.int32)
+    for value, mapped in structures.values.items():
+        table[value - lowest] = mapped
+    found = table[values.clip(lowest, LARGEST_VALUE) - lowest]
+    unknown = values[(found == UNKNOWN) | (values < lowest) | (values > LARGEST_VALUE)]
     if unknown.size:
-        names = ", ".join(f"{value} ({name})" for value, name in sorted(structures.items()))
+        names = ", ".join(f"{value} ({name})" for value, name in sorted(structures.names.items()))
         raise InputError(
             f"{path}: it holds the value {unknown.min()}, which no structure has: the structures are {names}; name it "
             "or map it to one of them."
         )
-    return small, affine
+    return found.astype(np.uint16), affine
 
 
-def measure_pair(pair: MaskPair, structures: Mapping[int, str], tolerance_mm: float) -> dict[str, list[float]]:
+def measure_pair(pair: MaskPair, structures: Structures, tolerance_mm: float) -> dict[str, list[float]]:
     """Returns the metrics of a pair, with a value for each structure in ascending order of label values.
 
     Raises:
@@ -119,7 +137,7 @@ def measure_pair(pair: MaskPair, structures: Mapping[int, str], tolerance_mm: fl
     except InputError as error:
         raise InputError(f"{pair.label}: {error}") from error
     pred, _ = load_values(pair.mask, structures)
-    return measure_case(pred, truth, sorted(structures), nib.affines.voxel_sizes(affine), tolerance_mm)
+    return measure_case(pred, truth, sorted(structures.names), nib.affines.voxel_sizes(affine), tolerance_mm)
 
 
 def main(
@@ -162,7 +180,7 @@ def main(
         metrics = metrics_at(tolerance_mm)
         results = Results(
             cases=list(measured),
-            structures=[named[value] for value in sorted(named)],
+            structures=[named.names[value] for value in sorted(named.names)],
             headings={name: metric.heading for name, metric in metrics.items()},
             values={name: np.array([row[name] for row in measured.values()]) for name in metrics},
             failed=failed,

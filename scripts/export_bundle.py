@@ -30,7 +30,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ LEAST_AGREEMENT = 0.9999  # share of pixels with the same class
 BATCH = 8  # slices per pass, as in inference
 OPSET = 20
 REFERENCE = "eager"
+UINT8 = 255  # the largest value of a mask that MONAI Deploy's operator writes
 LOW = ", bfloat16"  # suffix of the names of runtimes that compute in bfloat16
 
 Runtime = Callable[[torch.Tensor], torch.Tensor]
@@ -82,7 +83,8 @@ def metadata(fingerprint: Fingerprint) -> dict[str, Any]:
     modality, channels = fingerprint.target.modality, fingerprint.network.out_channels
     content["description"] = f"Segments {modality}: {structures}. Trained on: {fingerprint.name}."
     content["data_source"] = f"Trained on: {fingerprint.name}"
-    content["label_classes"] = ", ".join(f"{value}: {name}" for value, name in fingerprint.labels.items())
+    values = fingerprint.mask_values
+    content["label_classes"] = ", ".join(f"{values[index]}: {name}" for index, name in fingerprint.labels.items())
     content["pred_classes"] = f"{channels} channels of logits, one a class"
     formats = content["network_data_format"]
     formats["inputs"]["image"] |= {"num_channels": fingerprint.network.in_channels, "modality": modality}
@@ -349,6 +351,9 @@ def main(
         eager = load_weights(Segmenter(**asdict(fingerprint.network)), model / "model.pt")
     except InputError as error:
         sys.exit(f"error: {error}")
+    if max(fingerprint.mask_values.values()) > UINT8:
+        fingerprint = replace(fingerprint, label_values={})
+        print("note: masks of model.ts hold classes, 1, 2, ...: values of labels exceed 255, MONAI Deploy writes uint8")
     output.mkdir(parents=True, exist_ok=True)
     export_torchscript(model, fingerprint, output / "model.ts")
     runtimes = torch_runtimes(eager, output / "model.ts")

@@ -21,7 +21,7 @@ WORDS = (  # after the name of a case, behind one of `SEPARATORS`
 )
 SEPARATORS = "_-. "
 CHANNEL = "_0000"  # of nnU-Net, in the names of images
-OTHER_OUTPUTS = ("_uncertainty.nii.gz",)  # of `run inference`
+OTHER_OUTPUTS = ("_uncertainty.nii.gz", "_probabilities.nii.gz")  # of `run inference`
 LISTED = 3  # names in a message
 
 

@@ -26,7 +26,7 @@ ALLOWED = {  # beside `utils` and a room's own modules
     "reports": {"transforms", "metrics"},
     "inference": {"networks", "io", "transforms", "postprocessing", "fingerprint", "reports"},
     "handlers": {"adaptation", "training", "data", "networks", "metrics", "reports"},
-    "monailabel": {"data", "fingerprint", "inference", "io", "training"},
+    "monailabel": {"data", "fingerprint", "inference", "io", "training", "transforms"},
 }
 
 

@@ -22,6 +22,7 @@ from sifa.inference.find_scans import DATASTORE, find_scans
 from sifa.io.formats import suffix_of
 from sifa.io.scan_reader import load_image
 from sifa.training.model_files import save_state
+from sifa.transforms.dictionary import MapLabelsd
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, first_line, innermost
 
@@ -44,12 +45,15 @@ def studies_slices(
 ) -> UnpairedSlices:
     """Checks the scans that MONAI Label passes for training and cuts them into slices.
 
+    A label that came with the names of its segments, as from 3D Slicer, numbers them in the network's order; any other
+    label holds the values that masks have.
+
     Args:
         data: the studies that have a final label, `{"image": path, "label": path}`.
         held_back: the studies that MONAI Label holds back for validation; they are used for training as well.
         target_dir: folder of unlabeled target scans: NIfTI, NRRD or MetaImage files.
         fingerprint: fingerprint of the weights in use.
-        preprocessing: preprocessing of labeled source volumes.
+        preprocessing: preprocessing of labeled source volumes; it leaves the values of labels as they are.
         target_preprocessing: preprocessing of target volumes.
         augmentation: random transforms of slices.
 
@@ -67,16 +71,24 @@ def studies_slices(
         logger.warning("left out: %d labeled %s (in HU); training uses labels of %s", left_out, target, source)
     if not items:
         raise InputError(f"no {source} among the studies has a final label: label at least one and submit it.")
-    for item in items:
-        _check_segments(Path(item["label"]), list(fingerprint.structure_names.values()))
-    check_labels(items, fingerprint.labels)
+    known = list(fingerprint.structure_names.values())
+    numbered = {item["label"] for item in items if _are_segments_numbered(Path(item["label"]), known)}
+    classes = {value: index for index, value in fingerprint.mask_values.items()}
+    check_labels([item for item in items if item["label"] in numbered], fingerprint.labels)
+    check_labels([item for item in items if item["label"] not in numbered], classes)
     targets = _find_targets(target_dir, target)
     for image in targets:
         if _intensities_identify_target(fingerprint) and not _looks_like_target(image, fingerprint):
             raise InputError(f"{image}: it is not {target} in HU: keep only unlabeled {target} scans in target_dir.")
     logger.info("training on %d labeled %s and %d unlabeled %s scans", len(items), source, len(targets), target)
     unlabeled = [{"image": image} for image in targets]
-    return UnpairedSlices(items, preprocessing, unlabeled, target_preprocessing, augmentation)
+    to_classes = MapLabelsd("label", classes)
+
+    def prepare(item: Mapping[str, Any]) -> Mapping[Any, Any]:
+        prepared: dict[Any, Any] = dict(preprocessing(item))
+        return prepared if item["label"] in numbered else to_classes(prepared)
+
+    return UnpairedSlices(items, prepare, unlabeled, target_preprocessing, augmentation)
 
 
 def _find_targets(target_dir: str, modality: str) -> list[str]:
@@ -112,15 +124,15 @@ def _looks_like_target(image: str, fingerprint: Fingerprint) -> bool:
     return float(np.percentile(volume, HU_PERCENTILE)) < HU_BELOW
 
 
-def _check_segments(label: Path, known: Sequence[str]) -> None:
-    """Refuses a label whose values mean other structures than the network's.
+def _are_segments_numbered(label: Path, known: Sequence[str]) -> bool:
+    """Returns whether a label numbers its segments from 1; refuses one whose numbers mean other structures.
 
     3D Slicer numbers the existing segments from 1 and sends their names, which the datastore keeps; MONAI Label trains
     on the numbers.
     """
     datastore = label.parents[2] / DATASTORE
     if not datastore.is_file():
-        return
+        return False
     objects = json.loads(datastore.read_text(encoding="utf-8")).get("objects", {}).values()
     infos = [study.get("labels", {}).get(label.parent.name, {}).get("info", {}) for study in objects]
     segments = next((info.get("label_info") for info in infos if info.get("name") == label.name), None)
@@ -130,6 +142,7 @@ def _check_segments(label: Path, known: Sequence[str]) -> None:
             f"{label}: its segments are {', '.join(names)}, so its values do not mean the network's structures: submit "
             f"it with the segments {', '.join(known)}, in this order, empty where a structure is absent."
         )
+    return bool(names)
 
 
 class WeightsInstaller:

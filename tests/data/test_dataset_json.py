@@ -516,3 +516,79 @@ def test_colors_and_codes_of_structures_are_read_and_wrong_ones_refused(folder: 
     assert "'terminology': the color of 'left' is 'blue'" in refused(
         folder, content | {"terminology": {"left": {"color": "blue"}}}
     )
+
+
+# --- label maps ---
+
+
+def test_a_label_map_gives_the_class_of_each_value(folder: Path, content: dict[str, Any]) -> None:
+    plain = read_dataset(write_description(folder, content))
+    for place in (("source", "training"), ("source", "validation"), ("target", "validation"), ("target", "test")):
+        for item in content[place[0]][place[1]]:
+            label = folder / item["label"]
+            values, affine = load_label(label)
+            write_nifti(label, np.array([0, 205, 420])[values].astype(np.int16), affine)
+    content["label_map"] = {"205": 1, "420": 2, "421": 2, "550": 0}
+
+    dataset = read_dataset(write_description(folder, content))
+
+    assert plain.source_label_map == plain.target_label_map == {0: 0, 1: 1, 2: 2}
+    assert plain.label_values == {}
+    assert dataset.source_label_map == dataset.target_label_map == {0: 0, 205: 1, 420: 2, 421: 2, 550: 0}
+    assert dataset.label_values == {0: 0, 1: 205, 2: 420}
+    assert dataset.labels == plain.labels
+
+
+def test_a_domain_may_have_a_label_map_of_its_own(folder: Path, content: dict[str, Any]) -> None:
+    content["target"]["label_map"] = {"2": 1, "1": 2}
+
+    dataset = read_dataset(write_description(folder, content))
+
+    assert dataset.source_label_map == {0: 0, 1: 1, 2: 2}
+    assert dataset.target_label_map == {0: 0, 2: 1, 1: 2}
+    assert dataset.label_values == {0: 0, 1: 2, 2: 1}  # masks are compared with labels of the target
+    assert dataset.label_map_of("source.training") == dataset.source_label_map
+    assert dataset.label_map_of("target.test") == dataset.target_label_map
+
+
+def test_a_value_that_the_map_does_not_list_is_refused_with_the_label(folder: Path, content: dict[str, Any]) -> None:
+    content["label_map"] = {"205": 1, "420": 2}
+
+    message = refused(folder, content)
+
+    assert message.startswith(str(folder / content["source"]["training"][0]["label"]))
+    assert "the value 1" in message
+    assert "0, 205, 420" in message
+    assert "label_map" in message
+
+
+@pytest.mark.parametrize(
+    ("label_map", "words"),
+    [
+        ([205, 420], "write the class of each value"),
+        ({"myocardium": 1}, "write the class of each value"),
+        ({"205": 1, "420": 3}, "the value 420 the class 3"),
+        ({"205": 1, "420": "left"}, "the class 'left'"),
+        ({"205": 1}, "no value of the class 2 (right)"),
+        ({"0": 1, "420": 2}, "0 is the background"),
+        ({"-5": 1, "420": 2}, "values of structures are 1 to 32767"),
+        ({"40000": 1, "420": 2}, "values of structures are 1 to 32767"),
+        ({"205": True, "420": 2}, "the class True"),
+    ],
+)
+@pytest.mark.parametrize("domain", [None, "target"])
+def test_a_wrong_label_map_is_refused_with_its_place(
+    domain: str | None, label_map: Any, words: str, folder: Path, content: dict[str, Any]
+) -> None:
+    (content if domain is None else content[domain])["label_map"] = label_map
+
+    message = refused(folder, content)
+
+    assert words in message
+    assert f"{folder / 'dataset.json'}: {'label_map' if domain is None else 'target.label_map'} " in message
+
+
+def test_labels_with_gaps_say_where_other_values_belong(folder: Path, content: dict[str, Any]) -> None:
+    content["labels"] = {"0": "background", "205": "left", "420": "right"}
+
+    assert "'label_map'" in refused(folder, content)

@@ -268,10 +268,11 @@ def test_a_series_is_known_by_the_content_of_its_files(tmp_path: Path) -> None:
     "change", [("Spacingd", "pixdim", [3.0, 3.0, 0.0]), ("Spacingd", "mode", ["nearest", "nearest"])]
 )
 def test_transforms_in_a_key_are_compared_by_their_arguments(tmp_path: Path, change: tuple[str, str, Any]) -> None:
-    def preprocessing(*changes: tuple[str, str, Any]) -> Any:
+    def preprocessing(*changes: tuple[str, str, Any], label_map: dict[int, int] | None = None) -> Any:
         parser = ConfigParser()
         parser.read_config(str(BUNDLE / "configs" / "train.yaml"))
         parser["fingerprint"] = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
+        parser["label_maps"] = {"source": label_map, "target": None}
         for name, argument, value in changes:
             for transform in parser["train#geometry#transforms"]:
                 if transform["_target_"].endswith(name):
@@ -282,6 +283,7 @@ def test_transforms_in_a_key_are_compared_by_their_arguments(tmp_path: Path, cha
 
     assert SliceCache(tmp_path, [preprocessing()]).cache_key == first
     assert SliceCache(tmp_path, [preprocessing(change)]).cache_key != first
+    assert SliceCache(tmp_path, [preprocessing(label_map={0: 0, 205: 1})]).cache_key != first
     assert " at 0x" not in first  # an address would differ in each run
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sifa.fingerprint.fingerprint import (
     FORMAT,
+    FORMAT_OF_VALUES,
     Domain,
     Fingerprint,
     NetworkSize,
@@ -25,6 +26,7 @@ from sifa.fingerprint.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
+from sifa.transforms.label_values import HIGHEST
 from sifa.transforms.orientation import AXCODES
 
 FILE_0_1_0 = Path(__file__).with_name("fingerprint_0.1.0.json")
@@ -54,6 +56,13 @@ def domains(draw: st.DrawFn) -> Domain:
 
 
 @st.composite
+def label_values(draw: st.DrawFn, classes: int) -> dict[int, int]:
+    """Draws values of the classes in masks, or none, where they are the classes themselves."""
+    values = draw(st.lists(st.integers(1, HIGHEST), min_size=classes - 1, max_size=classes - 1, unique=True))
+    return dict(enumerate([0, *values])) if draw(st.booleans()) else {}
+
+
+@st.composite
 def fingerprints(draw: st.DrawFn) -> Fingerprint:
     """Draws a fingerprint of 1 to 4 structures."""
     structures = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
@@ -74,6 +83,7 @@ def fingerprints(draw: st.DrawFn) -> Fingerprint:
         target=draw(domains()),
         network=NetworkSize(draw(st.integers(1, 4)), len(structures) + 1, draw(LENGTHS)),
         versions=draw(st.dictionaries(NAMES, NAMES, max_size=3)),
+        label_values=draw(label_values(len(structures) + 1)),
     )
 
 
@@ -116,6 +126,43 @@ def test_a_file_that_is_read_and_written_has_the_same_bytes(tmp_path: Path) -> N
     assert (tmp_path / "fingerprint.json").read_bytes() == shipped.read_bytes()
 
 
+# --- values of labels ---
+
+
+def test_a_fingerprint_without_values_of_labels_is_written_as_before_and_one_with_them_is_not() -> None:
+    plain = make_fingerprint()
+    with_values = make_fingerprint(label_values={0: 0, 1: 205, 2: 420})
+
+    assert plain.to_json()["format"] == 2
+    assert "label_values" not in plain.to_json()
+    assert plain.mask_values == {0: 0, 1: 1, 2: 2}
+    assert with_values.to_json()["format"] == 3  # earlier versions refuse it: their masks would hold 1 and 2
+    assert with_values.to_json()["label_values"] == {"0": 0, "1": 205, "2": 420}
+    assert with_values.mask_values == {0: 0, 1: 205, 2: 420}
+    assert with_values.structure_names == plain.structure_names
+    assert with_values.classes_of([420, 205]) == [1, 2]
+    assert with_values.classes_of(420) == [2]
+    assert plain.classes_of([2]) == [2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"0": 0, "1": 205},
+        {"0": 0, "1": 205, "2": 205},
+        {"0": 7, "1": 205, "2": 420},
+        {"0": 0, "1": 205, "2": 40_000},
+        {"0": 0, "1": 0, "2": 420},
+        {"0": 0, "1": "205", "2": 420},
+        [0, 205, 420],
+    ],
+)
+def test_values_of_labels_that_cannot_be_are_refused(values: Any) -> None:
+    content = make_fingerprint(label_values={0: 0, 1: 205, 2: 420}).to_json() | {"label_values": values}
+
+    assert "label_values" in refusal(lambda: Fingerprint.from_json(content, "fingerprint.json"))
+
+
 # --- format 1 ---
 
 
@@ -144,13 +191,13 @@ def test_an_error_in_a_format_1_file_names_the_keys_of_that_format() -> None:
     assert "it lacks arrangement.2.reach:" in refusal(lambda: Fingerprint.from_json(content, "fingerprint.json"))
 
 
-@pytest.mark.parametrize("number", [FORMAT + 1, 99])
+@pytest.mark.parametrize("number", [FORMAT_OF_VALUES + 1, 99])
 def test_a_later_format_is_refused(number: int) -> None:
     content = make_fingerprint().to_json() | {"format": number}
 
     message = refusal(lambda: Fingerprint.from_json(content, "folder/fingerprint.json"))
 
-    assert message.startswith(f"folder/fingerprint.json: its format is {number}, this bundle reads 1 to 2:")
+    assert message.startswith(f"folder/fingerprint.json: its format is {number}, this bundle reads 1 to 3:")
 
 
 # --- entries that are missing or wrong ---
@@ -165,7 +212,7 @@ def test_a_missing_entry_is_named_with_the_keys_that_lead_to_it(fingerprint: Fin
     message = refusal(lambda: Fingerprint.from_json(content, "folder/fingerprint.json"))
 
     assert message.startswith("folder/fingerprint.json: ")
-    assert ("labels" if place[0] == "labels" else ".".join(place)) in message
+    assert (place[0] if place[0] in ("labels", "label_values") else ".".join(place)) in message
 
 
 @given(fingerprints(), st.data(), st.sampled_from([None, True, math.nan, math.inf, [[]]]))

@@ -249,3 +249,32 @@ def test_memory_grows_by_the_scan_and_nothing_else(slope: float, voxel: int, tmp
     longer = 500
     growth = peak(50 + longer) - peak(50)
     assert growth < 1.2 * longer * 256 * 256 * voxel  # bytes
+
+
+# --- MR ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("slope", "rescale_type"), [(1.0, ""), (2.5, "normalized")])
+def test_mr_is_read_where_it_is_wanted_with_its_values_and_place(
+    slope: float, rescale_type: str, folder: Path, volume: Array
+) -> None:
+    ct = load(folder)
+    changed(folder, setting(SOPClassUID=MRImageStorage, Modality="MR", RescaleSlope=slope, RescaleType=rescale_type))
+
+    image = LoadImage(reader=[SeriesReader(("CT", "MR")), ScanReader()], image_only=True, dtype=None)(folder)
+
+    assert np.allclose(image, (volume.astype(np.float32) + 1024) * slope - 1024)
+    assert np.allclose(image.affine, ct.affine)
+    assert "MR, not CT" in refused(folder)
+
+
+def test_a_series_of_ct_and_one_of_mr_in_one_folder_are_refused(folder: Path, volume: Array, tmp_path: Path) -> None:
+    other = write_dicom_series(tmp_path / "mr", volume, SPACING)
+    changed(other, setting(SOPClassUID=MRImageStorage, Modality="MR"))
+    for file in other.iterdir():
+        file.rename(folder / f"mr_{file.name}")
+    reader = SeriesReader(("CT", "MR"))
+    headers = reader.read(folder)
+
+    assert np.array_equal(load(folder), volume)  # MR is passed over
+    assert "it holds 2 CT or MR series" in refusal(lambda: reader.get_data(headers))

@@ -169,6 +169,20 @@ def test_structures_that_are_absent_are_described_and_have_no_frame(series: Seri
 
 
 @needs_highdicom
+def test_values_of_masks_that_are_not_the_numbers_of_segments_are_in_their_descriptions(
+    series: Series, tmp_path: Path
+) -> None:
+    plain = series.write(tmp_path / "plain.dcm", values={})
+    found = series.write(tmp_path / "seg.dcm", values={0: 0, 1: 6, 2: 2, 3: 1, 4: 205, 5: 3})
+
+    assert not any("SegmentDescription" in segment for segment in plain.SegmentSequence)
+    assert [segment.SegmentNumber for segment in found.SegmentSequence] == [1, 2, 3, 4, 5]  # as DICOM demands
+    values = [segment.SegmentDescription for segment in found.SegmentSequence]
+    assert values == [f"label value {value}" for value in (6, 2, 1, 205, 3)]
+    assert np.array_equal(found.pixel_array, plain.pixel_array)
+
+
+@needs_highdicom
 def test_an_empty_mask_gives_an_object_with_every_structure_and_no_voxel(series: Series, tmp_path: Path) -> None:
     seg = series.write(tmp_path / "seg.dcm", mask=np.zeros_like(series.mask))
     assert [item.SegmentLabel for item in seg.SegmentSequence] == list(LABELS.values())[1:]

@@ -23,7 +23,7 @@ from sifa.io.scan_reader import ScanReader
 from sifa.utils.errors import InputError
 
 SPACING = (1.5, 2.0, 3.0)
-READING = ("train#loading", "validate#preprocessing")
+READING = ("train#loading", "validate#loading")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import Array, diagonal_affine, refusal, write_nifti
+from builders import Array, diagonal_affine, read_json, refusal, write_nifti
 from conftest import BUNDLE, ROOT
 from ignite.engine import Engine
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from sifa.data.unpaired_slices import Draw, UnpairedSlices
 from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.io.scan_reader import load_image
 from sifa.monailabel import WeightsInstaller, studies_slices
 
 FINGERPRINT = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
@@ -45,6 +47,51 @@ def note_segments(folder: Path, name: str, segments: list[str]) -> None:
     info = {"name": f"{name}.nii.gz", "label_info": [{"name": one, "idx": i + 1} for i, one in enumerate(segments)]}
     content = {"objects": {name: {"image": {}, "labels": {"final": {"ext": ".nii.gz", "info": info}}}}}
     (folder / "datastore_v2.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_labels_of_other_values_are_mapped_unless_their_segments_are_numbered(tmp_path: Path, target: Path) -> None:
+    values = np.array([0, 205, 3, 1, 820])
+    fingerprint = dataclasses.replace(FINGERPRINT, label_values=dict(enumerate(values.tolist())))
+    numbered, other = study(tmp_path / "a", "mr_1", mr()), study(tmp_path / "b", "mr_2", mr())
+    note_segments(tmp_path / "a", "mr_1", STRUCTURES)
+    classes = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5
+    write_nifti(Path(other["label"]), values[classes].astype(np.int16), diagonal_affine((1, 1, 1)))
+
+    def load(item: Any) -> dict[str, torch.Tensor]:
+        return {key: torch.from_numpy(load_image(path).numpy()[None]) for key, path in item.items()}
+
+    found = studies_slices([numbered, other], (), str(target), fingerprint, load, load)
+
+    for index in range(found.source_size):
+        label = found[Draw(index, 0, 0)]["source_label"]
+        assert np.array_equal(label[0].numpy(), classes[:, :, index % SHAPE[2]])
+    write_nifti(Path(other["label"]), classes.astype(np.uint8), diagonal_affine((1, 1, 1)))
+    message = refusal(lambda: studies_slices([numbered, other], (), str(target), fingerprint, load, load))
+    assert message.startswith(other["label"])
+    assert "the value 2" in message
+
+
+def test_masks_have_the_values_of_the_labels_but_for_viewers_which_number_segments(tmp_path: Path) -> None:
+    """3D Slicer and OHIF ask for uint8 (`result_dtype`), in which 420 would become 164."""
+    content = read_json(BUNDLE / "models" / "fingerprint.json")
+    values = [0, 205, 420, 3, 1]
+    content |= {"format": 3, "label_values": {str(index): value for index, value in enumerate(values)}}
+    (tmp_path / "fingerprint.json").write_text(json.dumps(content), encoding="utf-8")
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.yaml"))
+    parser.update({"model_dir": str(tmp_path), "largest_component": [420]})
+    pred = torch.zeros((1, 6, 5, 4), dtype=torch.uint8)
+    pred[0, :2], pred[0, 2, :, 1], pred[0, 4, 2, 2], pred[0, 5] = 2, 1, 2, 4
+    kept = pred.clone()
+    kept[0, 4, 2, 2] = 0
+    postprocessing = parser.get_parsed_content("postprocessing")
+
+    for_files = postprocessing({"pred": pred})["pred"]
+    for_viewers = postprocessing({"pred": pred, "result_dtype": "uint8"})["pred"]
+
+    assert for_files.dtype == torch.int16
+    assert torch.equal(for_files, torch.tensor(values, dtype=torch.int16)[kept.int()])
+    assert torch.equal(for_viewers.to(torch.uint8), kept)
 
 
 def slices(data: Any, target_dir: Path | str, held_back: Any = ()) -> UnpairedSlices:

@@ -22,7 +22,8 @@ from builders import (
     write_nifti,
 )
 from conftest import run_bundle, run_script
-from evaluate_masks import find_structures, parse_structures
+from evaluate_masks import find_structures, measure_pair, parse_structures
+from mask_pairs import MaskPair
 from sifa.fingerprint.fingerprint import write_fingerprint
 
 AFFINE = diagonal_affine((0.8, 1.5, 3.0))
@@ -116,9 +117,26 @@ def test_names_come_from_a_dataset_json_a_fingerprint_or_nnunets_file(tmp_path: 
         folder.mkdir()
         write_description(folder, content)
         for path in (folder, folder / "dataset.json"):
-            assert find_structures(None, str(path)) == {1: "left", 2: "right"}
+            assert find_structures(None, str(path)).names == {1: "left", 2: "right"}
     write_fingerprint(make_fingerprint(), tmp_path / "fingerprint.json")
-    assert find_structures(None, str(tmp_path)) == {1: "left", 2: "right"}
+    assert find_structures(None, str(tmp_path)).names == {1: "left", 2: "right"}
+
+
+def test_masks_and_labels_are_compared_by_the_label_map_of_the_data_set(tmp_path: Path) -> None:
+    labels = {"labels": {"0": "background", "1": "left", "2": "right"}}
+    write_description(tmp_path, labels | {"label_map": {"205": 1, "420": 2, "421": 2, "9": 0}})
+    values = np.zeros((6, 5, 4), np.int16)
+    values[:2], values[3:5], values[5] = 205, 420, 421
+    mask = np.where(values == 421, 420, values)  # masks hold the first value of each class
+    mask[2, 0, 0] = 9
+    write_nifti(tmp_path / "label.nii.gz", values)
+    write_nifti(tmp_path / "mask.nii.gz", mask)
+
+    structures = find_structures(None, tmp_path)
+    pair = MaskPair("case", tmp_path / "mask.nii.gz", tmp_path / "label.nii.gz")
+
+    assert structures.names == {205: "left", 420: "right"}
+    assert measure_pair(pair, structures, 2.0)["mean_dice"] == [100, 100]
 
 
 def test_empty_masks_are_counted_and_named(folders: tuple[Path, Path]) -> None:

@@ -44,6 +44,7 @@ HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
         ("labeled_target", "labeled_target_preprocessing"), "in the fingerprint, as a list of the data set"
     ),
+    "label_maps": "of the data set, whose labels the fingerprint measures",
     "target_training": "in the fingerprint, as a list of the data set",
     "target_validation": "it only measures",
 }

@@ -112,6 +112,7 @@ def compute_fingerprint(
     measured = measure_labels(
         source_training or dataset.source_training,
         dataset.labels,
+        dataset.source_label_map,
         axcodes,
         [size * pixel_spacing for size in slice_size],
     )
@@ -133,6 +134,7 @@ def compute_fingerprint(
     return Fingerprint(
         name=dataset.name,
         labels=dataset.labels,
+        label_values=dataset.label_values,
         slice_plane=dataset.slice_plane,
         orientation=axcodes,
         spacing=(float(pixel_spacing), float(pixel_spacing), float(slice_spacing)),

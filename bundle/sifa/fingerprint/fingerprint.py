@@ -7,18 +7,20 @@ export take preprocessing and network size from it alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
 from sifa.fingerprint.json_entries import JsonEntries
 from sifa.io.terminology import check_terms
+from sifa.transforms.label_values import HIGHEST
 from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json
 
 FORMAT = 2
+FORMAT_OF_VALUES = 3  # of files with `label_values`, which earlier versions would pass over
 FORMAT_1_DEFAULTS = {"refinement_iterations": 0, "arrangement": {}}  # files of the first trainings lack these keys
 MODES = ("window", "percentiles")
 AXES = ("LR", "PA", "IS")  # codes of the two directions of each axis
@@ -73,24 +75,40 @@ class Fingerprint:
 
     format: ClassVar[int] = FORMAT
     name: str  # of the data set
-    labels: Mapping[int, str]  # names by value, 0, 1, 2, ...; 0 is the background
+    labels: Mapping[int, str]  # names by class, 0, 1, 2, ...; 0 is the background
     slice_plane: str  # axial, coronal or sagittal
     orientation: str  # axis codes (nibabel) of rows, columns and slices
     spacing: tuple[float, float, float]  # mm along rows, columns and slices; 0 across slices keeps each scan's own
     slice_size: tuple[int, int]  # rows and columns in pixels
     pamr_iterations: int  # of `sifa.postprocessing.pamr` after the network; 0: none
     structures: Mapping[str, VolumeRange]  # by name, of the structures that training subjects show
-    spatial_prior: Mapping[str, SpatialPrior]  # by value as a string; empty: masks keep all components
+    spatial_prior: Mapping[str, SpatialPrior]  # by class as a string; empty: masks keep all components
     source: Domain
     target: Domain
     network: NetworkSize
     versions: Mapping[str, str]  # of the software that computed this
     terminology: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
+    label_values: Mapping[int, int] = field(default_factory=dict)  # in masks, by class; empty: the classes themselves
 
     @property
     def structure_names(self) -> dict[int, str]:
-        """Names of the labels by value, without the background."""
-        return {value: name for value, name in self.labels.items() if value != 0}
+        """Names of the labels by class, without the background."""
+        return {index: name for index, name in self.labels.items() if index != 0}
+
+    @property
+    def mask_values(self) -> dict[int, int]:
+        """The value of each class in masks, as the labels of the data set have it; the background is 0."""
+        return dict(self.label_values) or {index: index for index in self.labels}
+
+    @property
+    def mask_names(self) -> dict[int, str]:
+        """Names of the structures by their values in masks."""
+        return {value: self.labels[index] for index, value in self.mask_values.items() if index != 0}
+
+    def classes_of(self, values: int | Collection[int]) -> list[int]:
+        """Returns the classes that have certain values in masks, in the order of the classes."""
+        wanted = {values} if isinstance(values, int) else set(values)
+        return [index for index, value in self.mask_values.items() if value in wanted]
 
     @property
     def class_shares(self) -> list[float]:
@@ -123,14 +141,15 @@ class Fingerprint:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `fingerprint.json`: plain types that JSON reads back as they are."""
-        content: dict[str, Any] = _plain({"format": FORMAT, **asdict(self)})
-        if not self.terminology:
-            del content["terminology"]
+        content: dict[str, Any] = _plain({"format": FORMAT_OF_VALUES if self.label_values else FORMAT, **asdict(self)})
+        for key in ("terminology", "label_values"):
+            if not content[key]:
+                del content[key]
         return content
 
     @classmethod
     def from_json(cls, content: Any, path: str | Path) -> Fingerprint:
-        """Returns the fingerprint that the content of a `fingerprint.json` describes, format 1 or 2, and checks it.
+        """Returns the fingerprint that the content of a `fingerprint.json` describes, format 1 to 3, and checks it.
 
         Args:
             content: the parsed JSON.
@@ -142,9 +161,10 @@ class Fingerprint:
         if not isinstance(content, Mapping):
             raise InputError(f"{path}: it is not a JSON object: copy it again from the training's output.")
         version = JsonEntries(content, path).integer("format", 1)
-        if version > FORMAT:
+        if version > FORMAT_OF_VALUES:
             raise InputError(
-                f"{path}: its format is {version}, this bundle reads 1 to {FORMAT}: use the bundle it came with."
+                f"{path}: its format is {version}, this bundle reads 1 to {FORMAT_OF_VALUES}: use the bundle it came "
+                "with."
             )
         iterations, prior, radius = "pamr_iterations", "spatial_prior", "radius_mm"
         if version == 1:
@@ -168,6 +188,7 @@ class Fingerprint:
             network=network,
             versions=_read_texts(entries.section("versions")),
             terminology=check_terms(content.get("terminology", {}), labels, f"{path}: terminology"),
+            label_values=_read_label_values(entries, labels) if version == FORMAT_OF_VALUES else {},
         )
 
 
@@ -224,6 +245,18 @@ def _read_labels(entries: JsonEntries, count: int) -> dict[int, str]:
     if set(labels) != {str(value) for value in range(count)}:
         entries.refuse("labels", f"one name for each of 0 to {count - 1} (network.out_channels is {count})")
     return {value: labels[str(value)] for value in range(count)}
+
+
+def _read_label_values(entries: JsonEntries, labels: Mapping[int, str]) -> dict[int, int]:
+    section = entries.section("label_values")
+    if set(section) != {str(index) for index in labels}:
+        entries.refuse("label_values", f"one value for each of 0 to {len(labels) - 1}")
+    values = {index: section.integer(str(index), int(index > 0)) for index in labels}
+    if values[0] != 0 or len(set(values.values())) < len(values) or max(values.values()) > HIGHEST:
+        entries.refuse(
+            "label_values", f"0 for the background and different values of 1 to {HIGHEST} for the structures"
+        )
+    return values
 
 
 def _read_slice_plane(entries: JsonEntries) -> str:

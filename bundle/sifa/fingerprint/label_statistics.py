@@ -13,6 +13,7 @@ from sifa.fingerprint.fingerprint import SpatialPrior, VolumeRange
 from sifa.io.scan_reader import load_label
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_spatial_prior
+from sifa.transforms.label_values import is_identity, map_labels
 from sifa.transforms.slices import as_slices, slice_steps
 
 
@@ -25,13 +26,18 @@ class LabelStatistics(NamedTuple):
 
 
 def measure_labels(
-    items: Sequence[Mapping[str, str]], labels: Mapping[int, str], axcodes: str, slice_extent: Sequence[float]
+    items: Sequence[Mapping[str, str]],
+    labels: Mapping[int, str],
+    label_map: Mapping[int, int],
+    axcodes: str,
+    slice_extent: Sequence[float],
 ) -> LabelStatistics:
     """Measures the labels of training subjects.
 
     Args:
         items: each with the path of its `label`.
-        labels: names by value; 0 is the background.
+        labels: names by class; 0 is the background.
+        label_map: class of each value that the labels hold.
         axcodes: axis codes (nibabel) of rows, columns and slices.
         slice_extent: extent in mm of a training slice, along rows and columns, around the middle of each volume.
     """
@@ -39,10 +45,11 @@ def measure_labels(
     labeled, shown = 0, 0
     for item in items:
         values, affine = load_label(item["label"])
-        found = find_structures(values, set(labels) - {0}, affine)
+        classes = values if is_identity(label_map) else map_labels(values, label_map)
+        found = find_structures(classes, set(labels) - {0}, affine)
         components = {value: structure.components for value, structure in found.items()}
         subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(affine)))))
-        slices, steps = as_slices(values[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes)
+        slices, steps = as_slices(classes[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes)
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))

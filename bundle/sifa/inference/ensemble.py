@@ -63,6 +63,7 @@ def _essentials(fingerprint: Fingerprint) -> dict[str, Any]:
     """Returns the entries in which averaged networks have to agree, by the names that they have in the file."""
     return {
         "labels": dict(fingerprint.labels),
+        "label_values": dict(fingerprint.label_values),
         "slice_plane": fingerprint.slice_plane,
         "orientation": fingerprint.orientation,
         "spacing": list(fingerprint.spacing),

@@ -46,11 +46,11 @@ def measure(
     for value, name in structures.items():
         structure, dropped = found.get(value), int(segmentation.dropped[value])
         if structure is None:
-            measured[name] = _empty(value, unit, dropped)
+            measured[name] = _empty(fingerprint.mask_values[value], unit, dropped)
             continue
         voxels = measure_voxels(volume[structure.box], mask[structure.box], value, affine)
         measured[name] = {
-            "value": value,
+            "value": fingerprint.mask_values[value],
             "volume_ml": round(_volume_ml(structure, affine), 3),
             "mean": _six_digits(voxels.mean),
             "sd": _six_digits(voxels.sd),

@@ -17,7 +17,7 @@ PROBABILITY_SCALE = 200  # steps of class probabilities, from 0 to 1
 class Segmentation:
     """What the network predicts for a scan."""
 
-    labels: torch.Tensor  # (X, Y, Z) uint8, in the scan's own order and grid
+    labels: torch.Tensor  # (X, Y, Z) uint8: classes, in the scan's own order and grid
     pixels: np.ndarray  # (classes,): sampled pixels of each class, removed components included
     confidence: np.ndarray  # (classes,): sum over these pixels of the largest probability
     entropy: np.ndarray  # (classes,): sum over these pixels of the entropy, as a share of the greatest
@@ -33,7 +33,7 @@ class SegmentedScan:
     image: Path  # the NIfTI file or the folder of the DICOM series
     mask: Path  # file of the mask
     volume: np.ndarray  # (X, Y, Z) intensities
-    labels: np.ndarray  # (X, Y, Z) uint8
+    labels: np.ndarray  # (X, Y, Z) uint8: classes, whatever values the mask's file holds
     affine: np.ndarray  # of both, to RAS in mm
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`

@@ -29,6 +29,7 @@ from sifa.inference.results import SegmentedScan
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
+from sifa.transforms.label_values import is_identity, map_labels
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class SegmentScan:
         fingerprint: what it was trained on.
         preprocessing: maps `{"image": scan}` to `image` (C, X, Y, Z) with an affine, in the scan's own grid.
         inferer: segments such a volume.
-        postprocessing: cleans `pred` (1, X, Y, Z).
+        postprocessing: makes masks of `pred`, classes (1, X, Y, Z): with the fingerprint's `mask_values`, and cleaned.
         manifest: records the result of each scan.
         dataset_dir: folder of scans; paths in the manifest are relative to it.
         overwrite: whether to recreate masks that are up to date.
@@ -162,12 +163,15 @@ class SegmentScan:
         doubts = check_scan(np.asarray(image), affine, self.fingerprint)
         unit = "arbitrary" if doubts.unit else intensity_unit(self.fingerprint.target)
         classes, shape = self.fingerprint.network.out_channels, tuple(image.shape[1:])
+        values = self.fingerprint.mask_values
         volume = probability_volume(mask.parent, classes, shape) if self.probabilities else nullcontext(None)
         with volume as probabilities:
             segmentation = self.inferer.segment(image, self.network, device, probabilities)
             cleaned = self.postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
-            segmentation.labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(torch.uint8)
-            write_mask(segmentation.labels.numpy(), Path(item["image"]), affine, mask)
+            labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor)
+            labels = labels.to(torch.uint8 if max(values.values()) < 256 else torch.int16)
+            segmentation.labels = _classes_of(labels, values)
+            write_mask(labels.numpy(), Path(item["image"]), affine, mask)
             measured = quality.measure(segmentation, np.asarray(image)[0], affine, unit, self.fingerprint)
             made, faults = self._make_extras(
                 SegmentedScan(
@@ -256,6 +260,17 @@ class SegmentScan:
         logger.info("%s: %s; see %s", total, summary, self.manifest.path)
         if counts["failed"]:
             raise InputError(f"{counts['failed']} of {total} failed; {self.manifest.path} has the reasons.")
+
+
+def _classes_of(mask: torch.Tensor, values: Mapping[int, int]) -> torch.Tensor:
+    """Returns the classes (X, Y, Z), uint8, of a mask.
+
+    Args:
+        mask: (X, Y, Z).
+        values: the value of each class in the mask.
+    """
+    classes = {value: index for index, value in values.items()}
+    return mask if is_identity(classes) else torch.from_numpy(map_labels(mask.numpy(), classes)).to(torch.uint8)
 
 
 def _status(found: Mapping[str, Any]) -> str:

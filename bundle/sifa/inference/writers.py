@@ -71,8 +71,17 @@ class DicomSegWriter:
         if not scan.files:
             return {}
         path = beside(scan.mask, "_seg.dcm")
-        model, names = f"SIFA, {self.fingerprint.name}", self.fingerprint.structure_names
-        write_dicom_seg(scan.labels, scan.affine, scan.files, names, path, model, sifa.__version__, self.terms)
+        write_dicom_seg(
+            scan.labels,
+            scan.affine,
+            scan.files,
+            self.fingerprint.structure_names,
+            path,
+            f"SIFA, {self.fingerprint.name}",
+            sifa.__version__,
+            self.terms,
+            self.fingerprint.label_values,
+        )
         return {"dicom_seg": os.path.relpath(path, self.output_dir)}
 
 

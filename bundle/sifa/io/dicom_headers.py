@@ -16,7 +16,10 @@ from pydicom.uid import (
     UID,
     CTImageStorage,
     EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
 )
 
 from sifa.io.dicom_extent import NO_PIXELS, find_pixel_fault
@@ -27,6 +30,10 @@ DICOM_SUFFIXES = (".dcm", ".ima")  # only DICOM has these
 BARE_BEGINNINGS = (b"\x02\x00", b"\x08\x00")  # without a preamble: the group of a first element, little endian
 
 CT_STORAGE = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+STORAGE = {  # SOP classes of the scans that are read, by modality
+    "CT": CT_STORAGE,
+    "MR": (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage),
+}
 
 CLOSED = "it cannot be read as DICOM: check its permissions, or copy its series again."
 DAMAGED = "it cannot be read as DICOM, it is damaged or cut short: copy its series again."
@@ -114,19 +121,26 @@ def _series_of(dataset: Dataset) -> str:
     return ""
 
 
-def skip_reason(header: SliceHeader) -> str:
-    """Returns why an object is not to be segmented, without patient data; empty when it is to be segmented."""
+def skip_reason(header: SliceHeader, modalities: Sequence[str] = ("CT",)) -> str:
+    """Returns why an object is not to be read, without patient data; empty when it is to be read.
+
+    Args:
+        header: of one of its slices.
+        modalities: what is read: CT, MR or both.
+    """
     name = UID(header.sop_class).name
     modality = header.modality if header.modality.isalpha() and len(header.modality) <= 16 else "unknown"
+    wanted = " or ".join(modalities)
     if not header.sop_class:
         return ""
     if "Secondary Capture" in name:
         return "a secondary capture, not an original scan"
-    if header.sop_class not in CT_STORAGE:
-        image = name.endswith("Image Storage") and modality != "CT"
-        return f"modality {modality}, not CT" if image else f"SOP class {name}, not CT Image Storage"
-    if header.modality not in ("CT", ""):
-        return f"modality {modality}, not CT"
+    kind = next((kind for kind in modalities if header.sop_class in STORAGE[kind]), None)
+    if kind is None:
+        image = name.endswith("Image Storage") and modality not in modalities
+        return f"modality {modality}, not {wanted}" if image else f"SOP class {name}, not {wanted} Image Storage"
+    if header.modality not in (kind, ""):
+        return f"modality {modality}, not {wanted}"
     return "a localizer" if "LOCALIZER" in header.image_type else ""
 
 

@@ -1,4 +1,4 @@
-"""Pixels of DICOM files in HU: slope times stored value plus intercept, whatever the file says about display."""
+"""Pixels of DICOM files: slope times stored value plus intercept (HU in CT), whatever the file says about display."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from sifa.io.dicom_headers import STORAGE
 from sifa.io.dicom_slice import SliceHeader
 from sifa.utils.errors import InputError
 
@@ -28,7 +29,7 @@ MAY_BE_HU = ("", "HU", "HU_MOD", "US")
 
 
 def check_pixels(header: SliceHeader) -> None:
-    """Checks that the values of a slice can be read, and are HU as far as its header tells.
+    """Checks that the values of a slice can be read, and those of CT are HU as far as its header tells.
 
     Raises:
         InputError: when an element is missing, the pixels are colors or are stored in an unusual way, the scale is
@@ -66,7 +67,7 @@ def check_pixels(header: SliceHeader) -> None:
             f"{header.file}: its RescaleSlope is zero, or its RescaleSlope or RescaleIntercept is not finite: export "
             "its series again."
         )
-    if header.rescale_type not in MAY_BE_HU:
+    if header.rescale_type not in MAY_BE_HU and header.sop_class not in STORAGE["MR"]:
         raise InputError(f"{header.file}: its RescaleType is {header.rescale_type}, not HU: export a CT in HU.")
 
 
@@ -84,7 +85,8 @@ def read_hu(headers: Sequence[SliceHeader]) -> Iterator[npt.NDArray[np.float32]]
     """
     first = headers[0]
     size = (first.frames, *first.size)
-    if first.sop_class == CTImageStorage and first.frames == 1 and first.pixels.photometric != "MONOCHROME1":
+    plain = first.sop_class in (CTImageStorage, MRImageStorage) and first.frames == 1
+    if plain and first.pixels.photometric != "MONOCHROME1":
         image, rescale = _decode(first.file, first.file, size)
         if rescale == first.rescale:
             yield itk.array_view_from_image(image)[0]

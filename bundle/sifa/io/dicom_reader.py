@@ -28,18 +28,26 @@ SLICES = 16  # copied at once to the memory order of tensors; one at a time take
 
 
 class SeriesReader(ImageReader):
-    """Reads a folder that holds one CT series: slices of a file each, or frames of one or several files.
+    """Reads a folder that holds one series of CT or MR: slices of a file each, or frames of one or several files.
 
     Array and affine equal those of MONAI's ITKReader, which takes three and a half times the memory and splits a series
     whose slices differ in a tag as little as `3` and `3.0`.
 
-    - Values are HU, int16 where that holds all of them, else float32; compressed files are decoded. MONOCHROME1, which
-      ITK inverts, is read like MONOCHROME2; frames with slopes of their own are scaled each by its own.
+    - Values are rescaled, to HU in CT: int16 where that holds all of them, else float32; compressed files are decoded.
+      MONOCHROME1, which ITK inverts, is read like MONOCHROME2; frames with slopes of their own are scaled each by its
+      own.
     - Slices are sorted along the normal of their plane; frames of one file that lie in order stay as they are.
     - No text of the headers reaches the metadata.
 
     Files, and folders without DICOM, are left to MONAI's other readers.
+
+    Args:
+        modalities: what is read: CT, MR or both; other objects in the folder are passed over.
     """
+
+    def __init__(self, modalities: Sequence[str] = ("CT",)) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Returns whether `filename` is one folder."""
@@ -70,10 +78,10 @@ class SeriesReader(ImageReader):
             Voxels (columns, rows, slices), and metadata with the affine to RAS in mm.
 
         Raises:
-            InputError: when the folder holds no CT series or several, a file is damaged, cut short or cannot be
+            InputError: when the folder holds no such series or several, a file is damaged, cut short or cannot be
                 decoded, or the slices do not form a volume.
         """
-        series = check_geometry(_slices_of_one_series(img))
+        series = check_geometry(_slices_of_one_series(img, self.modalities))
         require_memory(img[0].file.parent, scan_memory(series.shape, 2))
         voxels = np.empty(series.shape, np.int16)
         if not _fill(voxels, series):
@@ -90,18 +98,19 @@ class SeriesReader(ImageReader):
         }
 
 
-def _slices_of_one_series(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
-    """Returns the CT slices of a folder, without localizers and the like; refuses anything but one whole series."""
-    folder = headers[0].file.parent
-    slices = [header for header in headers if not skip_reason(header)]
+def _slices_of_one_series(headers: Sequence[SliceHeader], modalities: Sequence[str]) -> list[SliceHeader]:
+    """Returns the slices of a folder, without localizers and the like; refuses anything but one whole series."""
+    folder, kind = headers[0].file.parent, " or ".join(modalities)
+    slices = [header for header in headers if not skip_reason(header, modalities)]
     if not slices:
-        raise InputError(f"{folder}: it holds no CT series ({skip_reason(headers[0])}): give it the original CT.")
+        reason = skip_reason(headers[0], modalities)
+        raise InputError(f"{folder}: it holds no {kind} series ({reason}): give it the original {kind}.")
     for header in slices:
         if header.fault:
             raise InputError(f"{header.file}: {header.fault}")
     series = {header.series for header in slices}
     if len(series) > 1:
-        raise InputError(f"{folder}: it holds {len(series)} CT series: give each a folder of its own.")
+        raise InputError(f"{folder}: it holds {len(series)} {kind} series: give each a folder of its own.")
     return slices
 
 

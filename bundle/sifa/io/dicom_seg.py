@@ -49,8 +49,11 @@ def write_dicom_seg(
     model: str,
     version: str,
     terms: Mapping[int, Terms] | None = None,
+    values: Mapping[int, int] | None = None,
 ) -> None:
     """Writes a mask as one DICOM SEG object with a binary segment for each structure, empty ones included.
+
+    DICOM numbers segments 1, 2, ...; where masks hold other values, the description of a segment gives its value.
 
     The pixel values of the source are not read. Slices that hold no structure get no frame. The object needs a frame of
     reference; where the series has none, one is derived from the series' UID.
@@ -64,6 +67,7 @@ def write_dicom_seg(
         model: name of the model, cut to 64 characters.
         version: its version, likewise.
         terms: codes and colors by label; None: the codes of `configs/terminology.yaml`.
+        values: the value of each label in masks of other formats, where these differ; None: they do not.
 
     Raises:
         InputError: when highdicom is not installed, a file is not DICOM or lacks elements that the object refers to, or
@@ -77,6 +81,9 @@ def write_dicom_seg(
     coded = structure_terms(structures) if terms is None else terms
     headers = read_source(files, np.asarray(affine, dtype=np.float64), voxels.shape)
     segments = [_describe(label, structures[label], coded[label], model, version) for label in sorted(structures)]
+    for segment in segments:
+        if values:
+            segment.SegmentDescription = f"label value {values[int(segment.SegmentNumber)]}"
     frames = np.ascontiguousarray(voxels.astype(np.uint8).transpose(2, 1, 0))  # slices, rows, columns
     kept = _make_acceptable(headers, float(np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, 2])))
     segmentation = _segmentation(frames, headers, segments, model, version)

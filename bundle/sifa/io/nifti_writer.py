@@ -22,7 +22,7 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
     """Writes a mask, or another map of the scan.
 
     Args:
-        labels: (X, Y, Z) uint8, in the scan's own order; a map may have several volumes, (X, Y, Z, volumes).
+        labels: (X, Y, Z) uint8 or int16, in the scan's own order; a map may have several volumes, (X, Y, Z, volumes).
         scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit, except for a
             quaternion that is too long by rounding.
         affine: of the scan's grid, to RAS in mm; used where the scan is not NIfTI.
@@ -38,7 +38,7 @@ def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, s
         source = open_nifti(scan).header
         kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Header) else nib.Nifti1Image
         header = kind.header_class()
-        header.set_data_dtype(np.uint8)
+        header.set_data_dtype(labels.dtype)
         for field in GRID_FIELDS:
             header[field] = source[field]
         for part, value in zip("bcd", unit_quaternion(source), strict=True):

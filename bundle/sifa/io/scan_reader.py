@@ -81,11 +81,11 @@ class ScanReader(ImageReader):
 
 
 def load_image(path: str | Path) -> MetaTensor:
-    """Returns an image (X, Y, Z), float32, as training and inference read it: a scan file or a folder of DICOM files.
+    """Returns an image (X, Y, Z), float32, as training reads it: a scan file, or a folder of one CT or MR series.
 
     Anything else is read by MONAI's readers.
     """
-    image = LoadImage(reader=[SeriesReader(), ScanReader()], image_only=True)(path)
+    image = LoadImage(reader=[SeriesReader(("CT", "MR")), ScanReader()], image_only=True)(path)
     assert isinstance(image, MetaTensor)
     return image
 

@@ -11,8 +11,10 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.transforms import Spacingd as MonaiSpacingd
+from monai.utils import convert_to_dst_type
 
 from sifa.transforms.intensity import along_curve, intensity_window, normalize
+from sifa.transforms.label_values import is_identity, map_labels
 
 
 class Spacingd(MonaiSpacingd):
@@ -56,6 +58,43 @@ class NormalizeIntensityd(MapTransform):
         for key in self.key_iterator(result):
             image = normalize(result[key], *intensity_window(torch.as_tensor(result[key]), self.intensity))
             result[key] = along_curve(image, self.intensity.get("curve"))
+        return result
+
+
+class MapLabelsd(MapTransform):
+    """Replaces the values of labels: those of a data set by classes, or classes by the values that a mask is to hold.
+
+    Args:
+        keys: labels of whole numbers, any shape.
+        label_map: new value of each value; None, or one that maps every value to itself: labels stay as they are.
+        allow_missing_keys: whether keys that an item lacks are passed over.
+        unless: entry of an item whose labels stay as they are.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_map: Mapping[int, int] | None,
+        allow_missing_keys: bool = False,
+        unless: str | None = None,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_map = None if label_map is None or is_identity(label_map) else dict(label_map)
+        self.unless = unless
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns `data` with int16 labels on their grids.
+
+        Raises:
+            sifa.utils.errors.InputError: when a value occurs that the map does not list.
+        """
+        result = dict(data)
+        if self.label_map is None or result.get(self.unless) is not None:
+            return result
+        for key in self.key_iterator(result):
+            values = torch.as_tensor(result[key]).as_subclass(torch.Tensor).numpy(force=True)
+            mapped = map_labels(values, self.label_map)
+            result[key] = convert_to_dst_type(mapped, result[key], dtype=torch.int16)[0]
         return result
 
 
