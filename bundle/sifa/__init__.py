@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 # Modules of version 0.1.0, which its configs name and later versions do not have.
 REMOVED = """
@@ -18,15 +18,17 @@ weight_average weights workers
 
 
 def __getattr__(name: str) -> Any:
-    """Refuses a config that names a module of version 0.1.0.
+    """Loads `sifa.Segmenter` on first use, and refuses a config that names a module of version 0.1.0.
 
     Raises:
         InputError: for such a module; the process then ends with this sentence instead of a traceback.
         AttributeError: for any other name.
     """
+    if name == "Segmenter":
+        return import_module("sifa.inference.segmenter").Segmenter  # only here: importing `sifa` does not load torch
     if name not in REMOVED.split():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    errors = import_module("sifa.utils.errors")  # only here: importing `sifa` does not load torch
+    errors = import_module("sifa.utils.errors")
     errors.report_input_errors_plainly()
     raise errors.InputError(
         f"sifa.{name}: this config is for version 0.1.0 of the bundle, and version {__version__} has no such module: "

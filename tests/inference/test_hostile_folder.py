@@ -138,7 +138,7 @@ def test_the_page_lists_every_input(run: Run) -> None:
 def test_nothing_is_written_but_what_the_manifest_lists(run: Run) -> None:
     listed = {found[key] for found in run.cases.values() for key in ("output", "preview") if found.get(key)}
     written = {str(path.relative_to(run.output)) for path in run.output.rglob("*") if not path.is_dir()}
-    assert written == {*listed, "manifest.json", "index.html", ".sifa.lock"}
+    assert written == {*listed, "manifest.json", "volumes.csv", "index.html", ".sifa.lock"}
     assert list(run.temporary.rglob("*")) == []
 
 

@@ -9,6 +9,7 @@ from sifa.inference.manifest import Manifest, settings_hash
 from sifa.inference.merge_shards import merge_shards
 from sifa.inference.output_names import require_naming
 from sifa.inference.segment_scans import SegmentScan
+from sifa.inference.segmenter import Segmenter
 from sifa.inference.slice_segmenter import SliceSegmenter
 
 WRITERS = ("DicomSegWriter", "PreviewWriter", "ProbabilityWriter", "RtStructWriter", "UncertaintyWriter")
@@ -16,6 +17,7 @@ WRITERS = ("DicomSegWriter", "PreviewWriter", "ProbabilityWriter", "RtStructWrit
 __all__ = [
     "Manifest",
     "SegmentScan",
+    "Segmenter",
     "SliceSegmenter",
     "find_scans",
     "flips_of",
