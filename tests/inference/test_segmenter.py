@@ -136,7 +136,7 @@ def test_what_is_no_scan_is_refused_in_one_sentence(segmenter: Segmenter, scan: 
         (partial(segment, array, "RAS"), "no array of numbers"),
         (partial(segment, array, np.full((4, 4), np.nan)), "affine is singular"),
         (partial(segment, array.astype(complex), affine), "complex"),
-        (partial(segment, array, affine), "contrast"),
+        (partial(segment, array, affine), "it is empty"),
         (partial(segment, np.stack([array] * 2), affine), "2 channels"),
         (partial(segment, array[0], affine), "2 dimensions"),
         (partial(segment, np.full((20, 20, 20), np.nan), affine), "NaN"),
