@@ -210,6 +210,8 @@ def _as_volume(scan: npt.NDArray[Any] | torch.Tensor, affine: npt.ArrayLike | No
         raise InputError(f"the scan or its affine is no array of numbers ({error}): convert it.") from error
     if grid.shape != (4, 4):
         raise InputError(f"the affine has the shape {tuple(grid.shape)}: give (4, 4), from indices to mm in RAS.")
+    if volume.ndim not in (3, 4):
+        raise InputError(f"the scan has {volume.ndim} dimensions: give (X, Y, Z) or (C, X, Y, Z).")
     if volume.is_complex():
         raise InputError("the scan holds complex numbers: give the intensities, one real number each.")
     if volume.dtype not in KEPT_TYPES:
