@@ -57,7 +57,7 @@ LEAST_AGREEMENT = 0.9999  # share of pixels with the same class
 BATCH = 8  # slices per pass, as in inference
 OPSET = 20
 REFERENCE = "eager"
-UINT8 = 255  # the largest value of a mask that MONAI Deploy's operator writes
+MASK_DTYPE = "uint8"  # of the masks that MONAI Deploy's operator writes
 LOW = ", bfloat16"  # suffix of the names of runtimes that compute in bfloat16
 
 Runtime = Callable[[torch.Tensor], torch.Tensor]
@@ -351,7 +351,7 @@ def main(
         eager = load_weights(Segmenter(**asdict(fingerprint.network)), model / "model.pt")
     except InputError as error:
         sys.exit(f"error: {error}")
-    if max(fingerprint.mask_values.values()) > UINT8:
+    if fingerprint.mask_dtype != MASK_DTYPE:
         fingerprint = replace(fingerprint, label_values={})
         print("note: masks of model.ts hold classes, 1, 2, ...: values of labels exceed 255, MONAI Deploy writes uint8")
     output.mkdir(parents=True, exist_ok=True)

@@ -101,6 +101,11 @@ class Fingerprint:
         return dict(self.label_values) or {index: index for index in self.labels}
 
     @property
+    def mask_dtype(self) -> str:
+        """Data type of masks: uint8, or int16 where a value exceeds 255."""
+        return "uint8" if max(self.mask_values.values()) < 256 else "int16"
+
+    @property
     def mask_names(self) -> dict[int, str]:
         """Names of the structures by their values in masks."""
         return {value: self.labels[index] for index, value in self.mask_values.items() if index != 0}

@@ -18,18 +18,17 @@ from torch import nn
 from tqdm import tqdm
 
 from sifa.fingerprint.fingerprint import Fingerprint
-from sifa.inference import quality
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.content_hash import content_hash
-from sifa.inference.input_checks import check_scan, intensity_unit
+from sifa.inference.input_checks import check_scan
 from sifa.inference.manifest import Manifest
 from sifa.inference.probability_volume import probability_volume
 from sifa.inference.read_scan import Preprocessing, read_scan
 from sifa.inference.results import SegmentedScan
+from sifa.inference.segment_volume import Postprocessing, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
-from sifa.transforms.label_values import is_identity, map_labels
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class SegmentScan:
         fingerprint: Fingerprint,
         preprocessing: Preprocessing,
         inferer: SliceSegmenter,
-        postprocessing: Callable[[Mapping[str, Any]], dict[str, Any]],
+        postprocessing: Postprocessing,
         manifest: Manifest,
         dataset_dir: str | Path,
         overwrite: bool = False,
@@ -161,37 +160,33 @@ class SegmentScan:
         image, mask = data["image"], Path(item["mask"])
         affine = np.asarray(image.affine, dtype=float)
         doubts = check_scan(np.asarray(image), affine, self.fingerprint)
-        unit = "arbitrary" if doubts.unit else intensity_unit(self.fingerprint.target)
         classes, shape = self.fingerprint.network.out_channels, tuple(image.shape[1:])
-        values = self.fingerprint.mask_values
         volume = probability_volume(mask.parent, classes, shape) if self.probabilities else nullcontext(None)
         with volume as probabilities:
-            segmentation = self.inferer.segment(image, self.network, device, probabilities)
-            cleaned = self.postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
-            labels = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor)
-            labels = labels.to(torch.uint8 if max(values.values()) < 256 else torch.int16)
-            segmentation.labels = _classes_of(labels, values)
-            write_mask(labels.numpy(), Path(item["image"]), affine, mask)
-            measured = quality.measure(segmentation, np.asarray(image)[0], affine, unit, self.fingerprint)
+            found = segment_volume(
+                image, doubts, self.network, self.fingerprint, self.inferer, self.postprocessing, device, probabilities
+            )
+            write_mask(found.mask.numpy(), Path(item["image"]), affine, mask)
+            uncertainty = found.segmentation.uncertainty
             made, faults = self._make_extras(
                 SegmentedScan(
                     Path(item["image"]),
                     mask,
                     np.asarray(image)[0],
-                    segmentation.labels.numpy(),
+                    found.segmentation.labels.numpy(),
                     affine,
-                    segmentation.window,
-                    measured,
+                    found.segmentation.window,
+                    found.quality,
                     files,
-                    None if segmentation.uncertainty is None else segmentation.uncertainty.numpy(),
+                    None if uncertainty is None else uncertainty.numpy(),
                     probabilities,
                 )
             )
         return {
             "message": "; ".join([*warnings, *doubts.all, *faults]),
-            "volumes_ml": {name: entry["volume_ml"] for name, entry in measured.items()},
-            "flags": {name: entry["flags"] for name, entry in measured.items() if entry["flags"]},
-            "quality": measured,
+            "volumes_ml": {name: entry["volume_ml"] for name, entry in found.quality.items()},
+            "flags": {name: entry["flags"] for name, entry in found.quality.items() if entry["flags"]},
+            "quality": found.quality,
             **made,
         }
 
@@ -260,17 +255,6 @@ class SegmentScan:
         logger.info("%s: %s; see %s", total, summary, self.manifest.path)
         if counts["failed"]:
             raise InputError(f"{counts['failed']} of {total} failed; {self.manifest.path} has the reasons.")
-
-
-def _classes_of(mask: torch.Tensor, values: Mapping[int, int]) -> torch.Tensor:
-    """Returns the classes (X, Y, Z), uint8, of a mask.
-
-    Args:
-        mask: (X, Y, Z).
-        values: the value of each class in the mask.
-    """
-    classes = {value: index for index, value in values.items()}
-    return mask if is_identity(classes) else torch.from_numpy(map_labels(mask.numpy(), classes)).to(torch.uint8)
 
 
 def _status(found: Mapping[str, Any]) -> str:

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, KeepLargestConnectedComponent, LoadImaged
+from monai.transforms import Compose, EnsureChannelFirstd, KeepLargestConnectedComponentd, LoadImaged
 from torch import nn
 
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.ensemble import flips_of, load_networks, model_folders, shared_fingerprint
 from sifa.inference.find_scans import find_scans
-from sifa.inference.input_checks import check_scan, intensity_unit
-from sifa.inference.quality import measure
+from sifa.inference.input_checks import check_scan
 from sifa.inference.read_scan import read_scan
+from sifa.inference.segment_volume import segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_reader import SeriesReader
 from sifa.io.nifti_writer import write_mask
 from sifa.io.scan_reader import ScanReader
 from sifa.networks.batch_norm import for_inference
 from sifa.networks.segmenter import Segmenter as Network
-from sifa.transforms.label_values import is_identity, map_labels
+from sifa.transforms.dictionary import MapLabelsd
 from sifa.utils.devices import require_device
 from sifa.utils.errors import InputError
 from sifa.utils.options import structure_values
@@ -64,7 +64,7 @@ class SegmentedVolume:
         if not str(path).lower().endswith((".nii", ".nii.gz")):
             raise InputError(f"{path}: masks are written as NIfTI: give a name that ends with .nii.gz.")
         array, affine = self.mask.numpy(), self.mask.affine.numpy().astype(float)
-        write_mask(array, self.scan or Path("array"), affine, Path(path))
+        write_mask(array, self.scan, affine, Path(path))
 
 
 class Segmenter:
@@ -95,7 +95,8 @@ class Segmenter:
         self.inferer = inferer
         self.device = torch.device(device)
         values = structure_values("largest_component", list(largest_component), fingerprint.mask_names)
-        self.single = KeepLargestConnectedComponent(fingerprint.classes_of(values)) if values else None
+        keep = [KeepLargestConnectedComponentd("pred", fingerprint.classes_of(values))] if values else []
+        self.postprocessing = Compose([*keep, MapLabelsd("pred", fingerprint.mask_values)])
         readers: Any = [SeriesReader(), ScanReader()]  # of DICOM and of files
         load = LoadImaged("image", dtype=None, reader=readers)
         self.preprocessing = Compose([load, EnsureChannelFirstd("image")])
@@ -175,22 +176,12 @@ class Segmenter:
         return data["image"], warnings
 
     def _segment(self, image: MetaTensor, warnings: list[str], scan: Path | None = None) -> SegmentedVolume:
-        affine, volume = np.asarray(image.affine, dtype=float), image.numpy(force=True)
-        doubts = check_scan(volume, affine, self.fingerprint)
-        unit = "arbitrary" if doubts.unit else intensity_unit(self.fingerprint.target)
-        found = self.inferer.segment(image, self.network, self.device)
-        if self.single is not None:
-            found.labels = torch.as_tensor(self.single(found.labels[None]))[0].as_subclass(torch.Tensor)
-        values = self.fingerprint.mask_values
-        mask = found.labels if is_identity(values) else torch.from_numpy(map_labels(found.labels.numpy(), values))
-        kind = torch.uint8 if max(values.values()) < 256 else torch.int16
-        return SegmentedVolume(
-            mask=MetaTensor(mask.to(kind), affine=torch.as_tensor(affine)),
-            structures=self.fingerprint.mask_names,
-            quality=measure(found, volume[0], affine, unit, self.fingerprint),
-            warnings=[*warnings, *doubts.all],
-            scan=scan,
+        doubts = check_scan(image.numpy(force=True), np.asarray(image.affine, dtype=float), self.fingerprint)
+        found = segment_volume(
+            image, doubts, self.network, self.fingerprint, self.inferer, self.postprocessing, self.device
         )
+        mask = MetaTensor(found.mask, affine=image.affine)
+        return SegmentedVolume(mask, self.fingerprint.mask_names, found.quality, [*warnings, *doubts.all], scan)
 
 
 def _as_volume(scan: npt.NDArray[Any] | torch.Tensor, affine: npt.ArrayLike | None) -> MetaTensor:

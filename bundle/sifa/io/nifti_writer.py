@@ -18,18 +18,20 @@ GRID_FIELDS = (
 )
 
 
-def write_mask(labels: np.ndarray, scan: Path, affine: np.ndarray, path: Path, slope: float | None = None) -> None:
+def write_mask(
+    labels: np.ndarray, scan: Path | None, affine: np.ndarray, path: Path, slope: float | None = None
+) -> None:
     """Writes a mask, or another map of the scan.
 
     Args:
         labels: (X, Y, Z) uint8 or int16, in the scan's own order; a map may have several volumes, (X, Y, Z, volumes).
         scan: the scan; sform, qform, their codes and the units of a NIfTI file are copied bit by bit, except for a
             quaternion that is too long by rounding.
-        affine: of the scan's grid, to RAS in mm; used where the scan is not NIfTI.
+        affine: of the scan's grid, to RAS in mm; used where the scan is not NIfTI, or None.
         path: the `.nii.gz` to write; its folder is created.
         slope: factor that readers multiply the stored values by; None for labels.
     """
-    if not is_nifti(scan):
+    if scan is None or not is_nifti(scan):
         mask = nib.Nifti1Image(labels, affine)
         mask.header.set_xyzt_units("mm")
         mask.set_qform(affine, code=1)
