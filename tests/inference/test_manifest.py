@@ -28,7 +28,7 @@ from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.manifest import Manifest, settings_hash
-from sifa.inference.manifest_file import manifest_content, read_cases, write_manifest
+from sifa.inference.manifest_file import CaseFile, read_cases
 from sifa.io.nifti_files import load_nifti
 
 # --- The class --------------------------------------------------------------------------------------------------------
@@ -644,7 +644,7 @@ def test_shards_cover_the_folder_without_overlap_and_are_merged(
 def test_a_shard_without_scans_does_nothing_and_forgets_what_it_once_had(
     trained: Path, done: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    write_manifest(tmp_path / "manifest.shard-3-of-4.json", manifest_content([case("a")]))
+    CaseFile(tmp_path / "manifest.shard-3-of-4.json", [case("a")]).write()
     infer(trained, done[0], tmp_path, num_shards=4, shard=3)
     assert cases(tmp_path, "manifest.shard-3-of-4.json") == {}
 

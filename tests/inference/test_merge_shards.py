@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from builders import read_json, refusal
 from sifa.inference.case import Case
-from sifa.inference.manifest_file import manifest_content, write_manifest
+from sifa.inference.manifest_file import CaseFile
 from sifa.inference.merge_shards import merge_shards
 
 
 def write_shard(folder: Path, shard: int, count: int, *names: str) -> None:
     cases = [Case(f"{name}.nii.gz", "ok", f"{name}_seg.nii.gz", model="tiny") for name in names]
-    write_manifest(folder / f"manifest.shard-{shard}-of-{count}.json", manifest_content(cases))
+    CaseFile(folder / f"manifest.shard-{shard}-of-{count}.json", cases).write()
 
 
 def test_shards_are_merged_into_one_manifest(tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.shard-0-of-two.json"])
 def test_a_folder_without_shards_is_named(name: str, tmp_path: Path) -> None:
-    write_manifest(tmp_path / name, manifest_content([]))
+    CaseFile(tmp_path / name).write()
     assert str(tmp_path) in refusal(lambda: merge_shards(tmp_path))

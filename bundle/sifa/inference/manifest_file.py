@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,12 @@ class CaseFile:
 
     Args:
         path: the file, which need not exist.
+        cases: to begin with.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cases: Collection[Case] = ()) -> None:
         self.path = path
-        self.cases: dict[str, Case] = {}
+        self.cases: dict[str, Case] = {case.input: case for case in cases}
         self.state: tuple[int, int] | None = None  # of the file that `cases` is the content of
         self.texts: dict[str, tuple[Case, str]] = {}  # JSON of the cases that were written last
 
@@ -63,7 +64,13 @@ class CaseFile:
         self.texts = {name: self._text(self.cases[name]) for name in sorted(self.cases)}
         listed = ",".join(f"\n  {text}" for _, text in self.texts.values())
         frame = json.dumps({**_summary(self.cases.values()), "cases": []}, indent=1)
-        _write(self.path, frame.replace('"cases": []', f'"cases": [{listed}\n ]') if listed else frame)
+        text = frame.replace('"cases": []', f'"cases": [{listed}\n ]') if listed else frame
+        try:
+            write_text(self.path, f"{text}\n")
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: it cannot be written ({first_line(error)}): make room or choose another folder."
+            ) from error
         self.state = file_state(self.path)
 
     def _text(self, case: Case) -> tuple[Case, str]:
@@ -112,21 +119,3 @@ def _summary(cases: Collection[Case]) -> dict[str, Any]:
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "counts": count_statuses(cases),
     }
-
-
-def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a manifest, whole or not at all.
-
-    Raises:
-        InputError: when it cannot be written.
-    """
-    _write(path, json.dumps(content, indent=1))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text(path, f"{text}\n")
-    except OSError as error:
-        raise InputError(
-            f"{path}: it cannot be written ({first_line(error)}): make room or choose another folder."
-        ) from error

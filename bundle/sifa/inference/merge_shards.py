@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sifa.inference.case import Case
-from sifa.inference.manifest_file import NAME, SHARD, manifest_content, read_cases, shard_name, write_manifest
+from sifa.inference.manifest_file import NAME, SHARD, CaseFile, manifest_content, read_cases, shard_name
 from sifa.inference.volumes_table import VolumesTable
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError
@@ -31,9 +31,8 @@ def merge_shards(output_dir: str | Path) -> None:
             if case.input in merged:
                 raise InputError(f"{shard}: {case.input} is also listed in another shard: remove shards of older runs.")
             merged[case.input] = case
-    content = manifest_content(merged.values())
-    write_manifest(folder / NAME, content)
+    CaseFile(folder / NAME, merged.values()).write()
     VolumesTable(folder).write(merged.values())
     models = sorted({str(case.model) for case in merged.values() if case.preview})
     if models:
-        write_index(folder, content | {"model": ", ".join(models)})
+        write_index(folder, manifest_content(merged.values()) | {"model": ", ".join(models)})
