@@ -24,19 +24,19 @@ from sifa.data.dataset_json import read_structures
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.io.grids import check_affine, require_same_grid
 from sifa.io.scan_reader import load_label
-from sifa.metrics.metric_list import ASSD_MM, DICE, HD95, metrics_at
+from sifa.metrics.metric_list import ASSD_MM, DICE, HD95
 from sifa.metrics.results import Results
 from sifa.metrics.structure_metrics import LARGEST_VALUE, measure_case
 from sifa.metrics.summary import Bootstrap
 from sifa.reports.results_files import write_results
 from sifa.reports.results_screen import print_results
+from sifa.transforms.label_values import look_up
 from sifa.utils.errors import InputError
 from sifa.utils.options import require_positive, require_whole
 from sifa.utils.paths import require_writable
 from tqdm import tqdm
 
 SHOWN = (DICE, ASSD_MM, HD95)  # on the terminal
-UNKNOWN = -1  # in a table of values
 EXAMPLE = '--structures "1:liver,2:spleen"'
 
 
@@ -109,12 +109,8 @@ def load_values(path: Path, structures: Structures) -> tuple[npt.NDArray[np.uint
         InputError: when it cannot be read, or holds a value that is no structure.
     """
     values, affine = load_label(path)
-    lowest = min(structures.values)
-    table = np.full(LARGEST_VALUE - lowest + 1, UNKNOWN, np.int32)
-    for value, mapped in structures.values.items():
-        table[value - lowest] = mapped
-    found = table[values.clip(lowest, LARGEST_VALUE) - lowest]
-    unknown = values[(found == UNKNOWN) | (values < lowest) | (values > LARGEST_VALUE)]
+    found, is_unknown = look_up(values, structures.values)
+    unknown = values[is_unknown]
     if unknown.size:
         names = ", ".join(f"{value} ({name})" for value, name in sorted(structures.names.items()))
         raise InputError(
@@ -177,14 +173,7 @@ def main(
         except (InputError, OSError) as error:
             failed[pair.case] = str(error)
     if measured:
-        metrics = metrics_at(tolerance_mm)
-        results = Results(
-            cases=list(measured),
-            structures=[named.names[value] for value in sorted(named.names)],
-            headings={name: metric.heading for name, metric in metrics.items()},
-            values={name: np.array([row[name] for row in measured.values()]) for name in metrics},
-            failed=failed,
-        )
+        results = Results.of_cases(measured, named.names, tolerance_mm, failed)
         print_results(results, "results", SHOWN)
         write_results(results, Path(str(output_dir)), tolerance_mm, Bootstrap(resamples, seed))
         print(f"Cases measured: {len(measured)}; see results.md and the files beside it in {output_dir}.")

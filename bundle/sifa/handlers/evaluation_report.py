@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from sifa.handlers.results_table import name_of_volume, short_names
-from sifa.metrics.metric_list import ASSD_MM, ASSD_VOXELS, DICE, metrics_at
+from sifa.metrics.metric_list import ASSD_MM, ASSD_VOXELS, DICE
 from sifa.metrics.results import Results
 from sifa.metrics.structure_metrics import LabelMap, measure_case
 from sifa.metrics.summary import Bootstrap
@@ -78,13 +78,8 @@ class EvaluationReport:
         Raises:
             InputError: when they cannot be written.
         """
-        metrics = metrics_at(self.tolerance_mm)
-        results = Results(
-            cases=short_names(self.volumes),
-            structures=[self.structures[value] for value in sorted(self.structures)],
-            headings={name: metric.heading for name, metric in metrics.items()},
-            values={name: np.array([row[name] for row in self.rows]) for name in metrics},
-        )
+        measured = dict(zip(short_names(self.volumes), self.rows, strict=True))
+        results = Results.of_cases(measured, self.structures, self.tolerance_mm)
         print_results(results, "results", SHOWN)
         write_results(results, self.output_dir, self.tolerance_mm, self.bootstrap)
 

@@ -44,6 +44,31 @@ class Results:
     values: Mapping[str, Array]
     failed: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of_cases(
+        cls,
+        measured: Mapping[str, Mapping[str, Sequence[float]]],
+        structures: Mapping[int, str],
+        tolerance_mm: float,
+        failed: Mapping[str, str] | None = None,
+    ) -> Results:
+        """Returns the results of cases that were measured one by one.
+
+        Args:
+            measured: what `measure_case` returned for each case, for the structures in ascending order of their values.
+            structures: names by label value.
+            tolerance_mm: of the normalized surface Dice.
+            failed: cases that could not be measured, with the reason.
+        """
+        metrics = names.metrics_at(tolerance_mm)
+        return cls(
+            cases=list(measured),
+            structures=[structures[value] for value in sorted(structures)],
+            headings={name: metric.heading for name, metric in metrics.items()},
+            values={name: np.array([case[name] for case in measured.values()]) for name in metrics},
+            failed=failed or {},
+        )
+
     def note(self, case: int, structure: int) -> str:
         """Returns which mask lacks a structure, one of `ABSENT`; empty where both have it, or volumes are unknown."""
         if names.TRUE_VOLUME not in self.values:

@@ -20,6 +20,27 @@ def is_identity(label_map: Mapping[int, int]) -> bool:
     return all(value == mapped for value, mapped in label_map.items())
 
 
+def look_up(
+    values: npt.NDArray[np.integer], label_map: Mapping[int, int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Looks up every value of an array of labels.
+
+    Args:
+        values: of any shape.
+        label_map: new value, from 0 on, of each value.
+
+    Returns:
+        The new values, and where `label_map` does not list the value; there the new value is `UNLISTED`.
+    """
+    lowest, highest = min(label_map), max(label_map)
+    table = np.full(highest - lowest + 1, UNLISTED, np.int32)
+    for value, mapped in label_map.items():
+        table[value - lowest] = mapped
+    found = table[values.clip(lowest, highest) - lowest]
+    found[(values < lowest) | (values > highest)] = UNLISTED
+    return found, found == UNLISTED
+
+
 def map_labels(labels: npt.NDArray[Any], label_map: Mapping[int, int]) -> npt.NDArray[np.int16]:
     """Replaces every value of an array of labels.
 
@@ -33,15 +54,11 @@ def map_labels(labels: npt.NDArray[Any], label_map: Mapping[int, int]) -> npt.ND
     Raises:
         InputError: when a value occurs that `label_map` does not list; the sentence does not name the file.
     """
-    table = np.full(HIGHEST - LOWEST + 1, UNLISTED, np.int16)
-    for value, mapped in label_map.items():
-        table[value - LOWEST] = mapped
     result = np.empty(labels.shape, np.int16)
     for start in range(0, labels.shape[-1], SLICES):
         part = (..., slice(start, start + SLICES))
         whole = np.rint(labels[part].astype(np.float64)).astype(np.int64)
-        result[part] = table[whole.clip(LOWEST, HIGHEST) - LOWEST]
-        unlisted = (result[part] == UNLISTED) | (whole < LOWEST) | (whole > HIGHEST)
+        result[part], unlisted = look_up(whole, label_map)
         if unlisted.any():
             raise InputError(
                 f"it holds the value {whole[unlisted].flat[0]}, which is not among the labels "
