@@ -22,14 +22,13 @@ from sifa.metrics.metric_list import MAIN, TRUE_VOLUME, Metric, metrics_at
 from sifa.metrics.paired_comparison import compare_overall, compare_structures
 from sifa.metrics.results import Results, read_results
 from sifa.reports.comparison_tables import INTERVAL, ComparedMetric, comparison_csv, comparison_json, comparison_table
-from sifa.reports.text_tables import TextTable, to_latex, to_markdown
+from sifa.reports.text_tables import PREAMBLE, TextTable, to_latex, to_markdown
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json, write_text, writing
 from sifa.utils.options import require_switches
 from sifa.utils.paths import require_writable
 
 TITLE = "# Comparison\n"
-PACKAGE = "% Needs \\usepackage{booktabs}.\n"
 SAME_TRUTH = 1e-3  # share by which the true volumes of a structure may differ and still be of one label
 LISTED = 5  # names in a message
 
@@ -71,7 +70,7 @@ def main(
         write_text(folder / "comparison.csv", comparison_csv(compared))
         write_json(folder / "comparison.json", comparison_json(*titles, one.cases, compared))
         write_text(folder / "comparison.md", f"{TITLE}\n{to_markdown(table)}")
-        write_text(folder / "comparison.tex", f"{PACKAGE}\n{to_latex(table, 'tab:comparison')}")
+        write_text(folder / "comparison.tex", f"{PREAMBLE}\n{to_latex(table, 'tab:comparison')}")
 
 
 def method_names(names: Any, paths: Sequence[Path]) -> tuple[str, str]:

@@ -68,16 +68,16 @@ def comparison_json(first: str, second: str, cases: Sequence[str], metrics: Sequ
 
 
 def comparison_csv(metrics: Sequence[ComparedMetric]) -> str:
-    """Returns a row for each metric and structure."""
+    """Returns a row for each metric, of which there is at least one, and structure."""
+    rows = [
+        {"metric": metric.name, "structure": structure, **_entry(test)}
+        for metric in metrics
+        for structure, test in metric.rows.items()
+    ]
     stream = StringIO()
-    writer: Any = None
-    for metric in metrics:
-        for structure, test in metric.rows.items():
-            entry = _entry(test)
-            if writer is None:
-                writer = csv.writer(stream, lineterminator="\n")
-                writer.writerow(["metric", "structure", *entry])
-            writer.writerow([metric.name, structure, *("n/a" if cell is None else cell for cell in entry.values())])
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows(["n/a" if cell is None else cell for cell in row.values()] for row in rows)
     return stream.getvalue()
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from sifa.metrics.metric_list import MAIN, Metric
 from sifa.metrics.results import Results, Summaries, as_text
 from sifa.metrics.summary import Bootstrap, Summary
-from sifa.reports.text_tables import TextTable, escape_markdown, to_latex, to_markdown
+from sifa.reports.text_tables import PREAMBLE, TextTable, escape_markdown, to_latex, to_markdown
 
 MEAN = "mean"  # the row of all structures together
-PACKAGE = "% Needs \\usepackage{booktabs}.\n"
 
 
 def short_table(results: Results, summaries: Summaries, metrics: Mapping[str, Metric]) -> TextTable:
@@ -71,7 +70,7 @@ def results_markdown(short: TextTable, full: TextTable, results: Results) -> str
 
 def results_latex(short: TextTable, full: TextTable) -> str:
     """Returns the content of `results.tex`: both tables."""
-    return "\n".join((PACKAGE, to_latex(short, "tab:results"), to_latex(full, "tab:statistics")))
+    return "\n".join((PREAMBLE, to_latex(short, "tab:results"), to_latex(full, "tab:statistics")))
 
 
 def interval_text(interval: tuple[float, float], digits: int) -> str:

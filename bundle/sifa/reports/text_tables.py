@@ -17,6 +17,7 @@ LATEX = {
     "±": r"$\pm$",
     "≤": r"$\leq$",
 }
+PREAMBLE = "% Needs \\usepackage{booktabs}.\n"  # of files of such tables in LaTeX
 NEGATIVE = re.compile(r"(?<![\w.)])-(?=\d)")  # the minus of a number, not a hyphen
 
 
