@@ -13,6 +13,7 @@ import pydicom
 from builders import Array, diagonal_affine, edit_dicom, write_dicom_series, write_nifti
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
+from sifa.io.dicom_source import make_item
 
 SHAPE = (10, 12, 6)
 SPACING = (1.5, 1.0, 4.0)  # mm: the third axis is the coarse one
@@ -170,18 +171,18 @@ def write_contours(
     dicom.Modality, dicom.SeriesInstanceUID, dicom.StudyInstanceUID = "RTSTRUCT", generate_uid(), generate_uid()
     if series is not None:
         first = pydicom.dcmread(next(iter(sorted(series.glob("slice_*")))), stop_before_pixels=True)
-        referenced = _item(SeriesInstanceUID=first.SeriesInstanceUID)
-        study = _item(ReferencedSOPInstanceUID=first.StudyInstanceUID, RTReferencedSeriesSequence=[referenced])
-        frame = _item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study])
+        referenced = make_item(SeriesInstanceUID=first.SeriesInstanceUID)
+        study = make_item(ReferencedSOPInstanceUID=first.StudyInstanceUID, RTReferencedSeriesSequence=[referenced])
+        frame = make_item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study])
         dicom.ReferencedFrameOfReferenceSequence = [frame]
     dicom.StructureSetROISequence = [
-        _item(ROINumber=number, ROIName=name) for number, name in enumerate(structures, start=1)
+        make_item(ROINumber=number, ROIName=name) for number, name in enumerate(structures, start=1)
     ]
     dicom.ROIContourSequence = [
-        _item(
+        make_item(
             ReferencedROINumber=number,
             ContourSequence=[
-                _item(
+                make_item(
                     ContourGeometricType="CLOSED_PLANAR",
                     NumberOfContourPoints=len(points),
                     ContourData=[f"{value:.4f}" for x, y in points for value in (x, y, z)],
@@ -193,10 +194,3 @@ def write_contours(
     ]
     dicom.save_as(path, enforce_file_format=True)
     return path
-
-
-def _item(**elements: Any) -> pydicom.Dataset:
-    item = pydicom.Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from sifa.io.dicom_source import LPS_TO_RAS
 from sifa.io.grids import Grid
 from sifa.utils.errors import InputError, first_line
 from skimage.measure import grid_points_in_poly
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 OFF_SLICE = 0.25  # slices by which a contour may lie beside a slice
 SNAP = 0.02  # voxels: a vertex this close to the center of a voxel is on it, but for rounding in the file
 INSIDE = 1  # of the labels of scikit-image; larger ones are on the contour

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from sifa.io.dicom_source import LPS_TO_RAS
 from sifa.io.grids import TOLERANCE, Grid
 from sifa.utils.errors import InputError, first_line
-
-LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def segment_names(path: Path) -> list[str]:

@@ -19,6 +19,8 @@ LONGEST = 64  # characters of DICOM's LO
 
 TOLERANCE = 0.1  # voxels; scanners round positions; any other grid differs by more somewhere
 
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM counts to the left and posterior, affines to the right and anterior
+
 # Without these an object could not refer to its series, or be placed in space.
 REQUIRED = (
     "SOPClassUID",
@@ -68,6 +70,14 @@ def check_mask(voxels: npt.NDArray[Any], structures: Mapping[int, str]) -> None:
 def long_string(text: str) -> str:
     """Returns `text` as a valid value of DICOM's LO."""
     return text.replace("\\", "/")[:LONGEST]
+
+
+def make_item(**elements: Any) -> pydicom.Dataset:
+    """Returns the item of a sequence with these elements, by keyword."""
+    item = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
 
 
 def frame_of_reference(headers: Sequence[pydicom.Dataset]) -> str:
@@ -146,5 +156,4 @@ def _voxel_indices(header: pydicom.Dataset, affine: npt.NDArray[np.float64]) -> 
             origin + along_column * between_rows * (int(header.Rows) - 1),
         ]
     )
-    corners *= (-1, -1, 1)  # DICOM counts to the left and posterior, the affine to the right and anterior
-    return (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    return (corners * LPS_TO_RAS - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T

@@ -21,7 +21,15 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_
 from scipy import ndimage
 
 from sifa.io.contours import outlines
-from sifa.io.dicom_source import MANUFACTURER, UTF_8, check_mask, frame_of_reference, long_string, read_source
+from sifa.io.dicom_source import (
+    MANUFACTURER,
+    UTF_8,
+    check_mask,
+    frame_of_reference,
+    long_string,
+    make_item,
+    read_source,
+)
 from sifa.io.terminology import GENERIC, Terms
 from sifa.utils.files import temporary_beside
 
@@ -75,7 +83,7 @@ def write_rtstruct(
     dataset = _head(headers, frame, model, version)
     boxes = dict(enumerate(ndimage.find_objects(voxels), start=1))
     dataset.StructureSetROISequence = [
-        _item(
+        make_item(
             ROINumber=label,
             ReferencedFrameOfReferenceUID=frame,
             ROIName=long_string(name),
@@ -114,29 +122,24 @@ def _head(headers: Sequence[pydicom.Dataset], frame: str, model: str, version: s
     dataset.StructureSetLabel, dataset.StructureSetName = "SEGMENTATION", long_string(model)
     dataset.StructureSetDate, dataset.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     dataset.ApprovalStatus = "UNAPPROVED"
-    series = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=[_image(one) for one in headers])
-    study = _item(
+    series = make_item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=[_image(one) for one in headers])
+    study = make_item(
         ReferencedSOPClassUID=STUDY_CLASS,
         ReferencedSOPInstanceUID=first.StudyInstanceUID,
         RTReferencedSeriesSequence=[series],
     )
-    dataset.ReferencedFrameOfReferenceSequence = [_item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[study])]
+    dataset.ReferencedFrameOfReferenceSequence = [
+        make_item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[study])
+    ]
     return dataset
 
 
-def _item(**elements: Any) -> pydicom.Dataset:
-    item = pydicom.Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
-
-
 def _image(header: pydicom.Dataset) -> pydicom.Dataset:
-    return _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
+    return make_item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
 
 
 def _region(label: int, color: str, contours: list[pydicom.Dataset]) -> pydicom.Dataset:
-    region = _item(ROIDisplayColor=list(bytes.fromhex(color[1:])), ReferencedROINumber=label)
+    region = make_item(ROIDisplayColor=list(bytes.fromhex(color[1:])), ReferencedROINumber=label)
     if contours:
         region.ContourSequence = contours
     return region
@@ -160,7 +163,7 @@ def _contours(
         plane = voxels[columns, rows, number].T
         for outline in outlines(plane == label):
             points = _in_patient(outline + np.array([columns.start, rows.start]), headers[number])
-            contour = _item(
+            contour = make_item(
                 ContourImageSequence=[_image(headers[number])],
                 ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(points),
@@ -190,7 +193,7 @@ def _observation(label: int, terms: Terms) -> pydicom.Dataset:
     if terms.modifier is not None:
         kind.SegmentedPropertyTypeModifierCodeSequence = [_code(terms.modifier)]
     is_anatomy = terms.category.value in {code.value for code in GENERIC.values()}
-    return _item(
+    return make_item(
         ObservationNumber=label,
         ReferencedROINumber=label,
         SegmentedPropertyCategoryCodeSequence=[_code(terms.category)],
@@ -201,4 +204,4 @@ def _observation(label: int, terms: Terms) -> pydicom.Dataset:
 
 
 def _code(code: Code) -> pydicom.Dataset:
-    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)
+    return make_item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)
