@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sifa.io.formats import PAIR_SUFFIXES, SCAN_SUFFIXES, suffix_of
+from sifa.io.formats import PAIR_SUFFIXES, SCAN_SUFFIXES, suffix_of, without_suffix
 from sifa.utils.errors import InputError
 
 WORDS = (  # after the name of a case, behind one of `SEPARATORS`
@@ -52,8 +52,7 @@ class Pairing:
 def case_name(name: str) -> str:
     """Returns the name of a file without the ending of its format and without the words in `WORDS` after it."""
     folder, _, base = name.rpartition("/")
-    suffix = suffix_of(base)
-    base = base[: len(base) - len(suffix)] if suffix else base
+    base = without_suffix(base)
     while (shorter := _without_word(base)) != base:
         base = shorter
     return f"{folder}/{base}" if folder else base

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 from sifa.io.dicom_headers import read_slices, skip_reason
+from sifa.io.formats import begins_as_dicom
 from sifa.utils.errors import InputError, first_line
 
 from preparation.pairs import subject_name
@@ -27,7 +28,7 @@ class _Found:
 
 def holds_dicom(folder: Path) -> bool:
     """Returns whether a folder, or one below it, holds a file that begins as DICOM."""
-    return any(_begins_as_dicom(path) for path in files_below(folder))
+    return any(map(begins_as_dicom, files_below(folder)))
 
 
 def find_in_dicom(folder: Path, labels: Path | None, modality: str | None, options: tuple[str, str]) -> Domain:
@@ -129,8 +130,3 @@ def _referenced_series(path: Path) -> list[str]:
 def kind_of(path: Path) -> str:
     """Returns the SOP class of a file; empty where it is not DICOM."""
     return next((header.sop_class for header in read_slices(path)), "")
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sifa.io.formats import PAIR_SUFFIXES, suffix_of
+from sifa.io.formats import PAIR_SUFFIXES, suffix_of, without_suffix
 from sifa.utils.errors import InputError
 
 
@@ -36,7 +36,7 @@ class Domain:
 
 def name_of(path: Path) -> str:
     """Returns the name of a file without the ending of its format."""
-    return path.name[: len(path.name) - len(suffix_of(path))]
+    return without_suffix(path.name)
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sifa.io.formats import SCAN_SUFFIXES, suffix_of
+from sifa.io.formats import SCAN_SUFFIXES, begins_as_dicom, suffix_of
 
 NNUNET = "nnU-Net"
 DECATHLON = "the Medical Segmentation Decathlon"
@@ -31,7 +31,8 @@ def holds_scans(folder: Path) -> bool:
     for number, (parent, folders, names) in enumerate(os.walk(folder)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-        if any(suffix_of(file, (*SCAN_SUFFIXES, *DICOM_SUFFIXES)) for file in files) or _is_dicom(files):
+        named = any(suffix_of(file, (*SCAN_SUFFIXES, *DICOM_SUFFIXES)) for file in files)
+        if named or any(map(begins_as_dicom, files[:1])):
             return True
         if number >= MOST_FOLDERS:
             return False
@@ -50,14 +51,3 @@ def preparation_command(folder: Path, content: Mapping[str, Any] | None = None) 
     path, is_ct = shlex.quote(str(folder)), any(str(name).strip().upper() == "CT" for name in names)
     domains = f"--source MR --target {path}" if is_ct else f"--source {path} --target CT"
     return f"python scripts/prepare_dataset.py {domains} --output_dir DATA"
-
-
-def _is_dicom(files: list[Path]) -> bool:
-    """Returns whether the first of some files begins as DICOM, whatever its name is."""
-    if not files or not files[0].is_file():
-        return False
-    try:
-        with files[0].open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

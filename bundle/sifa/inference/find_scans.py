@@ -28,7 +28,15 @@ from sifa.inference.output_names import (
 from sifa.io.dicom_acquisitions import find_volumes
 from sifa.io.dicom_headers import in_slice_order, kind_of_name, may_be_lost_slice, read_slices, skip_reason
 from sifa.io.dicom_slice import SliceHeader
-from sifa.io.formats import OTHER_SUFFIXES, PAIR_SUFFIXES, SCAN_SUFFIXES, header_and_voxels, suffix_of
+from sifa.io.formats import (
+    NIFTI_SUFFIXES,
+    OTHER_SUFFIXES,
+    PAIR_SUFFIXES,
+    SCAN_SUFFIXES,
+    begins_as_dicom,
+    header_and_voxels,
+    suffix_of,
+)
 from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -152,12 +160,8 @@ def _below(root: Path, output: Path) -> Iterator[_Found]:
 
 
 def _is_dicom(file: Path) -> bool:
-    """Returns whether a file begins as DICOM, whatever its name is."""
-    if not file.is_file() or suffix_of(file) in (".nii", ".nii.gz"):
-        return False
-    with suppress(OSError), file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-    return False
+    """Returns whether a file begins as DICOM, whatever its name is, but for NIfTI."""
+    return suffix_of(file) not in NIFTI_SUFFIXES and begins_as_dicom(file)
 
 
 def _details(file: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sifa.io.formats import NIFTI_SUFFIXES, OTHER_SUFFIXES, SCAN_SUFFIXES, suffix_of
+from sifa.io.formats import NIFTI_SUFFIXES, OTHER_SUFFIXES, SCAN_SUFFIXES, suffix_of, without_suffix
 from sifa.utils.errors import InputError, UsageError
 
 MASK_SUFFIX = "_seg.nii.gz"
@@ -20,8 +20,7 @@ FIRST_CHANNEL = "_0000"  # how nnU-Net names the only image of a case
 
 def stem(scan: Path) -> str:
     """Returns the name of a scan without the ending of its format; a folder's name as it is."""
-    suffix = "" if scan.is_dir() else suffix_of(scan, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))
-    return scan.name.removesuffix(scan.name[len(scan.name) - len(suffix) :])
+    return scan.name if scan.is_dir() else without_suffix(scan.name, (*SCAN_SUFFIXES, *OTHER_SUFFIXES))
 
 
 def mask_path(scan: Path, root: Path, output: Path) -> Path:

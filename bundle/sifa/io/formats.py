@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from sifa.utils.errors import InputError
@@ -28,6 +29,20 @@ def suffix_of(path: Path | str, suffixes: tuple[str, ...] = SCAN_SUFFIXES) -> st
     """Returns the longest of `suffixes` that a name ends with, in lower case; an empty string where it has none."""
     name = Path(path).name.lower()
     return max((suffix for suffix in suffixes if name.endswith(suffix)), key=len, default="")
+
+
+def without_suffix(name: str, suffixes: tuple[str, ...] = SCAN_SUFFIXES) -> str:
+    """Returns a name without the longest of `suffixes` that it ends with."""
+    return name[: len(name) - len(suffix_of(name, suffixes))]
+
+
+def begins_as_dicom(path: Path) -> bool:
+    """Returns whether a file has DICOM's preamble, whatever its name is; False where it cannot be read."""
+    if not path.is_file():  # opening a named pipe would wait forever
+        return False
+    with suppress(OSError), path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+    return False
 
 
 def is_nifti(path: Path | str) -> bool:
