@@ -18,7 +18,6 @@ An image and its label have the same file name, `<subject>.nii.gz`.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from preparation.splits import draw_subjects
 from sifa.io.nifti_files import load_nifti
 from sifa.utils.errors import InputError
 from sifa.utils.files import temporary_beside, write_json
@@ -108,8 +108,8 @@ def split_subjects(subjects: Sequence[str], held_out_fraction: float, seed: int)
     if len(subjects) < 2:
         raise InputError(f"Only {len(subjects)} subject found ({', '.join(subjects)}): a split needs at least two.")
     held_out_count = min(max(round(len(subjects) * held_out_fraction), 1), len(subjects) - 1)
-    held_out = set(random.Random(seed).sample(sorted(subjects), held_out_count))
-    return sorted(set(subjects) - held_out), sorted(held_out)
+    held_out, others = draw_subjects(subjects, held_out_count, seed)
+    return others, held_out
 
 
 def remap_labels(

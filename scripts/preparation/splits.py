@@ -87,7 +87,7 @@ def split_scans(source: Sequence[Scan], target: Sequence[Scan], shares: Shares) 
     """
     own = _subjects(scan for scan in source if scan.is_test)
     candidates = [subject for subject in _subjects(source) if subject not in own]
-    held_out, trained = _draw(candidates, _count(candidates, shares.source_validation), shares.seed)
+    held_out, trained = draw_subjects(candidates, _count(candidates, shares.source_validation), shares.seed)
     if not trained:
         raise InputError(
             f"none of the {len(_subjects(source))} labeled subjects of the source is left to train on: lower "
@@ -101,8 +101,8 @@ def split_scans(source: Sequence[Scan], target: Sequence[Scan], shares: Shares) 
     are_all = all(scan.is_test for scan in target if scan.subject in others)
     usual = 0.0 if kept else SHARE_FOR_TESTING if are_all else 1.0 - shares.validation
     share = usual if shares.test is None else shares.test
-    validated, left = _draw(labeled, _count(labeled, shares.validation), shares.seed)
-    tested, left = _draw(left, min(_count(labeled, share), len(left)), shares.seed)
+    validated, left = draw_subjects(labeled, _count(labeled, shares.validation), shares.seed)
+    tested, left = draw_subjects(left, min(_count(labeled, share), len(left)), shares.seed)
     if shares.validation + share > 1 or (labeled and share > 0 and not tested):
         raise InputError(
             f"--validation_fraction {shares.validation:g} and --test_fraction {share:g} need more than the "
@@ -142,7 +142,7 @@ def _count(subjects: Sequence[str], fraction: float) -> int:
     return min(max(round(len(subjects) * fraction), 1), len(subjects)) if fraction > 0 else 0
 
 
-def _draw(subjects: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+def draw_subjects(subjects: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
     """Returns some subjects at random, and the others."""
     drawn = set(random.Random(seed).sample(sorted(subjects), count))
     return sorted(drawn), sorted(set(subjects) - drawn)
