@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from sifa.io.formats import is_nifti, suffix_of
-from sifa.io.grids import TOLERANCE, Grid, grid_distance
+from sifa.io.grids import TOLERANCE, Grid, grid_distance, require_equal_grids
 from sifa.io.nifti_files import nifti_affine, open_nifti, require_numbers, without_trailing_ones
 from sifa.io.scan_reader import load_label
 from sifa.utils.errors import InputError
@@ -86,17 +86,7 @@ def read_label(path: Path, grid: Grid, image: Path) -> Label:
     if grid_distance(grid, Grid(voxels.shape, affine)) <= TOLERANCE:
         return Label(voxels, is_file=masks is None)
     turned, turned_affine = _turn(voxels, affine, grid)
-    if turned.shape != grid.shape:
-        raise InputError(
-            f"{path}: its shape {voxels.shape} is not that of {image}, {grid.shape}: resample the label to the image's "
-            "grid."
-        )
-    distance = grid_distance(grid, Grid(turned.shape, turned_affine))
-    if distance > TOLERANCE:
-        raise InputError(
-            f"{path}: its grid lies {distance:.2g} voxels away from that of {image} (other position or voxel size): "
-            "resample the label to the image's grid."
-        )
+    require_equal_grids(path, Grid(turned.shape, turned_affine), image, grid, "label", "image")
     return Label(turned, is_file=False)
 
 

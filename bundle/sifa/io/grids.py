@@ -93,11 +93,29 @@ def require_same_grid(path: Path | str, reference: Path | str, kind: str, kind_o
     Raises:
         InputError: when shapes, positions, orientations or voxel sizes differ, or a header cannot be read.
     """
-    other, one = read_grid(path), read_grid(reference)
+    require_equal_grids(path, read_grid(path), reference, read_grid(reference), kind, kind_of_reference)
+
+
+def require_equal_grids(
+    path: Path | str, grid: Grid, reference: Path | str, expected: Grid, kind: str, kind_of_reference: str
+) -> None:
+    """Refuses a label or mask whose grid is not another one, to a tenth of a voxel.
+
+    Args:
+        path: the label or mask, for the message.
+        grid: its grid.
+        reference: the file whose grid it must have, for the message.
+        expected: that grid.
+        kind: what `path` is, for the message.
+        kind_of_reference: what `reference` is.
+
+    Raises:
+        InputError: when shapes, positions, orientations or voxel sizes differ.
+    """
     advice = f"resample the {kind} to the {kind_of_reference}'s grid."
-    if one.shape != other.shape:
-        raise InputError(f"{path}: its shape {other.shape} is not that of {reference}, {one.shape}: {advice}")
-    distance = grid_distance(one, other)
+    if expected.shape != grid.shape:
+        raise InputError(f"{path}: its shape {grid.shape} is not that of {reference}, {expected.shape}: {advice}")
+    distance = grid_distance(expected, grid)
     if distance > TOLERANCE:
         raise InputError(
             f"{path}: its grid lies {distance:.2g} voxels away from that of {reference} (other orientation, position "
