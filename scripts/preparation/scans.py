@@ -15,7 +15,7 @@ from sifa.utils.errors import InputError
 class Scan:
     """A scan of a domain."""
 
-    subject: str  # all scans of a subject belong into one list
+    subject: str  # all scans of a subject belong in one list
     name: str  # of the scan, for files that are written: unique in its domain
     image: Path  # a file, or the folder of a DICOM series
     label: Path | None = None  # a file: NIfTI, NRRD, MetaImage, DICOM SEG or RTSTRUCT

@@ -231,7 +231,7 @@ def _read_labels(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     if sorted(labels) != sorted(str(index) for index in range(len(labels))) or len(labels) < 2:
         raise InputError(
             f"{path}: 'labels' has the values {_listed(labels)}: number them 0 (background), 1, 2, ... without gaps; "
-            "values of the files that differ belong into 'label_map', such as {\"205\": 1}."
+            "values of the files that differ belong in 'label_map', such as {\"205\": 1}."
         )
     names = [str(labels[str(index)]) for index in range(len(labels))]
     if len(set(names)) < len(names):
