@@ -146,18 +146,28 @@ def test_a_malformed_file_is_named(tmp_path: Path, written: bytes) -> None:
 
 
 @pytest.mark.parametrize("plane", [None, "frontal", "Axial", 2])
-def test_a_missing_or_unknown_slice_plane_is_refused_with_the_choices(
-    folder: Path, content: dict[str, Any], plane: Any
-) -> None:
-    del content["slice_plane"]
-    if plane is not None:
-        content["slice_plane"] = plane
+def test_an_unknown_slice_plane_is_refused_with_the_choices(folder: Path, content: dict[str, Any], plane: Any) -> None:
+    content["slice_plane"] = plane
 
     message = refused(folder, content)
 
     assert str(folder / "dataset.json") in message
     assert repr(plane) in message
     assert all(choice in message for choice in ("axial", "coronal", "sagittal"))
+
+
+def test_a_slice_plane_may_be_missing_until_it_is_chosen(folder: Path, content: dict[str, Any]) -> None:
+    del content["slice_plane"]
+    write_description(folder, content)
+
+    assert read_dataset(folder / "dataset.json").slice_plane == ""
+    assert read_dataset(folder / "dataset.json", slice_plane="sagittal").slice_plane == "sagittal"
+
+
+def test_a_given_slice_plane_replaces_that_of_the_file(folder: Path) -> None:
+    assert read_dataset(folder / "dataset.json", slice_plane="sagittal").slice_plane == "sagittal"
+    message = refusal(lambda: read_dataset(folder / "dataset.json", slice_plane="frontal"))
+    assert message == "--slice_plane frontal: choose axial, coronal, sagittal."
 
 
 @pytest.mark.parametrize("domain", ["source", "target"])

@@ -17,7 +17,7 @@ from sifa.io.scan_reader import load_label
 from sifa.io.terminology import check_terms
 from sifa.transforms.label_values import HIGHEST, LOWEST, is_identity
 from sifa.transforms.orientation import AXCODES
-from sifa.utils.errors import InputError
+from sifa.utils.errors import InputError, UsageError
 
 NAME = "dataset.json"
 LISTS = (
@@ -42,7 +42,7 @@ class DatasetDescription:
 
     path: Path
     name: str
-    slice_plane: str  # axial, coronal or sagittal, in the patient
+    slice_plane: str  # axial, coronal or sagittal, in the patient; empty: not chosen yet
     labels: dict[int, str]  # 0 is background
     source_modality: str
     target_modality: str
@@ -84,7 +84,9 @@ class DatasetDescription:
         return self.source_label_map if place.startswith("source.") else self.target_label_map
 
 
-def read_dataset(path: str | Path, needs_target: bool = True, needs_source: bool = True) -> DatasetDescription:
+def read_dataset(
+    path: str | Path, needs_target: bool = True, needs_source: bool = True, slice_plane: str | None = None
+) -> DatasetDescription:
     """Reads and checks a data set.
 
     Args:
@@ -92,6 +94,7 @@ def read_dataset(path: str | Path, needs_target: bool = True, needs_source: bool
         needs_target: whether training needs target images; without adaptation it needs none.
         needs_source: whether training needs labeled source images; source-free adaptation needs none, and the file
             may then lack its section.
+        slice_plane: replaces that of the file; None: the file's, which may lack it until a fingerprint is computed.
 
     Returns:
         The description. Checked are the form of the file, that every path exists, that no subject is in two lists
@@ -131,16 +134,18 @@ def parse_dataset(path: str | Path, needs_target: bool = True, needs_source: boo
             f"'{preparation_command(path.parent, content)}', and train with --dataset_dir DATA."
         )
     labels = _read_labels(content, path)
-    plane = content.get("slice_plane")
-    if not isinstance(plane, str) or plane not in AXCODES:
+    plane = content.get("slice_plane", "")
+    if not isinstance(plane, str) or plane not in (*AXCODES, ""):
         raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(AXCODES)}.")
+    if slice_plane is not None and slice_plane not in AXCODES:
+        raise UsageError(f"--slice_plane {slice_plane}: choose {', '.join(AXCODES)}.")
     if not needs_source and "source" not in content:
         content = {**content, "source": {"modality": ""}}
     source, target = _read_domain(content, "source", path), _read_domain(content, "target", path)
     description = DatasetDescription(
         path=path,
         name=str(content.get("name", path.parent.name)),
-        slice_plane=plane,
+        slice_plane=slice_plane or plane,
         labels=labels,
         source_modality=source["modality"],
         target_modality=target["modality"],

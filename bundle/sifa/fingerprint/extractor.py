@@ -21,6 +21,15 @@ from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, Train
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.label_statistics import measure_labels
 from sifa.fingerprint.modality import canonical_modality, rule_name, shares_hu_window
+from sifa.fingerprint.statistics import (
+    AIR_SHARE,
+    BRIGHT,
+    DomainStatistics,
+    TrainingStatistics,
+    Triple,
+    body_extent,
+    median_triple,
+)
 from sifa.fingerprint.unit_check import UnitCheck
 from sifa.io.grids import check_affine
 from sifa.io.scan_reader import load_image
@@ -84,6 +93,11 @@ def compute_fingerprint(
         raise InputError(f"pamr_iterations is {pamr_iterations!r}: give the number of steps, 0 or more.")
     if match_intensity:
         check_tissue(match_intensity)
+    if not dataset.slice_plane:
+        raise InputError(
+            f"{dataset.path}: 'slice_plane' is missing: write one of {', '.join(AXCODES)} there, or give "
+            "--slice_plane; `run planning` chooses one."
+        )
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
     axcodes = AXCODES[dataset.slice_plane]
@@ -129,7 +143,7 @@ def compute_fingerprint(
     _require_structures(measured.volumes, dataset)
     if is_main_process():
         _check_validation(dataset, rules["target"], axcodes)
-        for warning in grid_warnings(pixel_spacing, source["spacings"] + target["spacings"], dataset.slice_plane):
+        if warning := coarse_pixels(pixel_spacing, source["spacings"] + target["spacings"]):
             logger.warning("%s", warning)
     return Fingerprint(
         name=dataset.name,
@@ -153,6 +167,7 @@ def compute_fingerprint(
             "python": platform.python_version(),
         },
         terminology=dataset.terminology,
+        statistics=TrainingStatistics(source["statistics"], target["statistics"], measured.extent, measured.boxes),
     )
 
 
@@ -195,27 +210,20 @@ def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], axco
             logger.warning("%s: %s, so its Dice is not meaningful: convert it to HU.", item["image"], reason)
 
 
-def grid_warnings(pixel_spacing: float, spacings: Sequence[Sequence[float]], plane: str) -> list[str]:
-    """Returns warnings about slices that lose resolution.
+def coarse_pixels(pixel_spacing: float, spacings: Sequence[Sequence[float]]) -> str:
+    """Returns a warning about pixels much coarser than those of the scans; empty where they are not.
 
     Args:
         pixel_spacing: mm between the pixels of the training slices.
         spacings: mm between voxels of each training scan along rows, columns and slices.
-        plane: the slices' plane in the patient.
     """
-    rows, columns, slices = (float(step) for step in np.median(spacings, axis=0))
-    warnings = []
-    if pixel_spacing > COARSER * max(rows, columns):
-        warnings.append(
-            f"slices have pixels of {pixel_spacing:.2g} mm, more than twice the {max(rows, columns):.2g} mm of the "
-            "scans: small structures are lost; give a larger slice_size, or a smaller pixel_spacing."
-        )
-    if max(rows, columns) > COARSER * max(slices, min(rows, columns)):
-        warnings.append(
-            f"{plane} slices run along the coarse axis of the scans ({rows:.2g} x {columns:.2g} mm in the plane, "
-            f"{slices:.2g} mm between slices): choose the slice_plane in which the scans were acquired."
-        )
-    return warnings
+    rows, columns, _ = (float(step) for step in np.median(spacings, axis=0))
+    if pixel_spacing <= COARSER * max(rows, columns):
+        return ""
+    return (
+        f"slices have pixels of {pixel_spacing:.2g} mm, more than twice the {max(rows, columns):.2g} mm of the scans: "
+        "small structures are lost; give a larger slice_size, or a smaller pixel_spacing."
+    )
 
 
 def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
@@ -232,6 +240,9 @@ def _measure(
 ) -> dict[str, Any]:
     """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
     spacings, fields, windows = [], [], []
+    bodies: list[Triple] = []
+    bright: list[float] = []
+    voxels = np.zeros(3, dtype=np.int64)
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
         volume, spacing = _load(path, axcodes)
         if units is not None:
@@ -244,6 +255,11 @@ def _measure(
         if values.size == 0:
             raise InputError(f"{path}: no voxel lies above {rule['above']}: it is not in the units of its modality.")
         windows.append(np.percentile(values, rule.get("percentiles", TYPICAL)))
+        lowest, highest = windows[-1]
+        air = lowest + AIR_SHARE * (highest - lowest) if rule.get("above") is None else rule["above"]
+        bodies.append(body_extent(volume, spacing, air))
+        bright.append(float(np.mean(values > BRIGHT)))
+        voxels += volume.shape
         if windows[-1][1] <= windows[-1][0]:
             raise InputError(f"{path}: it has no contrast (its percentiles are equal): remove it.")
     if units is not None:
@@ -255,6 +271,9 @@ def _measure(
         "percentiles": found,
         "spacings": spacings,
         "fields_of_view": fields,
+        "statistics": DomainStatistics(
+            (int(voxels[0]), int(voxels[1]), int(voxels[2])), median_triple(bodies), round(float(np.median(bright)), 4)
+        ),
     }
 
 
@@ -298,12 +317,7 @@ def _summarize(modality: str, measured: Mapping[str, Any]) -> Domain:
     summary = TrainingSummary(
         volumes=len(measured["spacings"]),
         median_percentiles=(lower, upper),
-        median_spacing=_median(measured["spacings"]),
-        median_field_of_view=_median(measured["fields_of_view"]),
+        median_spacing=median_triple(measured["spacings"]),
+        median_field_of_view=median_triple(measured["fields_of_view"]),
     )
     return Domain(modality, measured["intensity"], summary)
-
-
-def _median(triples: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    rows, columns, slices = (round(float(value), 3) for value in np.median(triples, axis=0))
-    return rows, columns, slices

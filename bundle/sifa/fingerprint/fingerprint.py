@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
 from sifa.fingerprint.json_entries import JsonEntries
+from sifa.fingerprint.statistics import TrainingStatistics, read_statistics
 from sifa.io.terminology import check_terms
 from sifa.transforms.label_values import HIGHEST
 from sifa.transforms.orientation import AXCODES
@@ -89,6 +90,7 @@ class Fingerprint:
     versions: Mapping[str, str]  # of the software that computed this
     terminology: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
     label_values: Mapping[int, int] = field(default_factory=dict)  # in masks, by class; empty: the classes themselves
+    statistics: TrainingStatistics | None = None  # what a plan follows from; files before 0.5.0 have none
 
     @property
     def structure_names(self) -> dict[int, str]:
@@ -147,7 +149,7 @@ class Fingerprint:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `fingerprint.json`: plain types that JSON reads back as they are."""
         content: dict[str, Any] = _plain({"format": FORMAT_OF_VALUES if self.label_values else FORMAT, **asdict(self)})
-        for key in ("terminology", "label_values"):
+        for key in ("terminology", "label_values", "statistics"):
             if not content[key]:
                 del content[key]
         return content
@@ -194,6 +196,7 @@ class Fingerprint:
             versions=_read_texts(entries.section("versions")),
             terminology=check_terms(content.get("terminology", {}), labels, f"{path}: terminology"),
             label_values=_read_label_values(entries, labels) if version == FORMAT_OF_VALUES else {},
+            statistics=read_statistics(entries.section("statistics")) if "statistics" in entries else None,
         )
 
 

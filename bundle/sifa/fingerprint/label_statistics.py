@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from sifa.fingerprint.fingerprint import SpatialPrior, VolumeRange
+from sifa.fingerprint.statistics import Triple, centered_extent, median_triple
 from sifa.io.scan_reader import load_label
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_spatial_prior
@@ -23,6 +25,8 @@ class LabelStatistics(NamedTuple):
     volumes: dict[str, VolumeRange]  # by name, among the subjects that show the structure
     spatial_prior: dict[str, SpatialPrior]  # see `sifa.postprocessing.spatial_prior.measure_spatial_prior`
     left_out: float  # share of the voxels of all structures that slices leave out, from 0 to 1
+    extent: Triple  # mm along rows, columns and slices around the middle: the largest of all labels among the subjects
+    boxes: dict[str, Triple]  # by name: sides in mm of the box around a structure, medians over subjects
 
 
 def measure_labels(
@@ -43,16 +47,21 @@ def measure_labels(
     """
     subjects: list[Subject] = []
     labeled, shown = 0, 0
+    extents: list[Triple] = []
+    sides: dict[str, list[Triple]] = {}
     for item in items:
         values, affine = load_label(item["label"])
         classes = values if is_identity(label_map) else map_labels(values, label_map)
         found = find_structures(classes, set(labels) - {0}, affine)
         components = {value: structure.components for value, structure in found.items()}
         subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(affine)))))
-        slices, steps = as_slices(classes[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes)
+        slices, steps = as_slices(classes[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes).tolist()
         rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))
+        extents.append(centered_extent(slices.transpose(1, 2, 0) > 0, steps, 0))
+        for value, box in box_sides(slices.transpose(1, 2, 0), steps).items():
+            sides.setdefault(labels[value], []).append(box)
     volumes = {}
     for value, name in labels.items():
         ml = [
@@ -66,7 +75,25 @@ def measure_labels(
         value: {"center": entry["center"], "radius_mm": entry["radius_mm"]}
         for value, entry in measure_spatial_prior(subjects).items()
     }
-    return LabelStatistics(volumes, prior, (labeled - shown) / max(labeled, 1))
+    rows_mm, columns_mm, slices_mm = (round(float(extent), 3) for extent in np.max(extents, axis=0, initial=0))
+    boxes = {name: median_triple(sides[name]) for name in labels.values() if name in sides}
+    left_out = (labeled - shown) / max(labeled, 1)
+    return LabelStatistics(volumes, prior, left_out, (rows_mm, columns_mm, slices_mm), boxes)
+
+
+def box_sides(mask: np.ndarray, spacing: Sequence[float]) -> dict[int, Triple]:
+    """Returns the sides in mm of the box around each structure of a mask, by value.
+
+    Args:
+        mask: values of structures, integers, 0 is the background.
+        spacing: mm between voxels along the axes of the mask.
+    """
+    found: dict[int, Triple] = {}
+    for value, box in enumerate(ndimage.find_objects(mask), start=1):
+        if box is not None:
+            first, second, third = ((side.stop - side.start) * float(s) for side, s in zip(box, spacing, strict=True))
+            found[value] = (first, second, third)
+    return found
 
 
 def _middle(size: int, step: float, extent: float) -> slice:

@@ -27,18 +27,19 @@ from sifa.utils.errors import (
     report_input_errors_plainly,
     write_plainly,
 )
-from sifa.utils.overlays import COMPLETE, FOLLOWS, check_order, config_file
+from sifa.utils.overlays import COMPLETE, FOLLOWS, WRITTEN, check_order, config_file
 
 NOT_RUNS = ("imports", "initialize", "finalize")
 FIRST = {"_target_": "sifa.utils.report_input_errors_plainly"}
 OTHER_IDS = {  # of what runs, by other names
     "train": "training", "fit": "training", "infer": "inference", "predict": "inference", "segment": "inference",
-    "test": "evaluating", "validate": "evaluating", "eval": "evaluating", "adapt": "adapting",
+    "plan": "planning", "test": "evaluating", "validate": "evaluating", "eval": "evaluating", "adapt": "adapting",
 }  # fmt: skip
 CONFIG_OF = {  # the configs that a run is in
     "training": "train.yaml",
     "evaluating": "train.yaml and evaluate.yaml",
     "adapting": "train.yaml and adapt_batch_norm.yaml",
+    "planning": "train.yaml",
     "inference": "inference.yaml",
     "merge": "inference.yaml",
 }
@@ -126,7 +127,13 @@ def _does_something(value: Any) -> bool:
 
 def _only_run(files: Sequence[str]) -> str | None:
     """Returns what the last config makes of a training, where it replaces what `run` does."""
-    return {"evaluate": "evaluating", "adapt_batch_norm": "adapting"}.get(Path(files[-1]).stem) if files else None
+    return (
+        {"evaluate": "evaluating", "adapt_batch_norm": "adapting", "multi_gpu_train": "training"}.get(
+            Path(files[-1]).stem
+        )
+        if files
+        else None
+    )
 
 
 def _check_ids(command: Command, config: Mapping[str, Any], runs: Sequence[str]) -> None:
@@ -160,7 +167,8 @@ def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[st
     merged = ConfigParser(dict(config))
     merged.update(command.settings)
     content = dict(merged.get())
-    used = used_entries(content, str(command.run_id), "initialize", "finalize")
+    planned = ["training"] if command.run_id == "planning" else []  # a plan depends on all that the training has
+    used = used_entries(content, str(command.run_id), "initialize", "finalize", *planned)
     tracked = of_tracking(command.tracking)
     for name in command.settings:
         if name not in tracked and not is_used(name, used):
@@ -169,7 +177,7 @@ def _check_effect(command: Command, config: Mapping[str, Any], runs: Sequence[st
                 "it: leave it out."
             )
     everything = used_entries(content, *runs, "initialize", "finalize", "imports")
-    own = (*COMPLETE, *FOLLOWS)
+    own = [stem for stem in (*COMPLETE, *FOLLOWS) if stem not in WRITTEN]
     others = [file for file in command.config_files if Path(file).stem not in own]
     known = {key for stem in own if others for key in ConfigParser.load_config_file(config_file(stem))}
     for file in others:

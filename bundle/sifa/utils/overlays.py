@@ -29,14 +29,15 @@ TRAINING: dict[str, tuple[str, ...]] = {  # overlays, and those that each has to
     "compact": (),
     "abdomen": ("recommended", "compact"),
     "released_slices": ("recommended", "compact"),
-    "published": ("recommended", "compact", "abdomen"),
-    "source_only": ("recommended", "simultaneous", "abdomen"),
+    "published": ("recommended", "compact", "abdomen", "plan"),
+    "source_only": ("recommended", "simultaneous", "abdomen", "plan"),
     "supervised": ("source_only",),
     "appearance": (),
     "labeled_target": ("recommended", "compact", "abdomen", "published", "source_only", *OTHER_METHODS),
     **dict.fromkeys(OTHER_METHODS, ("recommended",)),
-    "source_free": ("recommended", "compact", "abdomen"),
+    "source_free": ("recommended", "compact", "abdomen", "plan"),
 }
+WRITTEN = {"plan": ("recommended", "compact", "abdomen", "released_slices")}  # overlays that a run writes
 LAST = (
     "monailabel",
     "multi_gpu_train",
@@ -52,7 +53,7 @@ EXCLUDES = {  # overlays that cannot be combined with a method
     **{stem: [name for name in (*METHODS, *ONLY_SIFA) if name != stem] for stem in OTHER_METHODS},
     "source_only": [*OTHER_METHODS, "labeled_target"],  # whose loss has no further terms
 }
-FOLLOWS = {**TRAINING, **dict.fromkeys(LAST, tuple(TRAINING))}
+FOLLOWS = {**TRAINING, **WRITTEN, **dict.fromkeys(LAST, (*TRAINING, *WRITTEN))}
 
 
 def config_file(stem: str) -> Path:
