@@ -127,8 +127,15 @@ def test_a_value_of_the_wrong_kind_is_refused(
     [
         ("train", TRAIN, "run train: did you mean training?"),
         ("run train", TRAIN, "train: MONAI reads it as --init_id"),
-        ("epochs", TRAIN, "run epochs: there is no such run: these configs have training"),
-        ("foo", TRAIN, "run foo: there is no such run: these configs have training"),
+        ("epochs", TRAIN, "run epochs: there is no such run: these configs have training and planning"),
+        ("foo", TRAIN, "run foo: there is no such run: these configs have training and planning"),
+        ("plan", TRAIN, "run plan: did you mean planning?"),
+        ("planning", INFERENCE, "run planning: planning needs train.yaml"),
+        (
+            "planning",
+            ("train", "multi_gpu_train"),
+            "run planning: planning needs train.yaml: these configs have training",
+        ),
         ("validate", TRAIN, "evaluating needs train.yaml and evaluate.yaml"),
         ("evaluating", TRAIN, "evaluating needs train.yaml and evaluate.yaml"),
         ("infer", INFERENCE, "run infer: did you mean inference?"),
@@ -202,7 +209,7 @@ def test_several_processes_without_multi_gpu_train_yaml_are_refused(
 def test_help_among_the_options_lists_runs_and_options_and_runs_nothing(tmp_path: Path) -> None:
     result = run("training --help", tmp_path, *RECOMMENDED)
     assert result.returncode == 0
-    assert "runs of these configs: training\n" in result.stdout
+    assert "runs of these configs: training, planning\n" in result.stdout
     lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("  --")}
     assert "  --width 0.25 " in lines["--width"]
     assert "the paper's" in lines["--width"]

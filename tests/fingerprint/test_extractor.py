@@ -459,3 +459,35 @@ def test_colors_and_codes_of_the_data_set_are_in_the_fingerprint(mr: Path, ct: P
     assert fingerprint_of(dataset).terminology == {}
     dataset.terminology = {"left": {"color": "#0a141e"}}
     assert fingerprint_of(dataset).terminology == {"left": {"color": "#0a141e"}}
+
+
+# --- statistics that a plan follows from ---
+
+
+@pytest.mark.parametrize("axcodes", ALL_AXCODES[::7])
+def test_the_body_and_the_labels_are_measured_around_the_middle_of_a_volume(tmp_path: Path, axcodes: str) -> None:
+    ct = np.full((20, 16, 12), -1000.0, dtype=np.float32)  # RAS; voxels of 2 x 3 x 4 mm
+    ct[4:18, 2:10, :] = np.random.default_rng(0).normal(0, 30, (14, 8, 12))
+    ct[4:18, 2:10, :3] += 500  # a quarter of the body is bright
+    affine = diagonal_affine((2.0, 3.0, 4.0))
+    mr = write_nifti(tmp_path / "mr.nii.gz", *stored_as(random_volume(1, (20, 16, 12)), affine, axcodes))
+    target = write_nifti(tmp_path / "ct.nii.gz", *stored_as(ct, affine, axcodes))
+    labels = np.zeros((20, 16, 12), dtype=np.uint8)
+    labels[8:12, 4:6, 2:5], labels[15, 8, 8] = 1, 2
+    dataset = describe([mr], [target])
+    write_nifti(Path(dataset.source_training[0]["label"]), *stored_as(labels, affine, axcodes))
+
+    found = fingerprint_of(dataset, check_units=False).statistics
+
+    assert found is not None
+    assert found.target.voxels == (16, 20, 12)  # rows lead to the back, columns to the left
+    assert found.target.median_body == (2 * 3 * (8 - 2), 2 * 2 * (18 - 10), 12 * 4)
+    assert found.target.bright_share == pytest.approx(0.25, abs=0.01)
+    assert found.label_extent == (2 * 3 * (8 - 4), 2 * 2 * (16 - 10), 4 * 8)  # to the farther side of the middle
+    assert found.structures == {"left": (2 * 3, 4 * 2, 3 * 4), "right": (3, 2, 4)}
+
+
+def test_without_a_slice_plane_there_is_no_fingerprint(mr: Path, ct: Path) -> None:
+    message = refusal(lambda: fingerprint_of(describe([mr], [ct], plane="")))
+
+    assert "'slice_plane' is missing: write one of axial, coronal, sagittal there, or give --slice_plane" in message

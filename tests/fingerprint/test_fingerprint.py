@@ -26,6 +26,7 @@ from sifa.fingerprint.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
+from sifa.fingerprint.statistics import DomainStatistics, TrainingStatistics
 from sifa.transforms.label_values import HIGHEST
 from sifa.transforms.orientation import AXCODES
 
@@ -63,6 +64,14 @@ def label_values(draw: st.DrawFn, classes: int) -> dict[int, int]:
 
 
 @st.composite
+def statistics(draw: st.DrawFn, names: list[str]) -> TrainingStatistics:
+    """Draws statistics of training data."""
+    triples, counts = st.tuples(LENGTHS, LENGTHS, LENGTHS), st.integers(1, 9999)
+    domain = st.builds(DomainStatistics, st.tuples(counts, counts, counts), triples, st.floats(0, 1))
+    return TrainingStatistics(draw(domain), draw(domain), draw(triples), {name: draw(triples) for name in names})
+
+
+@st.composite
 def fingerprints(draw: st.DrawFn) -> Fingerprint:
     """Draws a fingerprint of 1 to 4 structures."""
     structures = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
@@ -84,6 +93,7 @@ def fingerprints(draw: st.DrawFn) -> Fingerprint:
         network=NetworkSize(draw(st.integers(1, 4)), len(structures) + 1, draw(LENGTHS)),
         versions=draw(st.dictionaries(NAMES, NAMES, max_size=3)),
         label_values=draw(label_values(len(structures) + 1)),
+        statistics=draw(st.none() | statistics(structures)),
     )
 
 
@@ -97,7 +107,13 @@ def key_paths(content: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterat
 
 def is_optional(place: tuple[str, ...]) -> bool:
     """Returns whether an object may lack this entry."""
-    return place[-1] == "curve" or (len(place) == 2 and place[0] in FREE_KEYS)
+    return (
+        place[-1] == "curve"
+        or place == ("statistics",)
+        or (len(place) == 2 and place[0] in FREE_KEYS)
+        or place[:2] == ("statistics", "structures")
+        and len(place) == 3
+    )
 
 
 def parent_of(content: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:

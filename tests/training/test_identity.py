@@ -23,6 +23,7 @@ HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
         ("imports", "initialize", "run", "training", "finalize", "switches", "limits", "hyper"), "not a setting"
     ),
+    **dict.fromkeys(("planning", "planned", "minutes"), "about a plan, which is not a setting"),
     **dict.fromkeys(
         ("bundle_root", "dataset_dir", "dataset_file", "output_dir", "resume", "cache_dir"), "where files are"
     ),
@@ -33,7 +34,9 @@ HARMLESS = {  # settings of a run that may change when it resumes
     "initial_weights": "the identity holds the hashes of the weights",
     "pool_seed": "follows from the seed",
     "width": "in the fingerprint, as are the next ones",
-    **dict.fromkeys(("slice_size", "pixel_spacing", "slice_spacing", "intensity", "match_intensity"), "fingerprint"),
+    **dict.fromkeys(
+        ("slice_plane", "slice_size", "pixel_spacing", "slice_spacing", "intensity", "match_intensity"), "fingerprint"
+    ),
     **dict.fromkeys(("pamr_iterations", "spatial_prior"), "fingerprint"),
     **dict.fromkeys((f"{term}_weight" for term in WEIGHTS), "in loss_weights"),
     "augmentation_transforms": "the identity holds a digest of the augmentation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,10 @@ def read_dataset(
     Raises:
         InputError: at the first thing that is wrong.
     """
+    if slice_plane is not None and slice_plane not in AXCODES:
+        raise UsageError(f"--slice_plane {slice_plane}: choose {', '.join(AXCODES)}.")
     description = parse_dataset(path, needs_target, needs_source)
+    description = replace(description, slice_plane=slice_plane or description.slice_plane)
     for place, items in description.lists.items():
         for number, item in enumerate(items):
             require_files(item, f"{description.path}: {place}[{number}]")
@@ -137,15 +140,13 @@ def parse_dataset(path: str | Path, needs_target: bool = True, needs_source: boo
     plane = content.get("slice_plane", "")
     if not isinstance(plane, str) or plane not in (*AXCODES, ""):
         raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(AXCODES)}.")
-    if slice_plane is not None and slice_plane not in AXCODES:
-        raise UsageError(f"--slice_plane {slice_plane}: choose {', '.join(AXCODES)}.")
     if not needs_source and "source" not in content:
         content = {**content, "source": {"modality": ""}}
     source, target = _read_domain(content, "source", path), _read_domain(content, "target", path)
     description = DatasetDescription(
         path=path,
         name=str(content.get("name", path.parent.name)),
-        slice_plane=slice_plane or plane,
+        slice_plane=plane,
         labels=labels,
         source_modality=source["modality"],
         target_modality=target["modality"],

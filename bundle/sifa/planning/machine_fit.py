@@ -14,7 +14,7 @@ from sifa.planning.slices import ENOUGH, FINE, SMALLEST, STEP, Pixels, pixels_of
 from sifa.planning.trial import Trial
 
 COMPACT = 0.25**2 * 64 * 64 * 4  # work of an iteration of compact.yaml
-LARGE = 100  # times that work: an iteration takes minutes on a CPU, and smaller slices are timed in its place
+LARGE = 20  # times that work: on a CPU an iteration takes long, and smaller slices are timed in its place
 
 Measure = Callable[[Pixels, int], Trial | None]  # of slices and a batch; None: the memory does not suffice
 

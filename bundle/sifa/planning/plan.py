@@ -155,7 +155,7 @@ def plan_epochs(view: View, epochs: int, iterations: int | None, batch: int, mat
     """
     slices = drawn_slices(view.source_slices, view.target_slices, view.source_field[2], view.target_field[2], matched)
     domains = 2 if view.adapts else 1
-    chosen = choose_epochs(epochs, iterations, domains * batch, slices)
+    chosen = choose_epochs(epochs, iterations, batch, slices / domains)
     if iterations is None:
         return Setting("epochs", chosen, "as the config has it: an epoch is all slices of the larger domain")
     draws = chosen * iterations * domains * batch / slices

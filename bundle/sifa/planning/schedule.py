@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-DRAWS = 9600  # compact.yaml: 1,200 iterations of 4 slices of each domain, set on ...
-SLICES = 1276  # ... the slices of the phantom, 16 subjects of each domain
+DRAWS = 4800  # of a domain: compact.yaml, 1,200 iterations of 4 slices, set on ...
+SLICES = 638  # ... the slices of a domain of the phantom, 16 subjects
 LONGEST = 2.0  # times these draws
 WAIT = 0.1  # share of an iteration that waiting for data may take
 MEMORY = 0.8  # share of the free memory that a training may take
@@ -27,15 +27,15 @@ def drawn_slices(source: int, target: int, source_length: float, target_length: 
 def choose_epochs(epochs: int, iterations: int | None, batch: int, slices: float) -> int:
     """Returns the epochs of a training: more than the config's where these are few for the slices.
 
-    The reference is compact.yaml on the phantom: 9,600 slices are drawn out of 1,276. Draws grow with the square root
-    of the slices, since those of further subjects repeat much of what others show, up to twice as many. A config that
-    draws more, as the paper's does, keeps its epochs.
+    The reference is compact.yaml on the phantom: 4,800 slices of each domain are drawn out of 638. Draws grow with the
+    square root of the slices, since those of further subjects repeat much of what others show, up to twice as many. A
+    config that draws more, as the paper's does, keeps its epochs.
 
     Args:
         epochs: of the config.
         iterations: of an epoch; None: as many as the slices fill, so that more slices are more iterations anyway.
-        batch: slices in an iteration, of all domains.
-        slices: that training draws from, of all domains.
+        batch: slices of each domain in an iteration.
+        slices: that training draws from, mean of the domains.
     """
     if iterations is None:
         return epochs
