@@ -111,8 +111,7 @@ def is_optional(place: tuple[str, ...]) -> bool:
         place[-1] == "curve"
         or place == ("statistics",)
         or (len(place) == 2 and place[0] in FREE_KEYS)
-        or place[:2] == ("statistics", "structures")
-        and len(place) == 3
+        or (place[:2] == ("statistics", "structures") and len(place) == 3)
     )
 
 
