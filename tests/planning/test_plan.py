@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import BUNDLE
 from planning_cases import SETTINGS, abdomen
 from sifa.planning.estimate import GIB
 from sifa.planning.machine import Machine, describe_machine
@@ -85,7 +86,9 @@ def test_an_overlay_is_read_back_as_it_was_planned_with_a_reason_for_each_line()
 
     text = render(settings, ["note " * 50])
 
-    assert yaml.safe_load(text) == {setting.name: setting.value for setting in settings}
+    train = yaml.safe_load((BUNDLE / "configs" / "train.yaml").read_text(encoding="utf-8"))
+    expected = {setting.name: setting.value for setting in settings}
+    assert yaml.safe_load(text) == {**expected, "initialize": train["initialize"]}
     assert all(len(line) <= 120 for line in text.splitlines())
     assert all(setting.reason.split()[0] in text for setting in settings)
 

@@ -10,6 +10,11 @@ from typing import Any
 from sifa.planning.plan import Setting
 
 COLUMNS = 120
+INITIALIZE = """\
+initialize:  # as in train.yaml: reports an invalid command in one sentence
+- "$__import__('sys').argv[1:2] == ['run'] and setattr(__import__('sys'), 'excepthook',
+  lambda *error: __import__('sifa.utils').utils.report_error(*error))"
+"""
 
 
 def render(settings: Sequence[Setting], notes: Sequence[str]) -> str:
@@ -26,7 +31,7 @@ def render(settings: Sequence[Setting], notes: Sequence[str]) -> str:
             lines.append(f"{line}  # {setting.reason}")
         else:
             lines += [*textwrap.wrap(f"# {setting.reason}", COLUMNS, subsequent_indent="# "), line]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + INITIALIZE
 
 
 def _value(value: Any) -> str:

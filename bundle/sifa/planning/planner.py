@@ -15,7 +15,7 @@ from sifa.fingerprint.extractor import compute_fingerprint
 from sifa.planning.estimate import GIB
 from sifa.planning.machine import Machine, describe_machine
 from sifa.planning.machine_fit import Fit, fit_machine, is_too_large
-from sifa.planning.overlay import render
+from sifa.planning.overlay import INITIALIZE, render
 from sifa.planning.plan import Setting, plan_appearance, plan_epochs, plan_plane, plan_slices, view_of
 from sifa.planning.poor_fits import poor_fits
 from sifa.planning.trial import run_trial
@@ -96,7 +96,7 @@ def write_plan(
     text = render(planned, _notes(dataset.name, fit, machine))
     with writing(path):
         write_text(path, text)
-    logger.info("%s:\n%s", path, text.rstrip())
+    logger.info("%s:\n%s", path, text.removesuffix(INITIALIZE).rstrip())
     final = {**chosen, **{line.name: line.value for line in planned}}
     for warning in [*poor_fits(view, fit.pixels, final, fingerprint), *_warnings(fit, machine)]:
         logger.warning("%s", warning)
