@@ -120,7 +120,7 @@ def test_the_log_of_a_training_lists_what_differs_from_the_plan(caplog: pytest.L
     report_plan(small, {**SETTINGS, "epochs": 12, "match_intensity": None}, "cpu")
 
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
-    assert [line.split(" ")[1] for line in lines] == ["slice_size", "epochs", "match_intensity"]
+    assert [line.split(" ")[1] for line in lines] == ["slice_size", "pixel_spacing", "epochs", "match_intensity"]
     assert lines[0].startswith("plan: slice_size is [64, 64], the data call for [128, 128]: right, the narrowest")
     assert [record.getMessage()[:22] for record in caplog.records if record.levelno == logging.WARNING] == [
         "match_intensity is off"

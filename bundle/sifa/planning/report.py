@@ -67,10 +67,12 @@ def differences(
     size, spacing = plan_slices(view, wanted)
     found: list[tuple[str, Any, Setting]] = []
     ratios = [max(one / other, other / one) for one, other in zip(pixels.extent, wanted.extent, strict=True)]
-    if latents_across(view.structures, pixels.spacing)[0] < ENOUGH and pixels.size != wanted.size:
-        found.append(("slice_size", list(pixels.size), size))
-    if max(ratios) > CLOSE:
-        found.append(("pixel_spacing", pixels.spacing, spacing))
+    is_coarse = latents_across(view.structures, pixels.spacing)[0] < ENOUGH and wanted.spacing < pixels.spacing
+    if is_coarse or max(ratios) > CLOSE:
+        if pixels.size != wanted.size:
+            found.append(("slice_size", list(pixels.size), size))
+        if pixels.spacing != wanted.spacing:
+            found.append(("pixel_spacing", pixels.spacing, spacing))
     matched = bool(settings.get("match_field_of_view"))
     epochs = plan_epochs(view, settings["epochs"], settings["iterations_per_epoch"], settings["batch_size"], matched)
     if epochs.value != settings["epochs"]:
