@@ -133,7 +133,7 @@ def test_a_plan_in_the_wrong_place_is_refused_with_the_right_order(
 ) -> None:
     (tmp_path / "plan.yaml").write_text(render([Setting("epochs", 3, "few")], ["A plan."]), encoding="utf-8")
     names = [str(tmp_path / "plan.yaml") if name == "PLAN" else name for name in configs]
-    options = {"dataset_dir": phantom, "output_dir": tmp_path / "run"}
+    options: dict[str, Any] = {"dataset_dir": phantom, "output_dir": tmp_path / "run"}
     assert_refused(run_bundle("training", names, check=False, **options), words)
 
 

@@ -25,7 +25,7 @@ from sifa.utils.files import write_text, writing
 
 logger = logging.getLogger(__name__)
 
-MINUTES = {False: 90.0, True: 720.0}  # that a training may take on a CPU, and on a GPU
+MINUTES = {False: 120.0, True: 720.0}  # that a training may take on a CPU, and on a GPU
 MEASURED = (256, 256)  # slices of the fingerprint, with which it has nothing to warn of
 APPEARANCE = ("match_field_of_view", "random_appearance_weight")  # chosen settings that an iteration's time depends on
 LONG = 24 * 60  # minutes of a training beyond which there is a warning
@@ -53,7 +53,7 @@ def write_plan(
         config: what the command runs, not evaluated, for a trial of some iterations; None: there is no trial.
         output_dir: where the overlay goes.
         device: that training computes on.
-        minutes: that a training may take; None: 90 on a CPU, 720 on a GPU.
+        minutes: that a training may take; None: 120 on a CPU, 720 on a GPU.
         adapts: whether target images are trained on.
         check_units: whether scans whose values contradict their modality are refused.
 
@@ -131,10 +131,14 @@ def _notes(name: str, fit: Fit, machine: Machine) -> list[str]:
     notes = [f"Written by `run planning` for {name}: an overlay of the configs that it was planned with."]
     if fit.estimate is None or fit.trial is None:
         return [*notes, f"On {machine.name}; not timed."]
-    where = f"On {machine.name}: about {fit.estimate.minutes:.0f} minutes, without reading volumes and validation,"
+    where = f"On {machine.name}: about {_duration(fit.estimate.minutes)}, without reading volumes and validation,"
     memory = f"and {fit.estimate.bytes_on_device / GIB:.1f} GiB"
     slices = f" on the GPU and {fit.estimate.bytes_of_slices / GIB:.1f} GiB for slices" if machine.on_gpu else ""
     return [*notes, f"{where} {memory}{slices}; an iteration took {fit.trial.seconds:.2f} s in a trial."]
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.0f} minutes" if minutes < 180 else f"{minutes / 60:.0f} hours"
 
 
 def _warnings(fit: Fit, machine: Machine) -> list[str]:
