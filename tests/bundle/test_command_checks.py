@@ -256,8 +256,11 @@ def benchmarked() -> list[str]:
 
 @pytest.mark.parametrize("command", [*documented(), *benchmarked()])
 def test_each_command_of_the_documents_and_of_the_benchmark_is_accepted(
-    command: str, monkeypatch: pytest.MonkeyPatch
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / "plan.yaml").write_text("epochs: 15\n", encoding="utf-8")  # as `run planning` writes it
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", lambda *error: None)
     monkeypatch.setattr(sys, "argv", [COMMAND, "run", *shlex.split(command)])
     check_command()

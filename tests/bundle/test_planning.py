@@ -28,7 +28,7 @@ PLANNED = {
     "match_field_of_view",
     "random_appearance_weight",
 }
-SMALL = {"width": 0.0625, "batch_size": 2, "epochs": 1, "iterations_per_epoch": 2}
+SMALL: dict[str, Any] = {"width": 0.0625, "batch_size": 2, "epochs": 1, "iterations_per_epoch": 2}
 
 
 def without_plane(phantom: Path, folder: Path) -> Path:
