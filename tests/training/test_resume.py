@@ -577,6 +577,15 @@ def test_versions_of_the_software_may_change_between_sessions(tmp_path: Path) ->
     other.read(tmp_path / NAME)
 
 
+def test_a_checkpoint_from_before_fingerprints_had_statistics_resumes(tmp_path: Path) -> None:
+    before, now = (
+        TrainingState(Drawing(), *placeholders(), {"fingerprint": {"spacing": (1, 2), **statistics}})
+        for statistics in ({}, {"statistics": {"structures": {}}})
+    )
+    write_state(before.collect(0), tmp_path / NAME)
+    now.read(tmp_path / NAME)
+
+
 def test_a_state_of_other_networks_is_refused_in_a_sentence() -> None:
     state = TrainingState(Drawing(), *placeholders(), {})
     message = refusal(lambda: state.restore({**state.collect(0), "update": {"drawn": []}}, 3))

@@ -90,7 +90,7 @@ class Fingerprint:
     versions: Mapping[str, str]  # of the software that computed this
     terminology: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
     label_values: Mapping[int, int] = field(default_factory=dict)  # in masks, by class; empty: the classes themselves
-    statistics: TrainingStatistics | None = None  # what a plan follows from; files before 0.5.0 have none
+    statistics: TrainingStatistics | None = None  # what a plan follows from; files before 0.6.0 have none
 
     @property
     def structure_names(self) -> dict[int, str]:

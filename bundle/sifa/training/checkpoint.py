@@ -24,6 +24,8 @@ NAME = "checkpoints/last.pt"  # below the run's folder; beside model.pt MONAI La
 
 State = dict[str, Any]
 
+NOT_COMPARED = ("versions", "statistics")  # of a fingerprint: of software, and of its data, which earlier versions lack
+
 
 class Resumable(Protocol):
     """The part of an iteration update that `TrainingState` uses."""
@@ -211,9 +213,9 @@ def _random_state() -> State:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a setting in plain types, without software versions, which may differ between two sessions of a run."""
+    """Returns a setting in plain types, without what may differ between two sessions of a run."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items() if key != "versions"}
+        return {str(key): _plain(entry) for key, entry in value.items() if key not in NOT_COMPARED}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
