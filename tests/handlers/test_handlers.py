@@ -240,8 +240,31 @@ def test_the_same_scalars_go_to_event_files_for_tensorboard(tmp_path: Path) -> N
 
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    assert sorted(events.Tags()["scalars"]) == ["cycle", "loss"]
-    assert curve(tmp_path / "run", "loss") == [(n, n / 4) for n in range(1, 7)]
+    assert sorted(events.Tags()["scalars"]) == ["losses/loss", "others/cycle"]
+    assert curve(tmp_path / "run", "losses/loss") == [(n, n / 4) for n in range(1, 7)]
+
+
+def test_scores_and_validations_of_epochs_go_to_tensorboard_at_the_last_iteration(tmp_path: Path) -> None:
+    validator = Engine(lambda engine, batch: None)
+
+    def validate(engine: Engine) -> None:
+        validator.state.metrics = {"mean_dice": torch.tensor(0.5 * engine.state.epoch), "asd": NAN}
+        validator.run([0])
+
+    log = ScalarLog(tmp_path, validator=validator)
+    engine = Engine(lambda engine, batch: {"loss": torch.tensor(1.0)})
+    engine.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(score=engine.state.epoch / 4, loss=1.0)
+    )
+    log.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), validate)
+    engine.run(range(3), max_epochs=4)
+
+    assert curve(tmp_path, "selection/score") == [(3, 0.25), (6, 0.5), (9, 0.75), (12, 1.0)]
+    assert curve(tmp_path, "validation/mean_dice") == [(6, 1.0), (12, 2.0)]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["losses/loss", "selection/score", "validation/mean_dice"]
 
 
 def test_only_every_so_many_iterations_are_recorded_when_asked(tmp_path: Path) -> None:
@@ -259,7 +282,7 @@ def test_a_new_run_starts_the_table_and_the_curves_anew(tmp_path: Path) -> None:
     rows = read_csv(tmp_path / "scalars.csv")
     assert [row["iteration"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0]) == ["epoch", "iteration", "loss", "cycle"]
-    assert curve(tmp_path, "loss") == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert curve(tmp_path, "losses/loss") == [(1, 0.25), (2, 0.5), (3, 0.75)]
 
 
 def test_a_row_is_on_disk_as_soon_as_its_iteration_has_ended(tmp_path: Path) -> None:
@@ -268,7 +291,7 @@ def test_a_row_is_on_disk_as_soon_as_its_iteration_has_ended(tmp_path: Path) -> 
     lengths: list[tuple[int, int]] = []
 
     def look() -> None:
-        lengths.append((len(read_csv(tmp_path / "scalars.csv")), len(curve(tmp_path, "loss"))))
+        lengths.append((len(read_csv(tmp_path / "scalars.csv")), len(curve(tmp_path, "losses/loss"))))
 
     engine.add_event_handler(Events.ITERATION_COMPLETED, look)
     engine.run(range(2), max_epochs=2)
@@ -289,7 +312,7 @@ def test_training_that_goes_on_replaces_what_was_recorded_after_its_iteration(cu
     train_with(ScalarLog(tmp_path / "killed"), epochs=3, done=4)
 
     assert table.read_bytes() == (tmp_path / "whole" / "scalars.csv").read_bytes()
-    assert curve(tmp_path / "killed", "loss") == [(n, n / 4) for n in range(1, 10)]
+    assert curve(tmp_path / "killed", "losses/loss") == [(n, n / 4) for n in range(1, 10)]
 
 
 def test_rows_before_the_iteration_from_which_training_goes_on_stay_as_they_were(tmp_path: Path) -> None:
@@ -299,7 +322,7 @@ def test_rows_before_the_iteration_from_which_training_goes_on_stay_as_they_were
 
     expected = [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0), (5, 12.5), (6, 15.0)]
     assert [(int(row["iteration"]), float(row["loss"])) for row in read_csv(tmp_path / "scalars.csv")] == expected
-    assert curve(tmp_path, "loss") == expected
+    assert curve(tmp_path, "losses/loss") == expected
 
 
 def test_a_scalar_that_comes_later_gets_a_column_that_is_empty_before(tmp_path: Path) -> None:

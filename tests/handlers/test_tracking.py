@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from conftest import RECOMMENDED, TINY, run_bundle
 from sifa.adaptation.sifa_terms import TERMS as SIFA_TERMS
+from sifa.handlers.scalars import SCORES
+from sifa.reports.scalar_groups import group_of
 from sifa.utils.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,6 +25,7 @@ SCALARS = {
     *(f"{name}_{what}" for name in UPDATES for what in ("gradient_norm", "learning_rate")),
     *(f"segmenter_{term}_weight" for term in ("auxiliary_adversarial", "prediction_adversarial", "self_training")),
 }
+VALIDATION = {f"validation/{name}" for name in ("mean_dice", "surface_distance_voxels", "surface_distance_mm")}
 MISSING = [name for name in ("mlflow", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
 needs_mlflow = pytest.mark.skipif(bool(MISSING), reason=f"MLflow's SQLite tracking lacks {', '.join(MISSING)}")
 
@@ -37,10 +40,11 @@ def read_table(folder: Path) -> dict[str, dict[int, float]]:
 def test_tensorboard_gets_every_loss_rate_and_norm_of_every_iteration(trained: Path) -> None:
     events = EventAccumulator(str(trained))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == SCALARS
+    tags = {f"{group_of(name).tag}/{name}": name for name in SCALARS}
+    assert set(events.Tags()["scalars"]) == {*tags, *(f"selection/{name}" for name in SCORES), *VALIDATION}
     table = read_table(trained)
-    for name in SCALARS:
-        scalars = events.Scalars(name)
+    for tag, name in tags.items():
+        scalars = events.Scalars(tag)
         assert [scalar.step for scalar in scalars] == list(table[name])
         assert [scalar.value for scalar in scalars] == pytest.approx(list(table[name].values()))
     assert list(table["self_training"]) == [3, 4]

@@ -7,7 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from sifa.reports.curves import Array, draw_curve, group_scalars, moving_mean, to_svg
+from sifa.reports.curves import Array, draw_curve, moving_mean, to_svg
+from sifa.reports.scalar_groups import group_scalars
 
 
 def test_scalars_are_shown_in_groups_and_new_ones_are_not_lost() -> None:
@@ -22,7 +23,7 @@ def test_scalars_are_shown_in_groups_and_new_ones_are_not_lost() -> None:
         "prediction_adversarial_weight",
         "segmenter_self_training_weight",
     ]
-    assert group_scalars(names) == {
+    assert {group.heading: members for group, members in group_scalars(names).items()} == {
         "Losses of generators and segmenter": ["segmenter_loss"],
         "Terms of the losses, unweighted": ["target_cycle"],
         "Loss weights that follow a schedule": ["prediction_adversarial_weight", "segmenter_self_training_weight"],

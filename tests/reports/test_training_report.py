@@ -49,7 +49,7 @@ def test_the_report_shows_settings_curves_pictures_and_warnings(tmp_path: Path) 
     for part in ("tiny &amp; &lt;generated&gt;", "MR, 3 volumes", "CT, 4 volumes", "left &lt;atrium&gt;, $aorta$"):
         assert part in page
     assert str(torch.__version__) in page
-    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == [
+    assert [name.replace("<wbr>", "") for name in re.findall(r"<figcaption>(.*?)</figcaption>", page)] == [
         "segmenter_loss",
         "source_discriminator_loss",
         "source_cycle",
@@ -95,7 +95,7 @@ def test_the_report_of_a_training_that_went_on_is_about_all_of_it(tmp_path: Path
     page = fill(tmp_path, done=3, epochs=4)
 
     assert "<h2>Sessions</h2>" in page
-    assert re.findall(r'alt="Slices of iteration (\d+)"', page) == ["1", "5", "8", "12"]  # 4 spread over 12
+    assert re.findall(r'alt="Slices of iteration (\d+)"', page) == ["12", "8", "5", "1"]  # 4 spread over 12
     assert page.count("at epoch 1, iteration 2") == 1
 
 
@@ -109,6 +109,25 @@ def test_a_training_leaves_a_folder_that_explains_itself(trained: Path) -> None:
     page = (trained / "report.html").read_text(encoding="utf-8")
     with open(trained / "scalars.csv", newline="", encoding="utf-8") as stream:
         columns = next(csv.reader(stream))
-    shown = re.findall(r"<figcaption>(.*?)</figcaption>", page)
-    assert sorted(shown) == sorted(set(columns) - {"epoch", "iteration", "loss"})
+    shown = {name.replace("<wbr>", "") for name in re.findall(r"<figcaption>(.*?)</figcaption>", page)}
+    assert shown == {*columns, "score", "agreement", "plausibility"} - {"epoch", "iteration", "loss"}
+    assert re.search("<b>model.pt is of epoch [12] of 2</b>", page)
     assert str(BUNDLE) in " ".join(session["command"])
+
+
+def test_the_report_opens_with_pictures_and_the_chosen_epoch(tmp_path: Path) -> None:
+    rows = ("1,2,0.25,0.5,0.5", "2,4,0.75,0.9,0.8", "3,6,0.75,0.8,0.9", "4,8,0.5,0.7,0.7")
+    (tmp_path / "selection.csv").write_text(
+        "epoch,iteration,score,agreement,plausibility\n" + "".join(f"{row}\n" for row in rows), encoding="utf-8"
+    )
+    page = fill(tmp_path)
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == ["Warnings", "Pictures", "Model selection", "Curves", "Settings"]
+    assert "model.pt is of epoch 3 of 4" in page
+    assert 'alt="Curve of score over epochs"' in page
+    assert re.findall('alt="Slices of iteration ([0-9]+)"', page) == ["3", "2", "1"]
+    assert page.count("<details><summary>Iteration") == 2  # the last picture is open
+
+
+def test_without_model_selection_the_report_says_nothing_of_it(tmp_path: Path) -> None:
+    assert "Model selection" not in fill(tmp_path)

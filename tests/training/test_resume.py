@@ -578,9 +578,10 @@ def test_versions_of_the_software_may_change_between_sessions(tmp_path: Path) ->
 
 
 def test_a_checkpoint_from_before_fingerprints_had_statistics_resumes(tmp_path: Path) -> None:
+    fingerprint = {"spacing": (1, 2)}
     before, now = (
-        TrainingState(Drawing(), *placeholders(), {"fingerprint": {"spacing": (1, 2), **statistics}})
-        for statistics in ({}, {"statistics": {"structures": {}}})
+        TrainingState(Drawing(), *placeholders(), {"fingerprint": content})
+        for content in (fingerprint, {**fingerprint, "statistics": {"structures": {}}})
     )
     write_state(before.collect(0), tmp_path / NAME)
     now.read(tmp_path / NAME)

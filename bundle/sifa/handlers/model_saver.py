@@ -74,7 +74,9 @@ class ModelSaver:
         if self.score is None:
             self._save_pair(self.output_dir)
         else:
-            self._save_if_best(engine, self.score(self.segmenter))
+            scores = self.score(self.segmenter)
+            engine.state.metrics.update(scores)  # for TensorBoard and trackers
+            self._save_if_best(engine, scores)
         if self.keep_epochs:
             self._save_pair(self.output_dir / "epochs" / f"{engine.state.epoch:04d}")
         for name, network in self.generators.items():

@@ -1,8 +1,7 @@
-"""Curves of the scalars of a training, and the groups in which a report shows them."""
+"""Curves of the scalars of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from io import BytesIO
 from typing import Any
 
@@ -13,20 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sifa.reports.scalar_table import EPOCH, ITERATION
-from sifa.utils.keys import LossTerms, SIFAKeys
-
 Array = npt.NDArray[np.float64]
-
-LOSSES = "Losses of generators and segmenter"
-DISCRIMINATORS = "Losses of the discriminators"
-TERMS = "Terms of the losses, unweighted"
-WEIGHTS = "Loss weights that follow a schedule"
-RATES = "Learning rates"
-NORMS = "Gradient norms"
-OTHERS = "Other scalars"
-GROUPS = (LOSSES, DISCRIMINATORS, TERMS, WEIGHTS, RATES, NORMS, OTHERS)  # in the report's order
-UNSHOWN = (EPOCH, ITERATION, str(SIFAKeys.LOSS))  # the last one repeats the segmenter's loss
 
 SIZE = (3.6, 1.9)  # of a plot, in inches
 AXES = (0.16, 0.13, 0.78, 0.83)  # left, bottom, width and height of its axes, as shares of the plot
@@ -43,15 +29,6 @@ STYLE: Any = {  # text stays text; two files of one curve are the same bytes
     "svg.hashsalt": "sifa",
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
-
-def group_scalars(names: Collection[str]) -> dict[str, list[str]]:
-    """Returns the scalars of each group, in the order of `GROUPS`; empty groups are left out."""
-    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
-    for name in names:
-        if name not in UNSHOWN:
-            groups[_group(name)].append(name)
-    return {group: members for group, members in groups.items() if members}
 
 
 @rc_context(STYLE)
@@ -109,20 +86,6 @@ def moving_mean(values: Array) -> Array:
     sums = np.convolve(np.where(known, values, 0), window, mode="same")
     counts = np.convolve(known, window, mode="same")
     return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
-
-
-def _group(name: str) -> str:
-    if name.endswith("_discriminator_loss"):
-        return DISCRIMINATORS
-    if name.endswith("_loss"):
-        return LOSSES
-    if name in list(LossTerms):
-        return TERMS
-    if name.endswith("_weight"):
-        return WEIGHTS
-    if name.endswith("_learning_rate"):
-        return RATES
-    return NORMS if name.endswith("_gradient_norm") else OTHERS
 
 
 def _interval(low: float, high: float, margin: float) -> tuple[float, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from sifa.utils.files import write_text
 
@@ -26,6 +28,11 @@ def data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def breakable(name: str) -> Markup:
+    """Returns a name as HTML that a browser may break behind `_`, `/`, `-` and `.`, and nowhere else within a word."""
+    return Markup(re.sub(r"([_/.-]+)(?=[^_/.-])", r"\1<wbr>", str(escape(name))))
+
+
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
@@ -33,7 +40,7 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters.update(file_url=file_url, data_url=data_url)
+ENVIRONMENT.filters.update(file_url=file_url, data_url=data_url, breakable=breakable)
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:

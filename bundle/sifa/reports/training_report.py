@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sifa.reports.curves import draw_curve, group_scalars, to_svg
+from sifa.reports.curves import draw_curve, to_svg
 from sifa.reports.pages import write_page
-from sifa.reports.scalar_table import ITERATION, read_columns
+from sifa.reports.scalar_groups import group_scalars
+from sifa.reports.scalar_table import EPOCH, ITERATION, read_columns
 from sifa.reports.slice_grid import list_pictures
 
 PICTURES = 4  # at most, spread over the training
@@ -20,7 +21,8 @@ PICTURES = 4  # at most, spread over the training
 def write_report(output_dir: Path) -> Path:
     """Writes `report.html` from whatever of these lies in `output_dir`, and returns its path.
 
-    `run.json`, `config.yaml`, `scalars.csv`, `validation.json`, `warnings.txt` and `images/`.
+    `run.json`, `config.yaml`, `scalars.csv`, `selection.csv`, `validation.json`, `warnings.txt` and `images/`. The page
+    opens with the pictures of the last iteration, the chosen epoch and the curve of its score.
     """
     record = _read_json(output_dir / "run.json")
     sessions = record.get("sessions", [])
@@ -31,12 +33,13 @@ def write_report(output_dir: Path) -> Path:
         "training_report.html.j2",
         title=f"Training on {record['data']['name']}" if record.get("data") else "Training",
         period=_period(sessions),
+        selection=_selection(output_dir / "selection.csv"),
         settings=_settings(record),
         sessions=_sessions(sessions),
         warnings=dict.fromkeys(_read_text(output_dir / "warnings.txt").splitlines()),  # a resumed training repeats some
         validation=_validation(_read_json(output_dir / "validation.json")),
         curves=_curves(output_dir / "scalars.csv"),
-        pictures={iteration: pictures[iteration].read_bytes() for iteration in _spread(list(pictures))},
+        pictures={iteration: pictures[iteration].read_bytes() for iteration in reversed(_spread(list(pictures)))},
         pictures_total=len(pictures),
         config=_read_text(output_dir / "config.yaml"),
     )
@@ -99,6 +102,24 @@ def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[tuple[object, ...]]
     ]
 
 
+def _selection(path: Path) -> dict[str, Any]:
+    """Returns the chosen epoch, its score and the curves of the scores over epochs; nothing without model selection."""
+    table = read_columns(path)
+    if not table or not len(table[EPOCH]):
+        return {}
+    scores = table["score"]
+    chosen = max(range(len(scores)), key=lambda row: (scores[row], row))  # of equal ones the last, as `ModelSaver` does
+    figures = {
+        name: draw_curve(table[EPOCH], values) for name, values in table.items() if name not in (EPOCH, ITERATION)
+    }
+    return {
+        "epoch": int(table[EPOCH][chosen]),
+        "epochs": int(table[EPOCH][-1]),
+        "score": f"{scores[chosen]:.3f}",
+        "curves": {name: to_svg(figure) for name, figure in figures.items() if figure is not None},
+    }
+
+
 def _validation(results: Mapping[str, Any]) -> dict[str, Any]:
     """Returns means over the volumes of the last validation, from the file that `ResultsTable` writes."""
     if not results:
@@ -132,7 +153,7 @@ def _curves(path: Path) -> dict[str, dict[str, bytes | None]]:
         figure = draw_curve(table[ITERATION], table[name])
         return None if figure is None else to_svg(figure)
 
-    return {group: {name: curve(name) for name in names} for group, names in group_scalars(table).items()}
+    return {group.heading: {name: curve(name) for name in names} for group, names in group_scalars(table).items()}
 
 
 def _spread(iterations: Sequence[int]) -> list[int]:
