@@ -18,7 +18,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 def test_the_page_is_what_the_script_writes_from_the_configs(tmp_path: Path) -> None:
-    run_script("write_options.py", "--output", tmp_path / "options.md")
+    run_script("write_options.py", "--output", str(tmp_path / "options.md"))
     assert (tmp_path / "options.md").read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
 
 
