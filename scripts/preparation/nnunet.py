@@ -86,7 +86,10 @@ def _listed(content: Mapping[str, Any], ending: str) -> list[str]:
 def _of_folders(
     folder: Path, pair: tuple[str, str], ending: str, channel: int, listed: list[str] | tuple[()]
 ) -> list[Scan]:
-    """Returns the scans of a folder of images and one of labels; those for testing may lack labels.
+    """Returns the scans of a folder of images and one of labels.
+
+    Those for testing may lack labels. Those for training have one each, or there are none at all, as in a target that
+    nobody has labeled.
 
     Args:
         folder: that holds both.
@@ -97,10 +100,11 @@ def _of_folders(
     """
     images, labels = folder / pair[0], folder / pair[1]
     cases = listed or [name[:-5] for name in _names(images, ending) if name[-5:-4] == "_" and name[-4:].isdigit()]
+    may_lack_label = pair == TESTING or not _names(labels, ending)
     scans = []
     for case in dict.fromkeys(cases):
         label: Path | None = labels / f"{case}{ending}"
-        if pair == TESTING and label is not None and not label.is_file():
+        if may_lack_label and label is not None and not label.is_file():
             label = None
         image = images / f"{case}_{channel:04d}{ending}"
         scans.append(Scan(case, case, image, label, is_test=pair == TESTING))

@@ -190,6 +190,18 @@ def test_nnunet_gives_names_channels_and_its_own_test_scans(tmp_path: Path) -> N
     assert dataset.label_values == {0: 0, 1: 3, 2: 1}
 
 
+def test_a_target_of_nnunet_needs_no_labels_but_a_source_does(tmp_path: Path) -> None:
+    labels = {"background": 0, "liver": 1, "spleen": 2}
+    source = write_nnunet(tmp_path / "mr", MR, labels, {"0": "MRI"})
+    target = write_nnunet(tmp_path / "ct", CT, labels, {"0": "CT"}, ["ct_8"], labeled_tests=True)
+    shutil.rmtree(target / "labelsTr")
+    dataset = prepare(tmp_path, source=source, target=target)
+    assert subjects(dataset.target_training) == CT
+    assert subjects(dataset.target_test) == ["ct_8"]
+    shutil.rmtree(source / "labelsTr")
+    assert "label" in refused(tmp_path / "again", source=source, target=target)
+
+
 def test_nnunet_with_several_channels_needs_one_of_them(tmp_path: Path) -> None:
     source = write_nnunet(tmp_path / "mr", MR, {"background": 0, "liver": 1, "spleen": 2}, {"0": "T1", "1": "T2"})
     target = write_targets(tmp_path / "ct")
