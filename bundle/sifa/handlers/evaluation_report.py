@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from tqdm import tqdm
 
 from sifa.handlers.results_table import name_of_volume, short_names
 from sifa.metrics.metric_list import ASSD_MM, ASSD_VOXELS, DICE
@@ -25,6 +26,8 @@ SHOWN = (DICE, ASSD_VOXELS, ASSD_MM)  # on the terminal, which is narrow
 
 class EvaluationReport:
     """Measures each volume of an evaluator and writes `results.*` at the end of its epoch; see `write_results`.
+
+    A terminal shows a bar of the volumes with the time left.
 
     Args:
         output_dir: folder of the files.
@@ -52,6 +55,7 @@ class EvaluationReport:
         self.bootstrap = Bootstrap(resamples, seed)
         self.volumes: list[str] = []
         self.rows: list[Mapping[str, list[float]]] = []
+        self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
         """Measures while `engine` runs and writes at the end of its epoch."""
@@ -60,8 +64,9 @@ class EvaluationReport:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
-        """Drops the volumes of the previous epoch."""
+        """Drops the volumes of the previous epoch and opens the bar."""
         self.volumes, self.rows = [], []
+        self.bar = tqdm(total=engine.state.epoch_length, desc="scans", unit="scan", disable=None)
 
     def measure(self, engine: Engine) -> None:
         """Measures the volumes of this iteration."""
@@ -71,6 +76,8 @@ class EvaluationReport:
             spacing = nib.affines.voxel_sizes(_affine(pred))
             values = sorted(self.structures)
             self.rows.append(measure_case(_label_map(pred), _label_map(truth), values, spacing, self.tolerance_mm))
+        if self.bar is not None:
+            self.bar.update()
 
     def write(self, engine: Engine) -> None:
         """Prints the table and writes all files.
@@ -78,6 +85,8 @@ class EvaluationReport:
         Raises:
             InputError: when they cannot be written.
         """
+        if self.bar is not None:
+            self.bar.close()
         measured = dict(zip(short_names(self.volumes), self.rows, strict=True))
         results = Results.of_cases(measured, self.structures, self.tolerance_mm)
         print_results(results, "results", SHOWN)
