@@ -12,17 +12,18 @@ not run again and an interrupted one is resumed, so the same command can be repe
 
 The share of the gap is (method - source-only) / (supervised - source-only) of mean Dice. Minutes are the time of the
 training, summed over interruptions, plus that of the model that it starts from. `--document` replaces the tables
-between `<!-- benchmark <data set> <group> -->` and `<!-- end -->` in a Markdown file. The exit status is 1 when a cell
-failed (the others still run), and 2 when an option is wrong.
+between `<!-- benchmark <data set> <group> -->` and `<!-- end -->` in a Markdown file; a group that benchmark.yaml calls
+joined has one table for all data sets, at `<!-- benchmark <group> -->`. The exit status is 1 when a cell failed (the
+others still run), and 2 when an option is wrong.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell
 from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
@@ -122,20 +123,51 @@ def bounds(declaration: Mapping[str, Any], method: str) -> tuple[str, str]:
     return entry.get("lower", declaration["lower"]), entry.get("upper", declaration["upper"])
 
 
+class Place(NamedTuple):
+    """A table in a document, by the data sets and the group of methods that it shows."""
+
+    name: str  # in the comment above it
+    datasets: Sequence[str]
+    group: str
+
+
+def places(datasets: Sequence[str], groups: Iterable[str], joined: Sequence[str]) -> list[Place]:
+    """Returns a place for each group of methods on each data set; a joined group has one for all data sets."""
+    found = [Place(f"{dataset} {group}", [dataset], group) for dataset in datasets for group in groups]
+    return [place for place in found if place.group not in joined] + [
+        Place(group, datasets, group) for group in groups if group in joined
+    ]
+
+
 def write_tables(
-    content: Mapping[str, Any], groups: Mapping[str, Sequence[str]], output: Path, document: Path | None
+    content: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]],
+    joined: Sequence[str],
+    output: Path,
+    document: Path | None,
 ) -> None:
     """Prints the tables and writes them as JSON, as CSV and into the document, if there is one."""
     datasets = content["datasets"]
     write_json(output / "results.json", content)
     write_text(output / "results.csv", as_csv({name: entry["methods"] for name, entry in datasets.items()}))
-    for dataset, entry in datasets.items():
-        for group, methods in groups.items():
-            rows = {method: entry["methods"][method] for method in methods if method in entry["methods"]}
-            lines = table(rows, {method: row["label"] for method, row in rows.items()})
-            show(f"{entry['label']} ({entry['split']} scans): {group}", lines, console)
-            if document:
-                replace_table(document, f"{dataset} {group}", lines)
+    for place in places(list(datasets), groups, joined):
+        chosen = {
+            (dataset, method): datasets[dataset]["methods"][method]
+            for dataset in place.datasets
+            for method in groups[place.group]
+            if method in datasets[dataset]["methods"]
+        }
+        several = len(place.datasets) > 1
+        rows = {" ".join(key): row for key, row in chosen.items()}
+        labels = {
+            " ".join(key): f"{datasets[key[0]]['label']}: {row['label']}" if several else row["label"]
+            for key, row in chosen.items()
+        }
+        lines = table(rows, labels)
+        titles = [f"{datasets[dataset]['label']} ({datasets[dataset]['split']} scans)" for dataset in place.datasets]
+        show(f"{'; '.join(titles)}: {place.group}", lines, console)
+        if document:
+            replace_table(document, place.name, lines)
 
 
 def main(
@@ -178,8 +210,9 @@ def main(
     tables = {group: [name for name in names if name in chosen_methods] for group, names in chosen_groups.items()}
     tables = {group: names for group, names in tables.items() if names}
     chosen_datasets = choose("datasets", datasets, declared["datasets"])
-    for dataset, group in ((dataset, group) for dataset in chosen_datasets for group in tables if document):
-        split_at_table(Path(str(document)), f"{dataset} {group}")
+    joined = declared.get("joined", [])
+    for place in places(chosen_datasets, tables, joined) if document else ():
+        split_at_table(Path(str(document)), place.name)
     folder = Path(str(output)).absolute()
     data = plan_data(declared, chosen_datasets, chosen_seeds, folders, folder)
     cells = plan_cells(declared, chosen_methods, data, folder)
@@ -187,7 +220,7 @@ def main(
     try:
         failed = run_cells(cells, jobs, processes)
         content = {**collect(declared, cells), "failed": failed}
-        write_tables(content, tables, folder, Path(document) if document else None)
+        write_tables(content, tables, joined, folder, Path(document) if document else None)
         processes.run([sys.executable, str(SCRIPTS / "benchmark_figures.py"), str(folder)], folder / "figures.log")
     except CommandError as error:
         failed["the pictures"] = str(error)

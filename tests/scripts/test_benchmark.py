@@ -329,6 +329,23 @@ def test_a_table_is_replaced_between_its_comments_and_nothing_else(tmp_path: Pat
     )
 
 
+def test_the_data_sets_of_a_joined_group_share_a_table(tmp_path: Path) -> None:
+    def rows(*names: str) -> dict[str, Any]:
+        return {name: {**benchmark_report.summarize({0: result(50)}, {}, {}), "label": name.upper()} for name in names}
+
+    datasets: dict[str, dict[str, Any]] = {name: {"label": f"data {name}", "split": "test"} for name in ("one", "two")}
+    datasets["one"]["methods"] = rows("a", "b")
+    datasets["two"]["methods"] = rows("b")
+    document = tmp_path / "results.md"
+    names = ["one alone", "two alone", "together"]
+    document.write_text("".join(f"<!-- benchmark {name} -->\n<!-- end -->\n" for name in names), encoding="utf-8")
+    groups = {"alone": ["a"], "together": ["a", "b"]}
+    benchmark.write_tables({"datasets": datasets}, groups, ["together"], tmp_path, document)
+    tables = document.read_text(encoding="utf-8").split("<!-- benchmark ")[1:]
+    first = [[line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][2:] for table in tables]
+    assert first == [["| A"], [], ["| data one: A", "| data one: B", "| data two: B"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -380,6 +397,7 @@ def test_what_is_declared_agrees_with_itself() -> None:
     assert {name for entry in declared["methods"].values() for name in entry.get("datasets", [])} <= set(
         declared["datasets"]
     )
+    assert set(declared["joined"]) <= set(declared["groups"])
 
 
 def test_every_option_of_a_method_sets_what_the_configs_have() -> None:
