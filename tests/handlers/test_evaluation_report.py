@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.handlers import from_engine
 from sifa.handlers import EvaluationReport
+from sifa.metrics.results import read_results
 from sifa.metrics.structure_metrics import measure_case
 
 AFFINE = diagonal_affine((0.8, 1.5, 3.0))
@@ -58,6 +60,20 @@ def test_the_json_holds_every_metric_of_every_volume(tmp_path: Path, capsys: pyt
             expected = [None if np.isnan(value) else pytest.approx(value, abs=1e-5) for value in row]
             assert found == expected
     assert "Dice (%)" in capsys.readouterr().out
+
+
+def test_the_json_names_the_weights_by_their_hash(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    for name, given in (("named", weights), ("unnamed", None)):
+        report = EvaluationReport(
+            tmp_path / name, STRUCTURES, from_engine(["pred", "label"]), resamples=50, weights=given
+        )
+        evaluate(report, [volume("a.nii.gz", label_map(0), label_map(1))])
+
+    found = [read_results(tmp_path / name).weights_sha256 for name in ("named", "unnamed")]
+    assert found == [hashlib.sha256(b"weights").hexdigest(), None]
+    assert "weights_sha256" not in read_json(tmp_path / "unnamed" / "results.json")
 
 
 def test_millimeters_need_a_prediction_that_knows_its_affine(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sifa.metrics.structure_metrics import LabelMap, measure_case
 from sifa.metrics.summary import Bootstrap
 from sifa.reports.results_files import write_results
 from sifa.reports.results_screen import print_results
+from sifa.utils.files import hash_of_file
 
 SHOWN = (DICE, ASSD_VOXELS, ASSD_MM)  # on the terminal, which is narrow
 
@@ -37,6 +38,7 @@ class EvaluationReport:
         tolerance_mm: of the normalized surface Dice.
         resamples: of the bootstrap over cases.
         seed: of the bootstrap.
+        weights: the `model.pt` that makes the predictions, whose SHA-256 is noted; None: none is noted.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class EvaluationReport:
         tolerance_mm: float = 2.0,
         resamples: int = 10000,
         seed: int = 0,
+        weights: str | Path | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.structures = structures
         self.pairs = pairs
         self.tolerance_mm = tolerance_mm
         self.bootstrap = Bootstrap(resamples, seed)
+        self.weights = None if weights is None else Path(weights)
+        self.weights_sha256: str | None = None
         self.volumes: list[str] = []
         self.rows: list[Mapping[str, list[float]]] = []
         self.bar: tqdm | None = None
@@ -64,8 +69,9 @@ class EvaluationReport:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
-        """Drops the volumes of the previous epoch and opens the bar."""
+        """Drops the volumes of the previous epoch, notes which weights are measured and opens the bar."""
         self.volumes, self.rows = [], []
+        self.weights_sha256 = None if self.weights is None else hash_of_file(self.weights)
         self.bar = tqdm(total=engine.state.epoch_length, desc="scans", unit="scan", disable=None)
 
     def measure(self, engine: Engine) -> None:
@@ -88,7 +94,7 @@ class EvaluationReport:
         if self.bar is not None:
             self.bar.close()
         measured = dict(zip(short_names(self.volumes), self.rows, strict=True))
-        results = Results.of_cases(measured, self.structures, self.tolerance_mm)
+        results = Results.of_cases(measured, self.structures, self.tolerance_mm, weights_sha256=self.weights_sha256)
         print_results(results, "results", SHOWN)
         write_results(results, self.output_dir, self.tolerance_mm, self.bootstrap)
 

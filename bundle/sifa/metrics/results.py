@@ -36,6 +36,7 @@ class Results:
         headings: heading of each metric in tables.
         values: (cases, structures) of each metric, NaN where it is not available.
         failed: cases that could not be measured, with the reason.
+        weights_sha256: of the `model.pt` that made the masks; None: unknown.
     """
 
     cases: Sequence[str]
@@ -43,6 +44,7 @@ class Results:
     headings: Mapping[str, str]
     values: Mapping[str, Array]
     failed: Mapping[str, str] = field(default_factory=dict)
+    weights_sha256: str | None = None
 
     @classmethod
     def of_cases(
@@ -51,6 +53,7 @@ class Results:
         structures: Mapping[int, str],
         tolerance_mm: float,
         failed: Mapping[str, str] | None = None,
+        weights_sha256: str | None = None,
     ) -> Results:
         """Returns the results of cases that were measured one by one.
 
@@ -59,6 +62,7 @@ class Results:
             structures: names by label value.
             tolerance_mm: of the normalized surface Dice.
             failed: cases that could not be measured, with the reason.
+            weights_sha256: of the `model.pt` that made the masks; None: unknown.
         """
         metrics = names.metrics_at(tolerance_mm)
         return cls(
@@ -67,6 +71,7 @@ class Results:
             headings={name: metric.heading for name, metric in metrics.items()},
             values={name: np.array([case[name] for case in measured.values()]) for name in metrics},
             failed=failed or {},
+            weights_sha256=weights_sha256,
         )
 
     def note(self, case: int, structure: int) -> str:
@@ -147,6 +152,7 @@ def to_detailed_json(
             entry["structures"][name].update(_details(summary))
     return {
         **content,
+        **({} if results.weights_sha256 is None else {"weights_sha256": results.weights_sha256}),
         "tolerance_mm": tolerance_mm,
         "intervals": {
             "of": "mean over cases",
@@ -217,4 +223,5 @@ def _from_json(content: Mapping[str, Any]) -> Results:
         for name, metric in metrics.items()
     }  # fmt: skip
     headings = {name: str(metric["heading"]) for name, metric in metrics.items()}
-    return Results(cases, structures, headings, values, dict(content.get("failed", {})))
+    failed, weights = dict(content.get("failed", {})), content.get("weights_sha256")
+    return Results(cases, structures, headings, values, failed, None if weights is None else str(weights))
