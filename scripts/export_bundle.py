@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from command_line import run_command_line
+from model_metadata import metadata_of
 from monai.bundle import ConfigParser, ckpt_export
 from rich.console import Console
 from rich.table import Table
@@ -76,22 +77,6 @@ def inference_config(fingerprint: Fingerprint) -> dict[str, Any]:
     return {**config, "fingerprint": {"_target_": "sifa.fingerprint.parse_fingerprint", "text": text}}
 
 
-def metadata(fingerprint: Fingerprint) -> dict[str, Any]:
-    """Returns the bundle's metadata, with the description of this model taken from its fingerprint."""
-    content = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
-    structures = ", ".join(fingerprint.structure_names.values())
-    modality, channels = fingerprint.target.modality, fingerprint.network.out_channels
-    content["description"] = f"Segments {modality}: {structures}. Trained on: {fingerprint.name}."
-    content["data_source"] = f"Trained on: {fingerprint.name}"
-    values = fingerprint.mask_values
-    content["label_classes"] = ", ".join(f"{values[index]}: {name}" for index, name in fingerprint.labels.items())
-    content["pred_classes"] = f"{channels} channels of logits, one a class"
-    formats = content["network_data_format"]
-    formats["inputs"]["image"] |= {"num_channels": fingerprint.network.in_channels, "modality": modality}
-    formats["outputs"]["pred"] |= {"num_channels": channels, "channel_def": fingerprint.to_json()["labels"]}
-    return content
-
-
 def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) -> None:
     """Writes TorchScript by MONAI's `ckpt_export`.
 
@@ -100,7 +85,7 @@ def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) ->
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         written = {name: Path(folder) / f"{name}.json" for name in ("metadata", "inference")}
-        written["metadata"].write_text(json.dumps(metadata(fingerprint)), encoding="utf-8")
+        written["metadata"].write_text(json.dumps(metadata_of(fingerprint)), encoding="utf-8")
         written["inference"].write_text(json.dumps(inference_config(fingerprint)), encoding="utf-8")
         logging.getLogger("monai.bundle.scripts").setLevel(logging.WARNING)
         ckpt_export(

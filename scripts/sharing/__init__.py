@@ -1,0 +1,1 @@
+"""The parts of `package_bundle.py --model_dir`: reading a run, its evaluation, model card and metadata."""
