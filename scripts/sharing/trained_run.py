@@ -21,7 +21,7 @@ from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
 # A path of some machine within a text: the folders of a root or a home, a drive, a share
-PATH = re.compile(r"(?:^|[\s\"'(=:,])(?:~?/[^/\s]+/|~/|[A-Za-z]:[\\/]|\\\\)")
+PATH = re.compile(r"(?:^|[\s\"'(=:,])(?:/[^/\s]+/|~[\w.-]*/|[A-Za-z]:[\\/]|\\\\)")
 
 
 @dataclass(frozen=True)
