@@ -284,6 +284,19 @@ def test_the_same_run_gives_the_same_bytes(run: Path, packed: Packed, tmp_path: 
     assert pack(run, tmp_path).archive.read_bytes() == packed.archive.read_bytes()
 
 
+def test_the_unzipped_folder_can_be_completed_and_packed_again(packed: Packed, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed.folder, tmp_path / "completed"))
+    flags = (f"--bundle={folder}", f"--output_dir={tmp_path}")
+    printed = run_script("package_bundle.py", *flags).stdout.splitlines()
+    assert Path(printed[0]).name == packed.archive.name
+    assert Path(printed[0]).read_bytes() == packed.archive.read_bytes()
+
+    change_json(folder / "configs" / "metadata.json", lambda content: content.update(authors="We"))
+    again = Path(run_script("package_bundle.py", *flags).stdout.splitlines()[0])
+    metadata = json.loads(zipfile.ZipFile(again).read(f"{NAME}/configs/metadata.json"))
+    assert metadata["authors"] == "We"
+
+
 def test_without_a_run_the_zip_holds_the_files_of_the_bundle_byte_for_byte(tmp_path: Path) -> None:
     printed = run_script("package_bundle.py", f"--output_dir={tmp_path}").stdout.splitlines()
     stream = io.BytesIO()
