@@ -104,6 +104,18 @@ def test_the_unzipped_folder_makes_the_same_bytes_as_the_run(
         assert one.read_bytes() == other.read_bytes()
 
 
+def test_a_command_started_in_another_bundle_does_not_use_its_weights(
+    phantom: Path, packed: Packed, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"dataset_dir": phantom / "ct_images", "output_dir": tmp_path / "out", "check": False}
+    result = run_bundle("inference", ["inference.yaml"], bundle=packed.folder, cwd=BUNDLE, **options)
+
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert f"it belongs to the bundle in {packed.folder}" in line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_the_unzipped_folder_passes_the_checks_of_the_model_zoo(packed: Packed, tmp_path: Path) -> None:
     checks = "license,files,version,file sizes,absolute paths,readme,data license,metadata schema,network in and out"
@@ -184,11 +196,11 @@ def test_the_card_says_what_the_run_holds(run: Path, packed: Packed) -> None:
 def test_the_card_names_the_epoch_with_the_highest_score(copy: Path, tmp_path: Path) -> None:
     with open(copy / "selection.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    for scores, best in (((0.3, 0.1), "1 of 2"), ((0.1, 0.3), "2 of 2"), ((0.2, 0.2), "2 of 2")):
+    for scores, best in (((0.3, 0.1), 1), ((0.1, 0.3), 2), ((0.2, 0.2), 2), ((0.2, "nan"), 1)):
         lines = [f"{row['epoch']},{row['iteration']},{score},0,0" for row, score in zip(rows, scores, strict=True)]
         text = "\n".join(["epoch,iteration,score,agreement,plausibility", *lines, ""])
         (copy / "selection.csv").write_text(text, encoding="utf-8")
-        assert f"of epoch {best}, selected by a score" in card_of(read_run(copy))
+        assert f"of epoch {best} of 2, selected by a score" in card_of(read_run(copy))
     (copy / "selection.csv").unlink()
     assert "of the last epoch, 2, after 4 iterations" in card_of(read_run(copy))
 

@@ -28,6 +28,7 @@ from sifa.utils.errors import (
     write_plainly,
 )
 from sifa.utils.overlays import COMPLETE, FOLLOWS, WRITTEN, check_order, config_file
+from sifa.utils.paths import bundle_root
 
 NOT_RUNS = ("imports", "initialize", "finalize")
 FIRST = {"_target_": "sifa.utils.report_input_errors_plainly"}
@@ -62,6 +63,7 @@ def check_command() -> None:
         return
     if sys.excepthook is sys.__excepthook__:  # where another id took the place of `initialize`
         report_input_errors_plainly()
+    _check_package(command.config_files)
     check_order(command.config_files)
     config = read_configs(command)
     runs = runs_of(config)
@@ -84,6 +86,21 @@ def check_command() -> None:
             "config for training, or start one process without torchrun."
         )
     _passed[:] = sys.argv  # the configs may change while the command runs
+
+
+def _check_package(files: Sequence[str]) -> None:
+    """Refuses the configs of one bundle with the package, and so the weights, of another one.
+
+    Python prefers the package in the folder that a command is started in to that beside the configs.
+    """
+    if not files:
+        return
+    folder = Path(files[0]).resolve().parents[1]
+    if folder != Path(bundle_root()) and (folder / "sifa" / "__init__.py").is_file():
+        raise UsageError(
+            f"{files[0]}: it belongs to the bundle in {folder}, but the package in {bundle_root()} is used, with the "
+            f"weights there: start the command in another folder, for example in {folder}."
+        )
 
 
 def report_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
