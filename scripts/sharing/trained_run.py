@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -140,7 +141,7 @@ def _chosen_epoch(folder: Path, iterations: int) -> tuple[int | None, int | None
     columns, rows = read_rows(folder / "selection.csv")
     if rows and int(rows[-1][columns.index(ITERATION)]) == iterations:
         scores = [float(row[columns.index("score")]) for row in rows]
-        best = max(index for index, score in enumerate(scores) if score == max(scores))
+        best = max(range(len(rows)), key=lambda index: (not math.isnan(scores[index]), scores[index], index))
         numbers = [int(row[columns.index(EPOCH)]) for row in rows]
         return numbers[best], numbers[-1], True
     columns, rows = read_rows(folder / "scalars.csv")
