@@ -61,7 +61,8 @@ def trains_on_target_labels(config: Mapping[str, Any]) -> bool:
 
 def plain_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the settings of a run that are plain values, as text; expressions and paths are left out."""
-    return [(name, _text(config[name])) for name in SETTINGS if name in config and _is_plain(config[name])]
+    settings = [(name, _text(config[name])) for name in SETTINGS if name in config and _is_plain(config[name])]
+    return [*settings, ("initial_weights", "those of another run")] if config.get("initial_weights") else settings
 
 
 def _is_plain(value: Any) -> bool:

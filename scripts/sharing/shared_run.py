@@ -68,11 +68,11 @@ def shared_files(
 
 
 def _pages(files: dict[str, Path]) -> dict[str, bytes]:
-    """Returns the bundle's documents, in a folder of their own; its data license is of other weights."""
+    """Returns the bundle's documents, in a folder of their own and with a note."""
     pages = {}
     for inside, file in files.items():
-        if inside.startswith("docs/") and inside != LICENSE:
-            note = NOTE.encode() if inside.endswith(".md") else b""
+        if inside.startswith("docs/"):
+            note = NOTE.encode() if inside.endswith((".md", ".txt")) else b""
             pages[f"{PAGES}/{inside.removeprefix('docs/')}"] = note + file.read_bytes()
     return pages
 

@@ -134,10 +134,10 @@ def test_the_zip_holds_the_files_of_the_bundle_and_one_folder_with_its_pages(pac
     pages = {name for name in ours if name.startswith("docs/")}
 
     own = {"docs/README.md", "docs/data_license.txt"}
-    moved = {name.replace("docs/", "docs/bundle/") for name in pages - {"docs/data_license.txt"}}
+    moved = {name.replace("docs/", "docs/bundle/") for name in pages}
     assert found == ours - pages | own | moved
     assert packed.archive.name == f"{NAME}_v{read_json(BUNDLE / 'configs' / 'metadata.json')['version']}.zip"
-    for page in packed.folder.glob("docs/bundle/*.md"):
+    for page in (*packed.folder.glob("docs/bundle/*.md"), packed.folder / "docs" / "bundle" / "data_license.txt"):
         assert "docs/README.md` describes these" in page.read_text(encoding="utf-8").splitlines()[0]
 
 
@@ -236,12 +236,12 @@ def test_every_method_has_a_sentence_and_expressions_are_no_settings() -> None:
         sentence = describe_method({"method": {"_target_": f"sifa.adaptation.{name}"}}, "MR", "CT")
         assert sentence.startswith("It was trained on labeled MR and adapted to CT by")
     assert "by my.Own" not in describe_method({"method": {"_target_": "my.Own"}}, "MR", "CT")
-    assert plain_settings(
-        {"seed": "$1 + 1", "epochs": 2, "precision": "float32", "match_intensity": {"source": [-1, 0.5]}}
-    ) == [
+    config = {"seed": "$1 + 1", "epochs": 2, "precision": "float32", "match_intensity": {"source": [-1, 0.5]}}
+    assert plain_settings({**config, "initial_weights": f"{ROOT}/run"}) == [
         ("epochs", "2"),
         ("precision", "float32"),
         ("match_intensity", "source: [-1, 0.5]"),
+        ("initial_weights", "those of another run"),
     ]
 
 
