@@ -30,6 +30,7 @@ PRELOADED = (
     "monai.engines",
     "monai.handlers",
     "nibabel",
+    "numba",
     "pydicom",
     "rich.table",
     "scipy.ndimage",
