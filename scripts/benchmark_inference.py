@@ -3,10 +3,11 @@
     python scripts/benchmark_inference.py [--model_dir DIR] [--repeats 3] [--json FILE]
 
 The plain loop is the simplest version: MONAI's own transforms reorient, normalize and resample the whole volume,
-`SliceInferer` runs the network in float32 on one window at a time, and `Invertd` restores the grid of the scan. There
-are two generated scans: one that the body fills, and one with four times as many slices, a quarter of which show the
-organ. The first pass, which finds the region, only helps if the model predicts nothing elsewhere, so use a model that
-was trained on CT: the documentation has the commands that train one on the phantom's labeled CT.
+`SliceInferer` runs the network in float32 and the formula of PAMR on one window at a time, and `Invertd` restores the
+grid of the scan. There are two generated scans: one that the body fills, and one with four times as many slices, a
+quarter of which show the organ. The first pass, which finds the region, only helps if the model predicts nothing
+elsewhere, so use a model that was trained on CT: the documentation has the commands that train one on the phantom's
+labeled CT. `benchmark_refinement.py` times PAMR alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.postprocessing.pamr import refine_with_pamr
+from sifa.postprocessing.pamr import refine_by_formula
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
 from sifa.utils.files import write_json
 from torch import nn
@@ -87,7 +88,7 @@ def plain_loop(fingerprint: Fingerprint, network: nn.Module) -> Segment:
 
     def segment(scan: MetaTensor) -> np.ndarray:
         data = preprocessing({"image": scan})
-        data["pred"] = inferer(data["image"][None], lambda x: refine_with_pamr(network(x).softmax(dim=1), x, steps))[0]
+        data["pred"] = inferer(data["image"][None], lambda x: refine_by_formula(network(x).softmax(dim=1), x, steps))[0]
         return np.asarray(back(data)["pred"])[0]
 
     return segment
@@ -185,14 +186,19 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     with torch.inference_mode():
         peak = convolution_peak()
         rows = [row for name, scan in scans.items() for row in measure(name, ways, scan, repeats, peak)]
-    table = Table(title=f"{torch.get_num_threads()} threads; convolution peak {peak / 1e9:.0f} G MAC/s")
+    print_rows(rows, f"{torch.get_num_threads()} threads; convolution peak {peak / 1e9:.0f} G MAC/s")
+    if json:
+        write_rows(json, rows, peak)
+
+
+def print_rows(rows: list[dict[str, Any]], title: str) -> None:
+    """Prints a table."""
+    table = Table(title=title)
     for heading in rows[0]:
         table.add_column(heading.replace("_", " "))
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(width=150).print(table)
-    if json:
-        write_rows(json, rows, peak)
 
 
 def write_rows(path: str, rows: list[dict[str, Any]], peak: float) -> None:
