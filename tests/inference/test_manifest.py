@@ -26,6 +26,7 @@ import torch
 from builders import diagonal_affine, read_json, refusal, write_dicom_series, write_nifti
 from conftest import BUNDLE, as_flags, run_bundle
 from hostile import DICOM_SPACING, SPACING, ct
+from sifa.inference import manifest_file
 from sifa.inference.case import Case, count_statuses
 from sifa.inference.manifest import Manifest, settings_hash
 from sifa.inference.manifest_file import CaseFile, read_cases
@@ -53,17 +54,96 @@ def shown(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".sifa.lock")
 
 
-def test_the_manifest_is_whole_after_each_record(tmp_path: Path) -> None:
+def test_each_record_is_on_disk_at_once_and_the_manifest_is_written_when_folded(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "deeper" / "masks", "settings")
     for number, status in enumerate(("ok", "failed", "skipped", "warning")):
         manifest.record(case(str(3 - number), status=status))
-        content = read_json(manifest.path)
-        assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(3 - number, 4)]
-        assert sum(content["counts"].values()) == number + 1
-        assert shown(manifest.path.parent) == ["manifest.json", "volumes.csv"]
-        summary = {**content, "cases": manifest.content()["cases"]}
-        assert manifest.path.read_text(encoding="utf-8") == json.dumps(summary, indent=1) + "\n"
-    assert count_statuses(manifest.cases.values()) == {"ok": 1, "flagged": 0, "warning": 1, "failed": 1, "skipped": 1}
+        assert {one.input for one in read_cases(manifest.path)} == {f"{name}.nii.gz" for name in range(3 - number, 4)}
+        assert shown(manifest.path.parent) == ["manifest.jsonl"]
+    manifest.fold()
+    assert shown(manifest.path.parent) == ["manifest.json", "volumes.csv"]
+    content = read_json(manifest.path)
+    assert [one["input"] for one in content["cases"]] == [f"{name}.nii.gz" for name in range(4)]
+    assert content["counts"] == {"ok": 1, "flagged": 0, "warning": 1, "failed": 1, "skipped": 1}
+    summary = {**content, "cases": manifest.content()["cases"]}
+    assert manifest.path.read_text(encoding="utf-8") == json.dumps(summary, indent=1) + "\n"
+    assert count_statuses(manifest.cases.values()) == content["counts"]
+
+
+def test_a_record_takes_the_same_time_however_many_there_are(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, "settings")
+    size = 0
+    for number in range(300):
+        manifest.record(case(f"{number:03}", status="failed", output=None))
+        grown, size = manifest.files[manifest.path].log.stat().st_size - size, size
+        size += grown
+        assert grown < 500  # bytes written
+
+
+def test_the_next_run_folds_what_a_killed_one_has_recorded(tmp_path: Path) -> None:
+    recorded(tmp_path).fold()
+    Manifest(tmp_path, "settings").record(case("b"))
+    with (tmp_path / "manifest.jsonl").open("ab") as stream:
+        stream.write(b'{"input": "c.nii.gz", "sta')  # killed while it wrote
+    assert [one.input for one in read_cases(tmp_path / "manifest.json")] == ["a.nii.gz", "b.nii.gz"]
+    manifest = Manifest(tmp_path, "settings")
+    assert set(manifest.cases) == {"a.nii.gz", "b.nii.gz"}
+    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json", "volumes.csv"]
+
+
+def test_a_process_goes_on_behind_the_broken_line_of_a_killed_one(tmp_path: Path) -> None:
+    first, second = Manifest(tmp_path, "settings"), Manifest(tmp_path, "settings")
+    first.record(case("a"))
+    with (tmp_path / "manifest.jsonl").open("ab") as stream:
+        stream.write(b'{"input": "b.nii.gz", "sta')
+    second.record(case("c"))
+    first.record(case("d"))
+    assert [one.input for one in read_cases(first.path)] == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
+    assert set(first.cases) == {"a.nii.gz", "c.nii.gz", "d.nii.gz"}
+
+
+def test_a_process_killed_between_the_manifest_and_the_end_of_its_log_changes_nothing(tmp_path: Path) -> None:
+    """Cases replace one another and take over masks; reading the log again, onto the result, gives the result."""
+    random = np.random.default_rng(0)
+    for trial in range(20):
+        folder = tmp_path / str(trial)
+        manifest = Manifest(folder, "settings")
+        for _ in range(3):
+            for name, output in random.integers(0, 4, (6, 2)):
+                manifest.record(case(str(name), output=f"{output}_seg.nii.gz"))
+            log = (folder / "manifest.jsonl").read_bytes()
+            manifest.fold()
+            (folder / "manifest.jsonl").write_bytes(log)
+            assert {one.input: one for one in read_cases(manifest.path)} == manifest.cases
+            manifest = Manifest(folder, "settings")
+
+
+def test_processes_that_fold_and_record_in_turn_lose_no_case(tmp_path: Path) -> None:
+    manifests = [Manifest(tmp_path, "settings") for _ in range(3)]
+    random = np.random.default_rng(0)
+    for number in range(60):
+        one = manifests[random.integers(3)]
+        one.record(case(str(number)))
+        if random.random() < 0.3:
+            manifests[random.integers(3)].fold()
+    for one in manifests:
+        one.refresh()
+        assert set(one.cases) == {f"{number}.nii.gz" for number in range(60)}
+
+
+def test_a_log_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "manifest.jsonl"
+    log.write_text('{"event": "start"}\n', encoding="utf-8")
+    assert f"{log}: it is not a manifest" in refusal(lambda: Manifest(tmp_path, "settings"))
+    assert shown(tmp_path) == ["manifest.jsonl"]
+
+
+def test_a_running_shard_is_seen_by_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sifa.inference.manifest.LISTING_S", 0.0)
+    alone, shard = Manifest(tmp_path, "settings"), Manifest(tmp_path, "settings", 1, 2)
+    assert alone.of_scan("a.nii.gz") is None
+    shard.record(case("a"))
+    assert alone.of_scan("a.nii.gz") == shard.cases["a.nii.gz"]
 
 
 def test_a_case_replaces_the_one_of_the_same_scan(tmp_path: Path) -> None:
@@ -76,15 +156,20 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = recorded(tmp_path)
+    manifest.fold()
     before = manifest.path.read_text(encoding="utf-8")
 
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert "No space left on device" in refusal(lambda: manifest.record(case("b")))
+    manifest.record(case("b"))
+    assert "No space left on device" in refusal(manifest.fold)
     assert manifest.path.read_text(encoding="utf-8") == before
-    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json", "volumes.csv"]
+    assert shown(tmp_path) == ["a_seg.nii.gz", "manifest.json", "manifest.jsonl", "volumes.csv"]
+    monkeypatch.setattr(manifest_file, "append_entry", full)
+    assert "No space left on device" in refusal(lambda: manifest.record(case("c")))
+    assert [one.input for one in read_cases(manifest.path)] == ["a.nii.gz", "b.nii.gz"]
 
 
 def test_a_mask_is_current_when_scan_settings_and_files_are_as_they_were(tmp_path: Path) -> None:
@@ -200,11 +285,12 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_content_of_a_manifest_is_asked_for_without_writing_it(tmp_path: Path) -> None:
     manifest = recorded(tmp_path)
+    manifest.fold()
     manifest.path.unlink()
     made = case("a", settings="settings", mask_hash=sha256(b"mask").hexdigest()[:32])
     assert manifest.content()["cases"] == [made.to_json()]
     assert not manifest.path.exists()
-    manifest.write()
+    manifest.fold()
     assert [one.input for one in read_cases(manifest.path)] == ["a.nii.gz"]
 
 
@@ -229,7 +315,7 @@ def test_a_manifest_of_version_0_1_is_read(tmp_path: Path) -> None:
     (tmp_path / "a_preview.png").write_bytes(b"picture")
     manifest = Manifest(tmp_path, "0123456789abcdef")
     assert manifest.is_current("a.nii.gz", "1 files, 3 bytes, 7", ["PreviewWriter"])
-    manifest.write()
+    manifest.fold()
     assert {one.input: one for one in (first, second)} == Manifest(tmp_path, "").cases
 
 

@@ -132,10 +132,14 @@ def test_the_table_follows_the_manifest_and_a_shard_writes_none(tmp_path: Path) 
     manifest = Manifest(tmp_path, "settings")
     for number, name in enumerate("abc", start=1):
         manifest.record(case(name))
+        manifest.fold()
         assert len(rows(tmp_path / "volumes.csv")) == number
     manifest.keep_only(["b"])
+    manifest.fold()
     assert [row["scan"] for row in rows(tmp_path / "volumes.csv")] == ["b"]
-    Manifest(tmp_path / "shards", "settings", 0, 2).record(case("a"))
+    shard = Manifest(tmp_path / "shards", "settings", 0, 2)
+    shard.record(case("a"))
+    shard.fold()
     assert not (tmp_path / "shards" / "volumes.csv").exists()
 
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sifa.inference.manifest_log import log_of, read_entries
 from sifa.inference.output_names import (
     MASK_SUFFIX,
     OUTDATED,
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 LABELS_FOLDER = "labels"  # in the studies folder, where MONAI Label writes masks ...
 LABEL_VERSIONS = ("final", "original")  # ... into these folders ...
 DATASTORE = "datastore_v2.json"  # ... and its index beside it
-MANIFESTS = "manifest*.json"  # of earlier runs and their shards, in their output folders
+MANIFESTS = "manifest*.json*"  # of earlier runs and their shards, and their logs, in their output folders
 # Entries of a case that name a file which could be taken for a scan.
 OUTPUTS = ("output", "uncertainty", "probabilities", "dicom_seg", "rtstruct")
 SLICES = "slices"  # detail of a series while scans are found: its UID and those of its slices
@@ -225,11 +226,12 @@ def _is_label_store(folder: Path, root: Path) -> bool:
 
 
 def _listed_outputs(output: Path) -> set[str]:
-    """Returns the real paths of the outputs in the manifests of `output`; unreadable manifests are ignored."""
+    """Returns the real paths of the outputs in the manifests and logs of `output`; unreadable ones are ignored."""
     listed: set[str] = set()
-    for manifest in output.glob(MANIFESTS):
+    for file in output.glob(MANIFESTS):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            for case in json.loads(manifest.read_text(encoding="utf-8"))["cases"]:
+            is_log = file == log_of(file)
+            for case in read_entries(file)[0] if is_log else json.loads(file.read_text(encoding="utf-8"))["cases"]:
                 listed.update(os.path.realpath(output / case[kind]) for kind in OUTPUTS if case.get(kind))
     return listed
 

@@ -1,11 +1,13 @@
-"""`manifest.json`: the cases of a run over a folder of scans, valid at any moment."""
+"""`manifest.json` and its log: the cases of a run over a folder of scans, valid at any moment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +17,7 @@ from typing import Any
 import sifa
 from sifa.inference.case import Case
 from sifa.inference.manifest_file import NAME, SHARD, CaseFile, manifest_content, shard_name
+from sifa.inference.manifest_log import manifest_of
 from sifa.inference.output_names import free_name
 from sifa.inference.volumes_table import VolumesTable
 from sifa.utils.errors import InputError
@@ -22,6 +25,8 @@ from sifa.utils.files import hash_of_file
 from sifa.utils.locks import FolderLock
 
 logger = logging.getLogger(__name__)
+
+LISTING_S = 1.0  # how long the list of other shards' manifests is used: a folder of many masks takes time to search
 
 
 def settings_hash(model_dirs: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
@@ -44,9 +49,11 @@ def settings_hash(model_dirs: Sequence[str | Path], settings: Mapping[str, Any])
 
 
 class Manifest:
-    """The cases of an output folder, written to disk after each change.
+    """The cases of an output folder, each written to disk when its scan is finished.
 
-    Processes may share an output folder: each change is merged with what the others have written since.
+    A finished scan is a line of the log. `fold` writes the manifest itself, at the end of a run and, where a run was
+    killed, at the start of the next. Processes may share an output folder: each change is merged with what the others
+    have written since.
 
     Args:
         output_dir: folder of the manifest.
@@ -56,7 +63,7 @@ class Manifest:
         dataset_dir: the folder of scans of this run, or the single scan; None: unknown.
 
     Raises:
-        InputError: when the folder has a file of the manifest's name that is not a manifest.
+        InputError: when the folder has a file of the manifest's name that is not a manifest, or it cannot be written.
     """
 
     def __init__(
@@ -75,7 +82,10 @@ class Manifest:
         self.lock = FolderLock(self.output_dir)
         self.files: dict[Path, CaseFile] = {self.path: CaseFile(self.path)}  # this manifest and those of other shards
         self.volumes = VolumesTable(self.output_dir)
+        self.listed_at = -math.inf  # time when the folder was searched for manifests of other shards
         self.refresh()
+        if self.files[self.path].log.is_file():  # of a run that was killed
+            self.fold()
 
     @property
     def cases(self) -> dict[str, Case]:
@@ -98,12 +108,16 @@ class Manifest:
 
     def _of_shards(self) -> Iterator[CaseFile]:
         """Yields all other manifests in the folder, the last name first; those that cannot be read are left out."""
-        for path in sorted(self.output_dir.glob("manifest*.json"), reverse=True):
-            if path != self.path and (path.name == NAME or SHARD.fullmatch(path.name)):
-                file = self.files.setdefault(path, CaseFile(path))
-                with suppress(InputError):
-                    file.refresh()
-                    yield file
+        now = time.monotonic()
+        if now - self.listed_at > LISTING_S:
+            self.listed_at = now
+            for path in map(manifest_of, self.output_dir.glob("manifest*.json*")):
+                if path.name == NAME or SHARD.fullmatch(path.name):
+                    self.files.setdefault(path, CaseFile(path))
+        for path in sorted(self.files.keys() - {self.path}, reverse=True):
+            with suppress(InputError):
+                self.files[path].refresh()
+                yield self.files[path]
 
     def is_elsewhere(self, case: Case) -> bool:
         """Returns whether a case is of a scan in another folder than this run's."""
@@ -175,18 +189,19 @@ class Manifest:
         return renamed
 
     def record(self, case: Case) -> None:
-        """Adds or replaces a case, with the folder and settings of this run, and writes the manifest.
+        """Adds or replaces a case, with the folder and settings of this run, and writes it to the log.
 
         A case of another scan whose mask had the same name is removed: its mask has been renamed.
+
+        Raises:
+            InputError: when it cannot be written.
         """
         with self.lock.hold(NAME):
             self.refresh()
-            others = {name: one for name, one in self.cases.items() if case.output is None or one.output != case.output}
             made = replace(case, settings=self.settings, folder=self.folder)
             if case.output is not None:
                 made = replace(made, mask_hash=self._hash_of(case))
-            self.files[self.path].cases = {**others, case.input: made}
-            self.write()
+            self.files[self.path].append(made)
 
     def keep_only(self, inputs: Collection[str], known: Collection[str] | None = None) -> None:
         """Removes the cases of all other scans of this run's folder; their masks stay where they are.
@@ -204,36 +219,32 @@ class Manifest:
                 for name, case in self.cases.items()
                 if name in names or self.is_elsewhere(case) or (known is not None and name not in known)
             }
-            if len(kept) < len(self.cases) or not self.path.is_file():
-                self.files[self.path].cases = kept
-                self.write()
+            if len(kept) < len(self.cases):
+                self._write()  # with what the log has, which would bring cases back that are removed below
+                self.files[self.path].replace(kept.values())
+                self.files[self.path].write()
 
     def content(self) -> dict[str, Any]:
         """Returns what the manifest's file holds."""
         return manifest_content(self.cases.values())
 
-    def write(self) -> None:
-        """Writes the manifest and, except for a shard's, `volumes.csv`, each whole or not at all.
+    def fold(self) -> None:
+        """Writes the manifest where there is a log or no manifest, and `volumes.csv`, except for a shard's.
 
-        Raises:
-            InputError: when it cannot be written.
-        """
-        self.files[self.path].write()
-        self._write_volumes()
-
-    def complete_volumes(self) -> None:
-        """Writes `volumes.csv` where it is missing or another process has changed the manifest.
+        Each is written whole or not at all.
 
         Raises:
             InputError: when it cannot be written.
         """
         with self.lock.hold(NAME):
             self.refresh()
-            self._write_volumes()
+            self._write()
+            if not self.is_shard:  # its table is written when shards are merged
+                self.volumes.write(self.cases.values())
 
-    def _write_volumes(self) -> None:
-        if not self.is_shard:  # its table is written when shards are merged
-            self.volumes.write(self.cases.values())
+    def _write(self) -> None:
+        if not self.files[self.path].is_written:
+            self.files[self.path].write()
 
 
 def _relative(folder: Path, output_dir: Path) -> str:

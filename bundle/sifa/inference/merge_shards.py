@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sifa.inference.case import Case
 from sifa.inference.manifest_file import NAME, SHARD, CaseFile, manifest_content, read_cases, shard_name
+from sifa.inference.manifest_log import manifest_of
 from sifa.inference.volumes_table import VolumesTable
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError
@@ -18,12 +19,13 @@ def merge_shards(output_dir: str | Path) -> None:
         InputError: when there is no shard's manifest, one is missing, or shards of different runs overlap.
     """
     folder = Path(output_dir)
-    shards = sorted(path for path in folder.glob("manifest.shard-*.json") if SHARD.fullmatch(path.name))
+    found = {manifest_of(path) for path in folder.glob("manifest.shard-*.json*")}
+    shards = sorted(path for path in found if SHARD.fullmatch(path.name))
     if not shards:
         raise InputError(f"{folder}: it holds no manifest.shard-*.json: run inference with --num_shards first.")
     number = max(int(SHARD.sub(r"\1", path.name)) for path in shards)
     for path in (folder / shard_name(shard, number) for shard in range(number)):
-        if not path.is_file():
+        if path not in found:
             raise InputError(f"{path}: it is missing: run that shard to its end first.")
     merged: dict[str, Case] = {}
     for shard in shards:

@@ -96,6 +96,7 @@ class SegmentScan:
             self.seen.append(self._name(batchdata))
         except KeyboardInterrupt:
             self.bar.close()
+            self.manifest.fold()
             total = state.epoch_length
             raise Interrupted(
                 f"interrupted after {len(self.seen)} of {total} scans; run the command again to continue."
@@ -233,7 +234,7 @@ class SegmentScan:
             )
 
     def finish(self) -> None:
-        """Logs how many scans have each status, completes `volumes.csv`, and writes `index.html` where it is wanted.
+        """Logs how many scans have each status, writes manifest and `volumes.csv`, and `index.html` where it is wanted.
 
         After a run over a folder, cases of its scans that no longer exist are removed from the manifest; after a run
         over a single file, all cases of earlier runs stay.
@@ -245,7 +246,7 @@ class SegmentScan:
             self.bar.close()
         if self.root.is_dir():
             self.manifest.keep_only(self.seen, self.known)
-        self.manifest.complete_volumes()
+        self.manifest.fold()
         if self.index and not self.manifest.is_shard:
             write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen if name in self.manifest.cases]
