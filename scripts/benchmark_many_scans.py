@@ -2,13 +2,16 @@
 
     python scripts/benchmark_many_scans.py [--counts 100,1000] [--json FILE]
 
-Tiny scans (16 x 4 x 16 voxels) are generated and segmented with previews by the shipped weights, each number of scans
-by a process of its own. The manifest and the page are then made anew from the cases of that run, and timed.
+Tiny scans (16 x 4 x 16 voxels) are generated and segmented by the shipped weights, each number of scans by a process of
+its own. The manifest is then made anew from the cases of that run, and timed, and so is the page, with a picture for
+each scan; where Chromium is installed, the page is opened in it.
 """
 
 from __future__ import annotations
 
-import os
+import math
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +26,7 @@ from benchmark_inference import print_rows
 from benchmark_memory import peak_memory
 from bundle_command import bundle
 from command_line import run_command_line
+from PIL import Image
 from sifa.inference.case import Case
 from sifa.inference.manifest import Manifest
 from sifa.inference.manifest_file import read_cases
@@ -31,6 +35,7 @@ from sifa.utils.files import write_json
 
 SHAPE = (16, 4, 16)  # four coronal slices, the plane of the shipped weights
 SPACING = (10.0, 10.0, 10.0)  # mm
+PICTURE = (1200, 400)  # pixels
 LAST = 100  # scans whose mean time is given
 
 
@@ -67,26 +72,50 @@ def time_manifest(output: Path, cases: Sequence[Case]) -> dict[str, float]:
     }
 
 
+def with_picture(case: Case, output: Path) -> Case:
+    """Returns a case with a preview, a gray picture of the usual size."""
+    name = f"{case.input.split('.')[0]}_preview.png"
+    Image.new("L", PICTURE, 128).save(output / name)
+    return replace(case, preview=name)
+
+
+def time_page(page: Path) -> float | None:
+    """Returns the seconds that a page takes to load beyond an empty one, the shortest of three; None: no Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        return None
+    empty = page.with_name("empty.html")
+    empty.write_text("<html></html>", encoding="utf-8")
+    best = dict.fromkeys((empty, page), math.inf)
+    for path in (empty, page) * 3:
+        start = time.perf_counter()
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", path.as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+        best[path] = min(best[path], time.perf_counter() - start)
+    return round(best[page] - best[empty], 2)
+
+
 def measure(count: int) -> dict[str, Any]:
     """Returns a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         scans, output = Path(folder) / "scans", Path(folder) / "masks"
         write_scans(scans, count)
-        options = {"dataset_dir": scans, "output_dir": output, "previews": "True"}
         start = time.monotonic()
-        peak = peak_memory(bundle("inference", ["inference.yaml"], **options))
+        peak = peak_memory(bundle("inference", ["inference.yaml"], dataset_dir=scans, output_dir=output))
         seconds = time.monotonic() - start
         cases = read_cases(output / "manifest.json")
         if len(cases) != count:
             sys.exit(f"{output}: {len(cases)} of {count} scans are in the manifest.")
-        page = os.stat(output / "index.html").st_size
-        measured = time_manifest(output, cases)
+        measured = time_manifest(output, [with_picture(case, output) for case in cases])
+        page = (output / "index.html").stat().st_size
+        loading = time_page(output / "index.html")
     return {
         "scans": count,
         "seconds": round(seconds, 1),
         "peak_mib": round(peak / 2**20),
         **measured,
         "page_kib": round(page / 1024),
+        "page_seconds": loading,
     }
 
 
