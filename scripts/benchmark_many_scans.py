@@ -80,7 +80,10 @@ def with_picture(case: Case, output: Path) -> Case:
 
 
 def time_page(page: Path) -> float | None:
-    """Returns the seconds that a page takes to load beyond an empty one, the shortest of three; None: no Chromium."""
+    """Returns the seconds that a page takes to load beyond an empty one, the shortest of three; None: no Chromium.
+
+    Without a window Chromium loads all pictures, also those that are marked as lazy.
+    """
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return None
