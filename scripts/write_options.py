@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
 COMPLETE = ("inference.yaml", "evaluate.yaml", "adapt_batch_norm.yaml")  # beside train.yaml, with a table each
 SIZES = ("recommended.yaml", "compact.yaml")  # with a column each in the table of train.yaml
-NO_OVERLAYS = ("metadata.json", "terminology.yaml", "monailabel.yaml", "train.yaml", *COMPLETE)
+NO_OVERLAYS = ("terminology.yaml", "monailabel.yaml", "multi_gpu_train.yaml", "train.yaml", *COMPLETE)
 NOT_SET = ("bundle_root", "run", "handlers")  # what the bundle itself gives
 PLACES = {"bundle_root", "dataset_dir", "device"}  # that the value of an option may refer to
 HEADING = re.compile(r"# --- (.+?) -+$")
@@ -31,9 +31,9 @@ INTRODUCTION = """\
 
 Written by `python scripts/write_options.py` from the configs and their comments. Give an option on the command line as
 `--name value`; values are Python's: `True`, `False`, `'$None'`, `"[64,64]"`. An overlay changes several at once
-([architecture.md](architecture.md#configs)). Entries that build a part of the network or of the workflow are not
-listed: read the configs from top to bottom. Options that no command uses are refused, with the name that was probably
-meant.
+([architecture.md](architecture.md#configs-and-overlays)). Entries that build a part of the network or of the workflow
+are not listed: read the configs from top to bottom. Options that no command uses are refused, with the name that was
+probably meant.
 """
 
 
@@ -80,9 +80,21 @@ def is_option(name: str, value: Any) -> bool:
 
 
 def is_component(name: str) -> bool:
-    """Returns whether a config builds what an entry names."""
-    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONFIGS.glob("*.yaml")]
-    return not all(is_option(name, content[name]) for content in contents if name in content)
+    """Returns whether train.yaml builds what an entry names, or an overlay does where train.yaml leaves it empty."""
+    contents = [yaml.safe_load((CONFIGS / file).read_text(encoding="utf-8")) for file in overlays()]
+    base = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8")).get(name)
+    values = [content[name] for content in contents if name in content]
+    built = any(isinstance(value, dict) and "_target_" in value for value in values)
+    return (
+        built
+        or not is_option(name, base)
+        or (base in (None, []) and any("@" in value for value in values if isinstance(value, str)))
+    )
+
+
+def overlays() -> list[str]:
+    """Returns the names of the overlays of a training, sorted, without those that run elsewhere than others."""
+    return sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name not in NO_OVERLAYS)
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
@@ -129,7 +141,7 @@ def render() -> str:
     for name in COMPLETE:
         rows = [[code(one.name), code(one.value), one.meaning] for one in read_options(CONFIGS / name)]
         parts.append(f"## {name}\n\n{table(['option', 'value', 'meaning'], rows)}")
-    others = [path for path in sorted(CONFIGS.glob("*.yaml")) if path.name not in (*NO_OVERLAYS, *SIZES)]
+    others = [CONFIGS / name for name in overlays() if name not in SIZES]
     meanings = {one.name: one.meaning for name in (*SIZES, "train.yaml") for one in read_options(CONFIGS / name)}
     rows = [
         [path.name, code(one.name), code(one.value), one.meaning or meanings.get(one.name, "")]

@@ -18,6 +18,8 @@ from sifa.networks import Segmenter as Network
 
 BUNDLE = Path(__file__).resolve().parents[1]
 RUN = BUNDLE / "models"
+if len(sys.argv) != 2:
+    sys.exit("usage: python python_example.py DATA, the folder of make_phantom.py")
 scans = sorted((Path(sys.argv[1]) / "ct_images").glob("*.nii.gz"))
 output = Path(tempfile.mkdtemp())
 

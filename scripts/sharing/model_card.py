@@ -15,6 +15,7 @@ from sharing.methods import describe_method, method_class, plain_settings, train
 from sharing.trained_run import TrainedRun
 
 MARKER = "[FILL IN:"
+PLAN = "plan.yaml"  # that `run planning` writes
 OPEN_FIELDS = (
     "authors, intended use, origin of the data, license of the data and of the weights, citation of the data, "
     "limitations"
@@ -90,7 +91,8 @@ def model_card(name: str, run: TrainedRun, measured: Measured | None, known_conf
 
 def _known(run: TrainedRun, folder: Path) -> str:
     """Returns the configs of the training that belong to the bundle, and how many others there were."""
-    known = [f"`{name}`" for name in run.configs if (folder / name).is_file()]
+    planned = ["the plan of `run planning`"] if PLAN in run.configs else []
+    known = [f"`{name}`" for name in run.configs if (folder / name).is_file()] + planned
     others = len(run.configs) - len(known)
     more = [f"{others} of the author's own"] if others else []
     return ", ".join([*known, *more]) or "not recorded"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sifa.utils.errors import InputError
+from sifa.utils.overlays import COMPLETE, FOLLOWS, WRITTEN
 
 from sharing.measured import Measured, find_results, read_measured
 from sharing.model_card import MARKER, model_card, open_fields
@@ -15,6 +16,8 @@ from sharing.run_metadata import OPEN_FIELDS, run_metadata
 from sharing.trained_run import TrainedRun, read_run
 
 NAME = re.compile(r"[a-z][a-z0-9_]{1,79}")
+REPLACED = ("docs/", "models/")  # folders of the bundle whose files are not taken as they are
+OTHER_CONFIGS = {"metadata", "terminology", "logging", "logging_debug"}  # stems of those that no command names
 CARD, METADATA, LICENSE = "docs/README.md", "configs/metadata.json", "docs/data_license.txt"
 PAGES = "docs/bundle"  # of the bundle's own documents, whose links among each other stay valid
 NOTE = (
@@ -52,12 +55,13 @@ def shared_files(
             one.
 
     Raises:
-        InputError: when the run or the results cannot be used.
+        InputError: when the run or the results cannot be used, or a config does not belong to the bundle.
     """
+    _refuse_foreign_configs(files)
     run = read_run(model_dir)
     path = results or find_results(model_dir, run)
     measured = None if path is None else read_measured(path, run)
-    content = {inside: file.read_bytes() for inside, file in files.items() if not inside.startswith("docs/")}
+    content = {inside: file.read_bytes() for inside, file in files.items() if not inside.startswith(REPLACED)}
     content |= _pages(files)
     content["models/model.pt"] = run.weights
     content["models/fingerprint.json"] = _json(run.fingerprint.to_json())
@@ -65,6 +69,16 @@ def shared_files(
     content[CARD] = model_card(name, run, measured, files[METADATA].parent).encode()
     content[LICENSE] = Path(__file__).with_name("data_license.txt").read_bytes()
     return content, _summary(run, measured, path)
+
+
+def _refuse_foreign_configs(files: dict[str, Path]) -> None:
+    """Refuses configs that are not the bundle's: they may hold paths and settings that are nobody else's business."""
+    known = {*COMPLETE, *FOLLOWS} - set(WRITTEN) | OTHER_CONFIGS
+    for inside, file in files.items():
+        if inside.startswith("configs/") and file.stem not in known:
+            raise InputError(
+                f"{file}: it is no config of the bundle, and it would be shared: move it to another folder."
+            )
 
 
 def _pages(files: dict[str, Path]) -> dict[str, bytes]:

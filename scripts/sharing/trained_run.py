@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ import yaml
 from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.networks import Segmenter
 from sifa.networks.weights import load_weights
-from sifa.reports.scalar_table import EPOCH, ITERATION, read_rows
+from sifa.reports.scalar_table import EPOCH, read_rows
+from sifa.reports.selection_table import read_scores
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
@@ -138,12 +138,9 @@ def _chosen_epoch(folder: Path, iterations: int) -> tuple[int | None, int | None
 
     `selection.csv` lists the scores of all epochs where the training selected one; of equal scores the later one wins.
     """
-    columns, rows = read_rows(folder / "selection.csv")
-    if rows and int(rows[-1][columns.index(ITERATION)]) == iterations:
-        scores = [float(row[columns.index("score")]) for row in rows]
-        best = max(range(len(rows)), key=lambda index: (not math.isnan(scores[index]), scores[index], index))
-        numbers = [int(row[columns.index(EPOCH)]) for row in rows]
-        return numbers[best], numbers[-1], True
+    scores = read_scores(folder / "selection.csv")
+    if scores is not None and scores.iteration == iterations:
+        return scores.chosen, int(scores.epochs[-1]), True
     columns, rows = read_rows(folder / "scalars.csv")
     last = int(rows[-1][columns.index(EPOCH)]) if rows else None
     return last, last, False

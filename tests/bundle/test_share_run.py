@@ -355,6 +355,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], Mapping[str, str], str]] = {
     "no name": (lambda run: None, {"name": ""}, "--name"),
     "a name with a space": (lambda run: None, {"name": "Tiny heart"}, "it is no name of a bundle"),
     "a name with a version": (lambda run: None, {"name": "heart_v2"}, "it is no name of a bundle"),
+    "damaged scores": (
+        lambda run: (run / "selection.csv").write_text("epoch,iteration,score\n1,4,high\n", encoding="utf-8"),
+        {},
+        "selection.csv: this is no table of scores",
+    ),
     "no results": (lambda run: None, {"results": "nowhere.json"}, "nowhere.json: there is no such file"),
 }
 
@@ -374,6 +379,23 @@ def assert_refused(said: str, folder: Path, **options: Any) -> None:
     assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert said in result.stderr
     assert sorted(folder.glob("dist/*")) == before
+
+
+def test_configs_that_are_not_the_bundles_own_are_not_shared(run: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLE, bundle, ignore=shutil.ignore_patterns("__pycache__", "output", "eval"))
+    (bundle / "configs" / "our_hospital.yaml").write_text("dataset_dir: /secret/place\n", encoding="utf-8")
+    (bundle / "models" / "notes.txt").write_text("private", encoding="utf-8")
+    said = "our_hospital.yaml: it is no config of the bundle, and it would be shared: move it to another folder."
+    assert_refused(said, tmp_path, bundle=bundle, model_dir=run, name=NAME)
+    (bundle / "configs" / "our_hospital.yaml").unlink()
+    run_script(
+        "package_bundle.py", f"--bundle={bundle}", f"--model_dir={run}", f"--name={NAME}", f"--output_dir={tmp_path}"
+    )
+    (archive,) = tmp_path.glob("*.zip")
+    with zipfile.ZipFile(archive) as content:
+        models = [name for name in content.namelist() if "/models/" in name]
+    assert models == [f"{NAME}/models/fingerprint.json", f"{NAME}/models/model.pt"]
 
 
 def test_results_of_other_labels_or_other_weights_are_refused(run: Path, evaluation: Path, tmp_path: Path) -> None:

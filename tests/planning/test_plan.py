@@ -73,6 +73,13 @@ def test_without_adaptation_there_is_nothing_to_match_and_only_the_source_counts
     )
 
 
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "\u2028", "\x85", "\x0b", "\x00"])
+def test_a_name_cannot_add_a_line_to_the_plan(sign: str) -> None:
+    name = f"aorta{sign}epochs: 3"
+    text = render([Setting("batch_size", 4, name), Setting("slice_size", [64, 64], f"{name} " * 20)], [name])
+    assert set(yaml.safe_load(text)) == {"batch_size", "slice_size", "initialize"}
+
+
 def test_an_overlay_is_read_back_as_it_was_planned_with_a_reason_for_each_line() -> None:
     settings = [
         Setting("slice_plane", "axial", "as dataset.json says"),

@@ -174,3 +174,17 @@ def test_code_that_cannot_be_kept_on_disk_is_compiled_in_the_process(
     probabilities, image = scene(1, 3, 20, 70)
     expected = refine_by_formula(probabilities, image)
     torch.testing.assert_close(refine_with_pamr(probabilities, image), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 20, 70), (2, 1, 40, 20), (3, 1, 40, 70), (1, 1, 1, 1)])
+def test_an_image_of_another_shape_goes_to_the_formula(shape: tuple[int, ...], calls: list[tuple[int, ...]]) -> None:
+    probabilities, _ = scene(2, 5, 40, 70)
+    image = 2 * draw(*shape) - 1
+    try:
+        expected = refine_by_formula(probabilities, image)
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            refine_with_pamr(probabilities, image)
+    else:
+        assert torch.equal(refine_with_pamr(probabilities, image), expected)
+    assert not calls

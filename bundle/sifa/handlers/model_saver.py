@@ -11,7 +11,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from sifa.adaptation.model_selection import ModelSelectionScore
-from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, read_rows, rewrite
+from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, rewrite
+from sifa.reports.selection_table import read_scores
 from sifa.training.model_files import save_state
 from sifa.utils.distributed import is_main_process
 from sifa.utils.files import writing
@@ -89,8 +90,8 @@ class ModelSaver:
             self.save_model(folder=folder)
 
     def _save_if_best(self, engine: Engine, scores: Mapping[str, float]) -> None:
-        columns, rows = read_rows(self.table)
-        highest = max((float(row[columns.index("score")]) for row in rows), default=0.0)
+        earlier = read_scores(self.table)
+        highest = 0.0 if earlier is None else earlier.highest
         self._save_pair(self.output_dir / "last")
         if scores["score"] >= highest:
             self._save_pair(self.output_dir)

@@ -24,14 +24,21 @@ def render(settings: Sequence[Setting], notes: Sequence[str]) -> str:
         settings: the lines; the reason is a comment behind the value, or on lines of its own where it is long.
         notes: sentences that stand above them, as comments.
     """
-    lines = [line for note in notes for line in textwrap.wrap(f"# {note}", COLUMNS, subsequent_indent="#   ")]
+    lines = [
+        line for note in notes for line in textwrap.wrap(f"# {_in_a_line(note)}", COLUMNS, subsequent_indent="#   ")
+    ]
     for setting in settings:
-        line = f"{setting.name}: {_value(setting.value)}"
-        if len(line) + len(setting.reason) + 4 <= COLUMNS:
-            lines.append(f"{line}  # {setting.reason}")
+        line, reason = f"{setting.name}: {_value(setting.value)}", _in_a_line(setting.reason)
+        if len(line) + len(reason) + 4 <= COLUMNS:
+            lines.append(f"{line}  # {reason}")
         else:
-            lines += [*textwrap.wrap(f"# {setting.reason}", COLUMNS, subsequent_indent="# "), line]
+            lines += [*textwrap.wrap(f"# {reason}", COLUMNS, subsequent_indent="# "), line]
     return "\n".join(lines) + "\n" + INITIALIZE
+
+
+def _in_a_line(text: str) -> str:
+    """Returns a text as a comment may hold it: names of data sets and structures may hold signs that end a line."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def _value(value: Any) -> str:

@@ -95,10 +95,14 @@ def write_plan(
     path = Path(output_dir) / "plan.yaml"
     text = render(planned, _notes(dataset.name, fit, machine))
     with writing(path):
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            path.replace(path.with_name("plan_earlier.yaml"))
+            logger.info("%s: the plan that was there is kept as plan_earlier.yaml", path)
         write_text(path, text)
     logger.info("%s:\n%s", path, text.removesuffix(INITIALIZE).rstrip())
     final = {**chosen, **{line.name: line.value for line in planned}}
-    for warning in [*poor_fits(view, fit.pixels, final, fingerprint), *_warnings(fit, machine)]:
+    tried = config is not None
+    for warning in [*poor_fits(view, fit.pixels, final, fingerprint), *_warnings(fit, machine, tried)]:
         logger.warning("%s", warning)
 
 
@@ -141,9 +145,14 @@ def _duration(minutes: float) -> str:
     return f"{minutes:.0f} minutes" if minutes < 180 else f"{minutes / 60:.0f} hours"
 
 
-def _warnings(fit: Fit, machine: Machine) -> list[str]:
+def _warnings(fit: Fit, machine: Machine, tried: bool) -> list[str]:
     """Returns warnings about a machine that is too small."""
     warnings = []
+    if tried and fit.trial is None:
+        warnings.append(
+            "no trial fitted into the memory that is free, not even with a batch of 1, so the plan does not know this "
+            "machine: use one with more memory, or compact.yaml before the plan."
+        )
     if fit.estimate is not None and fit.estimate.minutes > LONG:
         days = fit.estimate.minutes / 60 / 24
         remedy = "fewer epochs" if machine.on_gpu else "a GPU, or compact.yaml before the plan"

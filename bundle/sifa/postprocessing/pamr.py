@@ -35,7 +35,7 @@ def refine_with_pamr(
     which differs from `refine_by_formula` by rounding only (less than 1e-5).
 
     Args:
-        probabilities: (B, num_classes, H, W), sum to 1 over classes.
+        probabilities: (B, num_classes, H, W), finite, sum to 1 over classes.
         image: the segmented image, (B, C, H, W) in [-1, 1].
         iterations: number of iterations; 0 returns the probabilities unchanged.
         dilations: distances of the neighbors, in pixels.
@@ -77,8 +77,9 @@ def _suits_kernel(probabilities: torch.Tensor, image: torch.Tensor, dilations: S
         and not needs_gradient
         and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in (probabilities, image))
         and tuple(dilations) == pamr_kernel.DILATIONS
+        and probabilities.ndim == 4
         and probabilities.shape[1] > 1
-        and image.shape[1] == 1
+        and image.shape == (len(probabilities), 1, *probabilities.shape[2:])
         and image.numel() > 0
         and bool(image.abs().max() <= LARGEST_EXPONENT * contrast)  # False for NaN
     )

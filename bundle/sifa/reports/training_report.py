@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import numpy as np
 from sifa.reports.curves import draw_curve, to_svg
 from sifa.reports.pages import write_page
 from sifa.reports.scalar_groups import group_scalars
-from sifa.reports.scalar_table import EPOCH, ITERATION, read_columns
+from sifa.reports.scalar_table import ITERATION, read_columns
+from sifa.reports.selection_table import read_scores
 from sifa.reports.slice_grid import list_pictures
+from sifa.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PICTURES = 4  # at most, spread over the training
 
@@ -104,19 +109,22 @@ def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[tuple[object, ...]]
 
 def _selection(path: Path) -> dict[str, Any]:
     """Returns the chosen epoch, its score and the curves of the scores over epochs; nothing without model selection."""
-    table = read_columns(path)
-    if not table or not len(table[EPOCH]):
+    try:
+        scores = read_scores(path)
+    except InputError as error:
+        logger.warning("%s", error)
         return {}
-    scores = table["score"]
-    chosen = max(range(len(scores)), key=lambda row: (scores[row], row))  # of equal ones the last, as `ModelSaver` does
-    figures = {
-        name: draw_curve(table[EPOCH], values) for name, values in table.items() if name not in (EPOCH, ITERATION)
-    }
+    if scores is None:
+        return {}
     return {
-        "epoch": int(table[EPOCH][chosen]),
-        "epochs": int(table[EPOCH][-1]),
-        "score": f"{scores[chosen]:.3f}",
-        "curves": {name: to_svg(figure) for name, figure in figures.items() if figure is not None},
+        "epoch": scores.chosen,
+        "epochs": int(scores.epochs[-1]),
+        "score": f"{scores.highest:.3f}",
+        "curves": {
+            name: to_svg(figure)
+            for name, values in scores.values.items()
+            if (figure := draw_curve(scores.epochs, values)) is not None
+        },
     }
 
 
