@@ -104,7 +104,10 @@ def _labels_of(
         places = named or by_patient.get(patient) or (by_patient[folder.name.casefold()] if len(parts) == 1 else [])
         if len(places) != 1:
             what = "several series of its patient" if places else "no series"
-            raise InputError(f"{path}: {what} may belong to this label: name it like the patient's folder, or move it.")
+            raise InputError(
+                f"{path}: {what} may belong to this file, which beside DICOM series is taken for a label: name it like the "
+                "patient's folder, or put scans that are no DICOM into a folder of their own."
+            )
         if places[0] in pairs:
             raise InputError(
                 f"{places[0]}: it has two labels, {pairs[places[0]]} and {path}: move one away, or give the folder of "
