@@ -105,8 +105,8 @@ def _labels_of(
         if len(places) != 1:
             what = "several series of its patient" if places else "no series"
             raise InputError(
-                f"{path}: {what} may belong to this file, which beside DICOM series is taken for a label: name it like the "
-                "patient's folder, or put scans that are no DICOM into a folder of their own."
+                f"{path}: {what} may belong to this file, which is taken for a label beside DICOM series: name it like "
+                "the patient's folder, or put scans that are no DICOM into a folder of their own."
             )
         if places[0] in pairs:
             raise InputError(
