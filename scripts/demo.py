@@ -7,7 +7,8 @@ Writes
 
     results.json   mean Dice of the CT test scans in percent, and per structure, of both
     report.html    the table, and panels: MR, fake CT, CT, fake MR, prediction, truth
-    masks/         masks of the folder of CT test scans, written by `run inference`
+    masks/         masks of the folder of CT test scans, written by `run inference`: of both, and first of the shipped
+                   weights, with pictures and a page to look at while the trainings run (masks/shipped/index.html)
 """
 
 from __future__ import annotations
@@ -169,14 +170,19 @@ def main(
     (output / MARK).write_text("scripts/demo.py made this folder and replaces all of it.\n", encoding="utf-8")
     data = output / "data"
     console.print("Demo on generated data: about 12 minutes on two cores, most of it SIFA's training.")
-    console.print("1/4 generating MR and CT subjects")
+    console.print("1/5 generating MR and CT subjects")
     counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
     run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
-    console.print("2/4 training without adaptation and with SIFA, side by side")
+    gather_scans(data, output / "scans")
+    console.print("2/5 segmenting the folder of CT test scans with the shipped weights")
+    first = output / "masks" / "shipped"
+    options: dict[str, Any] = {"dataset_dir": output / "scans", "output_dir": first, "previews": True}
+    run(bundle("inference", ["inference.yaml"], **options), output / "logs" / "inference_shipped.log")
+    console.print(f"    first masks after {time.monotonic() - started:.0f} s: look at {first / 'index.html'}")
+    console.print("3/5 training without adaptation and with SIFA, side by side")
     options = {"seed": seed, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
     seconds = train(output, data, options)
-    console.print("3/4 segmenting the folder of CT test scans, measuring")
-    gather_scans(data, output / "scans")
+    console.print("4/5 segmenting the same folder with both, measuring")
     results: dict[str, Any] = {
         "seed": seed,
         "training_seconds": {name: round(value) for name, value in seconds.items()},
@@ -200,7 +206,7 @@ def main(
             output / "logs" / f"evaluating_{method}.log",
         )
         results[method] = read_dice(measured / "results.json")
-    console.print("4/4 drawing")
+    console.print("5/5 drawing")
     for method in METHODS:
         panels = {
             "model_dir": output / "models" / method,

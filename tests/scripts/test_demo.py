@@ -32,6 +32,8 @@ def test_the_demo_writes_dice_of_both_trainings_in_percent(demo: Path) -> None:
 
 def test_the_demo_segments_the_folder_of_test_scans_and_draws_them(demo: Path) -> None:
     assert [path.name for path in (demo / "masks" / "sifa").glob("*.nii.gz")] == ["ct_test_000_seg.nii.gz"]
+    assert [path.name for path in (demo / "masks" / "shipped").glob("*.nii.gz")] == ["ct_test_000_seg.nii.gz"]
+    assert "ct_test_000_preview.png" in (demo / "masks" / "shipped" / "index.html").read_text(encoding="utf-8")
     report = (demo / "report.html").read_text(encoding="utf-8")
     for picture in ("panels_sifa.png", "panels_source_only.png"):
         assert picture in report
