@@ -40,7 +40,7 @@ def test_the_tutorial_leads_from_two_nnunet_data_sets_to_masks_and_a_table(phant
         cwd=tmp_path,
         env={**os.environ, "PATH": path, "BUNDLE": str(BUNDLE)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

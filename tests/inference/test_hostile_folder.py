@@ -14,8 +14,8 @@ import pytest
 from builders import read_json
 from conftest import run_bundle
 from hostile import CASES, DICOM_SHAPE, DICOM_SPACING, Case, write_hostile_folder
-from markupsafe import escape
 from sifa.io.nifti_files import load_nifti
+from sifa.reports.pages import breakable
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,8 @@ def test_nobody_sees_a_traceback_and_the_run_ends_with_a_summary_and_status_1(ru
 def test_the_page_lists_every_input(run: Run) -> None:
     page = (run.output / "index.html").read_text(encoding="utf-8")
     for case in LISTED:
-        assert f"<b>{escape(case.name.encode('utf-8', 'replace').decode())}</b>" in page
+        name = f'<span class="name">{breakable(case.name)}</span>'
+        assert name.encode("utf-8", "replace").decode() in page
 
 
 def test_nothing_is_written_but_what_the_manifest_lists(run: Run) -> None:
