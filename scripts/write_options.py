@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +49,8 @@ class Option(NamedTuple):
 
 def read_options(path: Path) -> Iterator[Option]:
     """Yields the options of a config, in its order."""
-    section, text = "", path.read_text(encoding="utf-8")
-    content, lines = yaml.safe_load(text), text.splitlines()
+    section, content = "", content_of(path.name)
+    lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
         if heading := HEADING.match(line):
             section = heading[1]
@@ -79,11 +80,17 @@ def is_option(name: str, value: Any) -> bool:
     return set(re.findall(r"@(\w+)", str(value))) <= PLACES
 
 
+@cache
+def content_of(name: str) -> dict[str, Any]:
+    """Returns the content of a config, which is read once."""
+    content: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
+    return content
+
+
 def is_component(name: str) -> bool:
     """Returns whether train.yaml builds what an entry names, or an overlay does where train.yaml leaves it empty."""
-    contents = [yaml.safe_load((CONFIGS / file).read_text(encoding="utf-8")) for file in overlays()]
-    base = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8")).get(name)
-    values = [content[name] for content in contents if name in content]
+    base = content_of("train.yaml").get(name)
+    values = [content[name] for content in map(content_of, overlays()) if name in content]
     built = any(isinstance(value, dict) and "_target_" in value for value in values)
     return (
         built
