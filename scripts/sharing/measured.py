@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from sifa.metrics.metric_list import ASSD_MM, DICE, HD95
-from sifa.metrics.results import Results, as_number, as_text, read_results
-from sifa.metrics.summary import mean_of_measured, mean_of_structures
+from sifa.metrics.results import as_number, as_text, read_results
+from sifa.metrics.summary import Bootstrap
+from sifa.reports.results_tables import mean_and_sd
 from sifa.utils.errors import InputError
 
 from sharing.trained_run import TrainedRun
 
 SHOWN = (DICE, ASSD_MM, HD95)  # in the card, where the file has them
+DIGITS = 2  # of all figures
 
 
 @dataclass(frozen=True)
@@ -71,32 +71,22 @@ def read_measured(path: Path, run: TrainedRun) -> Measured:
         raise InputError(f"{path}: it measures other weights than those of the run: run evaluating with this run.")
     if DICE not in results.values or not results.cases:
         raise InputError(f"{path}: it holds no Dice of any scan: give the results.json of run evaluating.")
-    dice = {name: _percent(results, name) for name in structures}
-    shown = [metric for metric in SHOWN if metric in results.values]
+    summaries = results.summaries(Bootstrap(resamples=1))  # its intervals are not shown
+    shown = [metric for metric in SHOWN if metric in summaries]
+    places = {name: list(results.structures).index(name) for name in structures}
+    by_structure, overall = summaries[DICE]
     return Measured(
         headings=["structure", *(results.headings[metric] for metric in shown)],
         rows=[
-            *([name, *(_mean_and_sd(results, metric, name) for metric in shown)] for name in structures),
-            ["mean", *(as_text(mean_of_structures(results.values[metric])) for metric in shown)],
+            *(
+                [name, *(mean_and_sd(summaries[metric][0][place], DIGITS) for metric in shown)]
+                for name, place in places.items()
+            ),
+            ["mean", *(as_text(summaries[metric][1].mean, DIGITS) for metric in shown)],
         ],
         cases=len(results.cases),
         failed=len(results.failed),
         names_weights=results.weights_sha256 is not None,
-        dice=dice,
-        mean_dice=as_number(mean_of_structures(results.values[DICE]) / 100),
+        dice={name: as_number(by_structure[place].mean / 100) for name, place in places.items()},
+        mean_dice=as_number(overall.mean / 100),
     )
-
-
-def _percent(results: Results, structure: str) -> float | None:
-    """Returns the mean Dice of a structure as a fraction."""
-    return as_number(mean_of_measured(results.values[DICE][:, list(results.structures).index(structure)]) / 100)
-
-
-def _mean_and_sd(results: Results, metric: str, structure: str) -> str:
-    """Returns mean and sample standard deviation of a structure, and how many values are not available."""
-    column = results.values[metric][:, list(results.structures).index(structure)]
-    known = column[~np.isnan(column)]
-    missing = len(column) - len(known)
-    spread = float(known.std(ddof=1)) if len(known) > 1 else math.nan
-    text = as_text(mean_of_measured(column)) + ("" if math.isnan(spread) else f" ± {as_text(spread)}")
-    return f"{text} ({missing} n/a)" if missing else text

@@ -16,10 +16,10 @@ MEAN = "mean"  # the row of all structures together
 def short_table(results: Results, summaries: Summaries, metrics: Mapping[str, Metric]) -> TextTable:
     """Returns mean and standard deviation of the main metrics, a row for each structure and one of their means."""
     rows = [
-        [structure, *(_mean_and_sd(summaries[name][0][column], metrics[name]) for name in MAIN)]
+        [structure, *(mean_and_sd(summaries[name][0][column], metrics[name].digits) for name in MAIN)]
         for column, structure in enumerate(results.structures)
     ]
-    rows.append([MEAN, *(_mean_and_sd(summaries[name][1], metrics[name], marked=False) for name in MAIN)])
+    rows.append([MEAN, *(mean_and_sd(summaries[name][1], metrics[name].digits, marked=False) for name in MAIN)])
     return TextTable(
         headings=["structure", *(metrics[name].heading for name in MAIN)],
         rows=rows,
@@ -79,10 +79,17 @@ def interval_text(interval: tuple[float, float], digits: int) -> str:
     return "n/a" if math.isnan(low) else f"[{as_text(low, digits)}, {as_text(high, digits)}]"
 
 
-def _mean_and_sd(summary: Summary, metric: Metric, marked: bool = True) -> str:
-    text = as_text(summary.mean, metric.digits)
+def mean_and_sd(summary: Summary, digits: int, marked: bool = True) -> str:
+    """Returns mean and sample standard deviation as text.
+
+    Args:
+        summary: of a structure, or of all together.
+        digits: after the decimal point.
+        marked: whether the number of values that are not available is added.
+    """
+    text = as_text(summary.mean, digits)
     if not math.isnan(summary.sd):
-        text += f" ± {summary.sd:.{metric.digits}f}"
+        text += f" ± {summary.sd:.{digits}f}"
     return f"{text} ({summary.not_available} n/a)" if marked and summary.not_available else text
 
 
