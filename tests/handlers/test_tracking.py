@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import RECOMMENDED, TINY, run_bundle
 from sifa.adaptation.sifa_terms import TERMS as SIFA_TERMS
-from sifa.handlers.scalars import SCORES
 from sifa.reports.scalar_groups import group_of
+from sifa.reports.selection_table import SCORES
 from sifa.utils.keys import UPDATES, LossTerms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

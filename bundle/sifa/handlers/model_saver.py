@@ -12,7 +12,7 @@ from torch import nn
 
 from sifa.adaptation.model_selection import ModelSelectionScore
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, rewrite
-from sifa.reports.selection_table import read_scores
+from sifa.reports.selection_table import SCORES, read_scores
 from sifa.training.model_files import save_state
 from sifa.utils.distributed import is_main_process
 from sifa.utils.files import writing
@@ -64,7 +64,7 @@ class ModelSaver:
         """Drops the scores of later epochs."""
         if self.score is not None:
             with writing(self.table):
-                rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, "score", "agreement", "plausibility"])
+                rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, *SCORES])
 
     def save(self, engine: Engine) -> None:
         """Writes weights and fingerprint.

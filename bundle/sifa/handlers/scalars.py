@@ -12,10 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 from sifa.handlers.engine_output import scalars
 from sifa.reports.scalar_groups import group_of
 from sifa.reports.scalar_table import EPOCH, ITERATION, append_row, rewrite
+from sifa.reports.selection_table import SCORES
 from sifa.utils.distributed import is_main_process
 from sifa.utils.files import writing
-
-SCORES = ("score", "agreement", "plausibility")  # of model selection
 
 
 class ScalarLog:

@@ -12,6 +12,7 @@ from sifa.reports.scalar_table import EPOCH, ITERATION, read_columns
 from sifa.utils.errors import InputError
 
 SCORE = "score"
+SCORES = (SCORE, "agreement", "plausibility")  # of an epoch; see `sifa.adaptation.ModelSelectionScore`
 
 
 @dataclass(frozen=True)
