@@ -9,13 +9,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.fingerprint.modality import is_in_hu
+from sifa.utils.overlays import WRITTEN
 
 from sharing.measured import Measured
 from sharing.methods import describe_method, method_class, plain_settings, trains_on_target_labels
 from sharing.trained_run import TrainedRun
 
 MARKER = "[FILL IN:"
-PLAN = "plan.yaml"  # that `run planning` writes
 OPEN_FIELDS = (
     "authors, intended use, origin of the data, license of the data and of the weights, citation of the data, "
     "limitations"
@@ -91,7 +91,7 @@ def model_card(name: str, run: TrainedRun, measured: Measured | None, known_conf
 
 def _known(run: TrainedRun, folder: Path) -> str:
     """Returns the configs of the training that belong to the bundle, and how many others there were."""
-    planned = ["the plan of `run planning`"] if PLAN in run.configs else []
+    planned = ["the plan of `run planning`"] if any(Path(name).stem in WRITTEN for name in run.configs) else []
     known = [f"`{name}`" for name in run.configs if (folder / name).is_file()] + planned
     others = len(run.configs) - len(known)
     more = [f"{others} of the author's own"] if others else []

@@ -25,6 +25,7 @@ from sifa.utils.files import write_text, writing
 
 logger = logging.getLogger(__name__)
 
+NAME = "plan.yaml"
 MINUTES = {False: 120.0, True: 720.0}  # that a training may take on a CPU, and on a GPU
 MEASURED = (256, 256)  # slices of the fingerprint, with which it has nothing to warn of
 APPEARANCE = ("match_field_of_view", "random_appearance_weight")  # chosen settings that an iteration's time depends on
@@ -70,14 +71,13 @@ def write_plan(
     plane = plan_plane(fingerprint, dataset.slice_plane, adapts)
     view = view_of(fingerprint, plane.value, adapts)
     machine = describe_machine(device)
+    limit = minutes or MINUTES[machine.on_gpu]
     lines = [plane, *plan_appearance(view, fingerprint)]
     chosen = {**settings, **{line.name: line.value for line in lines if line.name in settings}}
     matched = bool(chosen.get("match_field_of_view"))
     epochs = plan_epochs(view, settings["epochs"], settings["iterations_per_epoch"], settings["batch_size"], matched)
     chosen["epochs"] = epochs.value
-    appearance: dict[str, Any] = {
-        name: chosen[name] for name in ("match_field_of_view", "random_appearance_weight") if name in chosen
-    }
+    appearance = {name: chosen[name] for name in APPEARANCE if name in chosen}
     fit = fit_machine(
         view,
         machine,
@@ -86,13 +86,13 @@ def write_plan(
         else lambda pixels, batch: run_trial(config, known, fingerprint, pixels.size, batch, appearance),
         chosen,
         float(network["width"]),
-        minutes or MINUTES[machine.on_gpu],
+        limit,
     )
-    lines += [*plan_slices(view, fit.pixels, _limit(fit, minutes or MINUTES[machine.on_gpu])), epochs]
+    lines += [*plan_slices(view, fit.pixels, _limit(fit, limit)), epochs]
     lines += _machine_lines(fit, settings["batch_size"], machine)
     order = list(settings)
     planned = sorted((line for line in lines if line.name in settings), key=lambda line: order.index(line.name))
-    path = Path(output_dir) / "plan.yaml"
+    path = Path(output_dir) / NAME
     text = render(planned, _notes(dataset.name, fit, machine))
     with writing(path):
         if path.is_file() and path.read_text(encoding="utf-8") != text:
