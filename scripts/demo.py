@@ -176,8 +176,8 @@ def main(
     gather_scans(data, output / "scans")
     console.print("2/5 segmenting the folder of CT test scans with the shipped weights")
     first = output / "masks" / "shipped"
-    options: dict[str, Any] = {"dataset_dir": output / "scans", "output_dir": first, "previews": True}
-    run(bundle("inference", ["inference.yaml"], **options), output / "logs" / "inference_shipped.log")
+    shown = bundle("inference", ["inference.yaml"], dataset_dir=output / "scans", output_dir=first, previews=True)
+    run(shown, output / "logs" / "inference_shipped.log")
     console.print(f"    first masks after {time.monotonic() - started:.0f} s: look at {first / 'index.html'}")
     console.print("3/5 training without adaptation and with SIFA, side by side")
     options = {"seed": seed, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}

@@ -75,15 +75,8 @@ def test_a_plan_of_a_config_without_our_additions_or_adaptation_has_only_the_set
     run_bundle("planning", configs, dataset_dir=phantom, output_dir=tmp_path, slice_plane="sagittal", **SMALL)
 
     plan = yaml.safe_load((tmp_path / "plan.yaml").read_text(encoding="utf-8"))
-    assert set(plan) == {
-        "slice_plane",
-        "slice_size",
-        "pixel_spacing",
-        "batch_size",
-        "epochs",
-        "num_workers",
-        "initialize",
-    }
+    adapting = {"match_intensity", "match_field_of_view", "random_appearance_weight"}
+    assert set(plan) == {*PLANNED - adapting, "initialize"}
     assert plan["slice_plane"] == "sagittal"
 
 

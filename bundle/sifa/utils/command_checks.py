@@ -144,13 +144,8 @@ def _does_something(value: Any) -> bool:
 
 def _only_run(files: Sequence[str]) -> str | None:
     """Returns what the last config makes of a training, where it replaces what `run` does."""
-    return (
-        {"evaluate": "evaluating", "adapt_batch_norm": "adapting", "multi_gpu_train": "training"}.get(
-            Path(files[-1]).stem
-        )
-        if files
-        else None
-    )
+    replacing = {"evaluate": "evaluating", "adapt_batch_norm": "adapting", "multi_gpu_train": "training"}
+    return replacing.get(Path(files[-1]).stem) if files else None
 
 
 def _check_ids(command: Command, config: Mapping[str, Any], runs: Sequence[str]) -> None:
