@@ -169,7 +169,7 @@ def main(
     output.mkdir(parents=True)
     (output / MARK).write_text("scripts/demo.py made this folder and replaces all of it.\n", encoding="utf-8")
     data = output / "data"
-    console.print("Demo on generated data: about 12 minutes on two cores, most of it SIFA's training.")
+    console.print("Demo on generated data: about 9 minutes on two cores, most of it SIFA's training.")
     console.print("1/5 generating MR and CT subjects")
     counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
     run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
