@@ -277,6 +277,8 @@ def make_fingerprint(**changes: Any) -> Fingerprint:
         orientation="ILP",
         spacing=(4.7, 4.7, 0.0),
         slice_size=(16, 32),
+        matched_in_plane=False,
+        source_size=(16, 32),
         pamr_iterations=0,
         structures={"left": VolumeRange(0.5, 2.5)},
         spatial_prior={},

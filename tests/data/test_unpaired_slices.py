@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import Array, refusal, write_nifti
+from builders import Array, make_fingerprint, refusal, write_nifti
 from monai.bundle import ConfigParser
 from monai.engines import Trainer
 from monai.transforms import Compose, LoadImaged, Randomizable
@@ -333,6 +333,7 @@ def augmentation_of(**changes: Any) -> Callable[[Mapping[str, Any]], Mapping[str
     parser = ConfigParser()
     parser.read_config(str(CONFIG))
     parser["slice_size"] = [SIZE, SIZE]
+    parser["fingerprint"] = make_fingerprint(slice_size=(SIZE, SIZE))
     transforms = parser["augmentation_transforms"]
     for transform in transforms:
         if transform["_target_"] == "RandAffined":

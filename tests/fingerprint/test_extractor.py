@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from builders import ALL_AXCODES, Array, diagonal_affine, refusal, stored_as, write_dicom_series, write_nifti
 from sifa.data.dataset_json import DatasetDescription
-from sifa.fingerprint.extractor import coarse_pixels, compute_fingerprint
+from sifa.fingerprint.extractor import compute_fingerprint
 from sifa.fingerprint.fingerprint import Fingerprint, NetworkSize, VolumeRange, read_fingerprint, write_fingerprint
+from sifa.fingerprint.grid_warnings import coarse_plane_warnings, resolution_warnings, tilt_warnings
 
 INTENSITY: Mapping[str, Mapping[str, Any]] = {
     "CT": {"mode": "window", "percentiles": [10, 90], "above": -300},
@@ -428,10 +429,31 @@ def test_labels_of_nothing_but_background_are_refused(mr: Path, ct: Path, tmp_pa
 
 @pytest.mark.parametrize(("pixel_spacing", "words"), [(3.1, "more than twice the 1.5 mm"), (3.0, ""), (1.0, "")])
 def test_pixels_far_coarser_than_those_of_the_scans_are_reported(pixel_spacing: float, words: str) -> None:
-    warning = coarse_pixels(pixel_spacing, [[1.5, 1.0, 5.0]] * 3)
+    warnings = resolution_warnings(pixel_spacing, [[1.5, 1.0, 5.0]] * 3)
 
-    assert words in warning
-    assert bool(warning) == bool(words)
+    assert len(warnings) == bool(words)
+    assert all(words in warning for warning in warnings)
+
+
+def test_only_the_scans_that_are_cut_across_their_slices_are_named() -> None:
+    scans = [f"{letter}.nii" for letter in "abcdef"]
+    across, along = [8.0, 1.4, 1.4], [1.4, 1.4, 8.0]
+
+    (warning,) = coarse_plane_warnings(scans, [along, across, across, along, across, across], "coronal")
+
+    assert "4 of 6 scans (8 mm, beside pixels of 1.4 mm): b.nii, c.nii, e.nii and 1 more" in warning
+    assert "acquired" in warning
+    assert coarse_plane_warnings(scans, [along] * 6, "axial") == []
+
+
+def test_acquired_slices_that_are_turned_away_from_the_others_are_named() -> None:
+    views = [np.array(view) for view in ([0, 0, -1.0], [0, 0.2, -0.98], [0.1, 0, -0.99], [0, 1.0, 0])]
+
+    (warning,) = tilt_warnings(["a", "b", "c", "coronal.nii"], views)
+
+    assert "1 of 4 scans" in warning
+    assert "coronal.nii" in warning
+    assert tilt_warnings(["a", "b", "c"], views[:3]) == []
 
 
 @pytest.mark.parametrize(("affine", "words"), [(np.diag([0.0, 1, 1, 1]), "singular"), (np.eye(4), "sheared")])

@@ -10,6 +10,7 @@ from torch import nn
 from sifa.data.slice_cache import POSITION, Volume, VolumeSlices
 from sifa.training.mixed_precision import in_full
 from sifa.transforms.intensity import AIR_THRESHOLD
+from sifa.transforms.padding import without_marks
 
 TOLERANCE = 0.1  # a scan that is at most this share longer than the source scans is used in full
 
@@ -72,7 +73,7 @@ class FieldOfView:
         seen = np.arange(0, len(images), max(1, int(self.distance / step)))
         foreground = []
         for start in range(0, len(seen), self.batch_size):
-            batch = torch.stack([images[int(index)] for index in seen[start : start + self.batch_size]])
+            batch = torch.stack([without_marks(images[int(index)]) for index in seen[start : start + self.batch_size]])
             probabilities = in_full(segmenter(batch.to(self.device))).softmax(dim=1)
             found = 1 - probabilities[:, 0].mean(dim=(1, 2)).numpy(force=True)
             foreground.append(found * (batch > AIR_THRESHOLD).flatten(1).any(dim=1).numpy())

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from sifa.adaptation.hidden_padding import hide_in_label, hide_in_logits
 from sifa.adaptation.loss_weights import LossWeights
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.adaptation.self_training import SelfTraining
@@ -67,20 +68,20 @@ class SegmenterTerms:
         terms: dict[LossTerms, torch.Tensor] = {}
         if self.loss_weights.at("segmenter", LossTerms.RANDOM_APPEARANCE, epoch):
             view = _required(batch.source_view, LossTerms.RANDOM_APPEARANCE)
-            terms[LossTerms.RANDOM_APPEARANCE] = self._loss(view, batch.source_label)
+            terms[LossTerms.RANDOM_APPEARANCE] = self._loss(view, batch.source_label, batch.inside)
         if self.loss_weights.at("segmenter", LossTerms.SELF_TRAINING, epoch):
             view = _required(batch.target_view, LossTerms.SELF_TRAINING)
             label = _required(self.self_training, LossTerms.SELF_TRAINING).label(batch.target_image)
-            terms[LossTerms.SELF_TRAINING] = self._loss(view, label)
+            terms[LossTerms.SELF_TRAINING] = self._loss(view, hide_in_label(label, batch.inside), batch.inside)
         if self.loss_weights.at("segmenter", LossTerms.TARGET_SEGMENTATION, epoch):
             image = _required(batch.labeled_target_image, LossTerms.TARGET_SEGMENTATION)
             label = _required(batch.labeled_target_label, LossTerms.TARGET_SEGMENTATION)
-            terms[LossTerms.TARGET_SEGMENTATION] = self._loss(image, label)
+            terms[LossTerms.TARGET_SEGMENTATION] = self._loss(image, label, None)
         return terms
 
-    def _loss(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def _loss(self, image: torch.Tensor, label: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
         with running_statistics_held(self.segmenter):
-            return self.segmentation_loss(self.forward(image), label)
+            return self.segmentation_loss(hide_in_logits(self.forward(image), inside), label)
 
 
 def _required(part: T | None, term: LossTerms) -> T:

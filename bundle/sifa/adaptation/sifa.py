@@ -87,8 +87,8 @@ class SIFA:
         forward = self.forward
         # E, C and U do not change before the E + C update: this graph serves G_t (detached) and E + C.
         target_latent = forward.encoder(batch.target_image)
-        fake_source = forward.decoder(target_latent, batch.target_image)
-        target_logits = forward.classifier(target_latent)
+        fake_source = forward.decode(batch, target_latent, batch.target_image)
+        target_logits = forward.classify(batch, target_latent)
 
         output = self.update_target_generator(batch, target_logits, fake_source.detach(), epoch)
         with torch.no_grad():
@@ -98,12 +98,12 @@ class SIFA:
 
         with torch.no_grad(), forward.running_statistics_held():
             fake_latent, target_latent = forward.encoder(fake_target), forward.encoder(batch.target_image)
-            fake_logits, target_logits = forward.classifier(fake_latent), forward.classifier(target_latent)
+            fake_logits, target_logits = forward.classify(batch, fake_latent), forward.classify(batch, target_latent)
         output |= self.update_source_decoder(batch, fake_target, fake_latent, target_latent, target_logits, epoch)
 
         with torch.no_grad():
-            reconstructed_source = forward.decoder(fake_latent, fake_target)
-            fake_source = forward.decoder(target_latent, batch.target_image)
+            reconstructed_source = forward.decode(batch, fake_latent, fake_target)
+            fake_source = forward.decode(batch, target_latent, batch.target_image)
         output |= self.update_source_discriminator(batch, reconstructed_source, fake_source)
         output |= self.update_prediction_discriminator(fake_logits, target_logits)
         return {
@@ -129,8 +129,8 @@ class SIFA:
         fake_target = self.forward.translate_source(batch)
         with self.forward.running_statistics_held():
             fake_latent = self.forward.encoder(fake_target)
-        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
-        terms = cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target)
+        reconstructed_target = self.forward.translate_back(batch, fake_source, target_logits)
+        terms = cycle_terms(batch, self.forward.decode(batch, fake_latent, fake_target), reconstructed_target)
         terms[LossTerms.TARGET_ADVERSARIAL] = losses.fool(self.forward.target_discriminator(fake_target))
         report = self._step("target_generator", self.loss_weights.total("target_generator", terms, epoch))
         return {**by_name(terms), **report, SIFAKeys.RECONSTRUCTED_TARGET: reconstructed_target}
@@ -166,10 +166,12 @@ class SIFA:
         with self.forward.running_statistics_held():
             fake_latent = self.forward.encoder(fake_target)
         scores = self.forward.source_discriminator(fake_source)
-        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
+        reconstructed_target = self.forward.translate_back(batch, fake_source, target_logits)
         terms = {
-            LossTerms.SEGMENTATION: self.segmentation_loss(self.forward.classifier(fake_latent), batch.source_label),
-            **cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target),
+            LossTerms.SEGMENTATION: self.segmentation_loss(
+                self.forward.classify(batch, fake_latent), batch.source_label
+            ),
+            **cycle_terms(batch, self.forward.decode(batch, fake_latent, fake_target), reconstructed_target),
             **source_adversarial_terms(scores),
         }
         if self.forward.prediction_discriminator is not None:
@@ -197,11 +199,11 @@ class SIFA:
             target_logits: C(E(x_t)), (B, num_classes, H, W).
             epoch: counted from 1.
         """
-        fake_source = self.forward.decoder(target_latent, batch.target_image)
+        fake_source = self.forward.decode(batch, target_latent, batch.target_image)
         scores = self.forward.source_discriminator(fake_source)
-        reconstructed_target = self.forward.translate_back(fake_source, target_logits)
+        reconstructed_target = self.forward.translate_back(batch, fake_source, target_logits)
         terms = {
-            **cycle_terms(batch, self.forward.decoder(fake_latent, fake_target), reconstructed_target),
+            **cycle_terms(batch, self.forward.decode(batch, fake_latent, fake_target), reconstructed_target),
             **source_adversarial_terms(scores),
         }
         return self._step("source_decoder", self.loss_weights.total("source_decoder", terms, epoch))

@@ -9,6 +9,7 @@ import torch
 from monai.networks import one_hot
 from torch import nn
 
+from sifa.adaptation.hidden_padding import hide_in_image, hide_in_logits
 from sifa.networks import PatchDiscriminator, Segmenter, TargetGenerator
 from sifa.networks.batch_norm import running_statistics_held
 from sifa.training.iteration_update import Batch
@@ -33,7 +34,7 @@ class SIFANetworks:
 
 
 class SIFAForward:
-    """The networks of SIFA as functions that compute in one precision.
+    """The networks of SIFA as functions that compute in one precision, and whose results hide padding.
 
     Args:
         networks: the networks.
@@ -59,18 +60,28 @@ class SIFAForward:
     def translate_source(self, batch: Batch) -> torch.Tensor:
         """Returns G_t(x_s), (B, C, H, W); with guided translation G_t also gets y_s, one channel a class."""
         if not self.num_guiding_classes:
-            return self.generator(batch.source_image)
+            return hide_in_image(self.generator(batch.source_image), batch.inside)
         classes = one_hot(batch.source_label, self.num_guiding_classes, batch.source_image.dtype)
-        return self.generator(batch.source_image, classes)
+        return hide_in_image(self.generator(batch.source_image, classes), batch.inside)
 
-    def translate_back(self, fake_source: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+    def decode(self, batch: Batch, latent: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Returns U of a latent and the image that it is of, (B, C, H, W)."""
+        return hide_in_image(self.decoder(latent, image), batch.inside)
+
+    def classify(self, batch: Batch, latent: torch.Tensor) -> torch.Tensor:
+        """Returns C of a latent, (B, num_classes, H, W)."""
+        return hide_in_logits(self.classifier(latent), batch.inside)
+
+    def translate_back(self, batch: Batch, fake_source: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
         """Returns G_t(U(E(x_t))), (B, C, H, W).
 
         Args:
+            batch: the batch.
             fake_source: U(E(x_t)), (B, C, H, W).
             target_logits: C(E(x_t)), (B, num_classes, H, W). With guided translation G_t also gets its probabilities,
                 through which no gradient flows.
         """
         if not self.num_guiding_classes:
-            return self.generator(fake_source)
-        return self.generator(fake_source, in_full(target_logits.detach()).softmax(dim=1))
+            return hide_in_image(self.generator(fake_source), batch.inside)
+        probabilities = in_full(target_logits.detach()).softmax(dim=1)
+        return hide_in_image(self.generator(fake_source, probabilities), batch.inside)

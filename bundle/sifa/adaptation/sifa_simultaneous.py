@@ -127,17 +127,17 @@ class SIFASimultaneous:
         with forward.running_statistics_held():
             fake_latent = forward.encoder(fake_target)
         target_latent = forward.encoder(batch.target_image)
-        translated = forward.decoder(target_latent, batch.target_image)
+        translated = forward.decode(batch, target_latent, batch.target_image)
         fake_source = translated.detach().requires_grad_()
-        target_logits = forward.classifier(target_latent)
+        target_logits = forward.classify(batch, target_latent)
         discriminator = forward.prediction_discriminator
         return Computed(
             fake_target=fake_target,
             translated=translated,
             fake_source=fake_source,
-            reconstructed_source=forward.decoder(fake_latent, fake_target),
-            reconstructed_target=forward.translate_back(fake_source, target_logits),
-            fake_logits=forward.classifier(fake_latent),
+            reconstructed_source=forward.decode(batch, fake_latent, fake_target),
+            reconstructed_target=forward.translate_back(batch, fake_source, target_logits),
+            fake_logits=forward.classify(batch, fake_latent),
             target_logits=target_logits,
             target_scores=forward.target_discriminator(fake_target),
             source_scores=forward.source_discriminator(fake_source),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sifa.adaptation.hidden_padding import hide_in_logits
 from sifa.adaptation.losses import SegmentationLoss
 from sifa.networks import Segmenter
 from sifa.training.iteration_update import Batch, Stateful
@@ -45,7 +46,7 @@ class SourceOnly:
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Updates E and C; see `sifa.training.iteration_update.Method`. `pred` is C(E(x_s)), (B, num_classes, H, W)."""
-        logits = self.forward(batch.source_image)
+        logits = hide_in_logits(self.forward(batch.source_image), batch.inside)
         loss = self.segmentation_loss(logits, batch.source_label)
         report = self.precision.step("segmenter", self.optimizers["segmenter"], loss)
         return {str(LossTerms.SEGMENTATION): loss, **report, SIFAKeys.LOSS: loss, SIFAKeys.PRED: logits}

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import update_bn
 from sifa.data.slice_cache import VolumeSlices
 from sifa.networks import Segmenter
 from sifa.transforms.intensity import AIR_THRESHOLD
+from sifa.transforms.padding import without_marks
 from sifa.utils.errors import InputError
 
 
@@ -59,7 +60,7 @@ class TargetStatistics:
     def batches(self) -> Iterator[torch.Tensor]:
         """Yields the slices in batches (B, C, H, W), the last one the smallest."""
         places = torch.linspace(0, len(self.slices) - 1, min(self.count, len(self.slices))).round().long().tolist()
-        images = (self.slices[place]["image"] for place in places)
+        images = (without_marks(self.slices[place]["image"]) for place in places)
         seen = [image for image in images if bool((image > AIR_THRESHOLD).any())]
         for start in range(0, len(seen), self.batch_size):
             yield torch.stack(seen[start : start + self.batch_size])

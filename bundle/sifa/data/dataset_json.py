@@ -16,7 +16,7 @@ from sifa.io.grids import require_same_grid
 from sifa.io.scan_reader import load_label
 from sifa.io.terminology import check_terms
 from sifa.transforms.label_values import HIGHEST, LOWEST, is_identity
-from sifa.transforms.orientation import AXCODES
+from sifa.transforms.orientation import PLANES
 from sifa.utils.errors import InputError, UsageError
 
 NAME = "dataset.json"
@@ -42,7 +42,7 @@ class DatasetDescription:
 
     path: Path
     name: str
-    slice_plane: str  # axial, coronal or sagittal, in the patient; empty: not chosen yet
+    slice_plane: str  # axial, coronal or sagittal, in the patient; acquired: each scan's own slices; empty: not chosen
     labels: dict[int, str]  # 0 is background
     source_modality: str
     target_modality: str
@@ -104,8 +104,8 @@ def read_dataset(
     Raises:
         InputError: at the first thing that is wrong.
     """
-    if slice_plane is not None and slice_plane not in AXCODES:
-        raise UsageError(f"--slice_plane {slice_plane}: choose {', '.join(AXCODES)}.")
+    if slice_plane is not None and slice_plane not in PLANES:
+        raise UsageError(f"--slice_plane {slice_plane}: choose {', '.join(PLANES)}.")
     description = parse_dataset(path, needs_target, needs_source)
     description = replace(description, slice_plane=slice_plane or description.slice_plane)
     for place, items in description.lists.items():
@@ -138,8 +138,8 @@ def parse_dataset(path: str | Path, needs_target: bool = True, needs_source: boo
         )
     labels = _read_labels(content, path)
     plane = content.get("slice_plane", "")
-    if not isinstance(plane, str) or plane not in (*AXCODES, ""):
-        raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(AXCODES)}.")
+    if not isinstance(plane, str) or plane not in (*PLANES, ""):
+        raise InputError(f"{path}: 'slice_plane' is {plane!r}: write one of {', '.join(PLANES)}.")
     if not needs_source and "source" not in content:
         content = {**content, "source": {"modality": ""}}
     source, target = _read_domain(content, "source", path), _read_domain(content, "target", path)

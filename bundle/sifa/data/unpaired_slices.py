@@ -116,13 +116,21 @@ class UnpairedSlices(Dataset):
         """Number of slices of the larger domain."""
         return max(self.source_size, self.target_size)
 
-    def source_frequencies(self, num_classes: int) -> torch.Tensor:
-        """Returns the share of each class among all pixels of the source labels: (num_classes,), sums to 1."""
+    def source_frequencies(self, num_classes: int, slice_size: Sequence[int] | None = None) -> torch.Tensor:
+        """Returns the share of each class among the pixels of the source labels: (num_classes,), sums to 1.
+
+        Args:
+            num_classes: number of classes, background included.
+            slice_size: rows and columns in the middle of prepared slices that count; None: all.
+        """
         counts = torch.zeros(num_classes, dtype=torch.int64)
         for volume in self.source.volumes:
             label = volume["label"]
             slices = label.load() if isinstance(label, SliceFile) else label
-            counts += torch.bincount(slices.flatten(), minlength=num_classes)
+            rows, columns = slice_size or slices.shape[2:]
+            top, left = (slices.shape[2] - rows) // 2, (slices.shape[3] - columns) // 2
+            shown = slices[:, :, top : top + rows, left : left + columns]
+            counts += torch.bincount(shown.flatten(), minlength=num_classes)
         return counts.to(torch.float32) / counts.sum()
 
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:

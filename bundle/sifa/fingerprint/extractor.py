@@ -7,10 +7,9 @@ import logging
 import math
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai
-import nibabel as nib
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -18,7 +17,9 @@ from tqdm import tqdm
 import sifa
 from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
+from sifa.fingerprint.grid_warnings import coarse_plane_warnings, resolution_warnings, tilt_warnings
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
+from sifa.fingerprint.in_plane_field import choose_slice_field
 from sifa.fingerprint.label_statistics import measure_labels
 from sifa.fingerprint.modality import canonical_modality, rule_name, shares_hu_window
 from sifa.fingerprint.statistics import (
@@ -34,15 +35,15 @@ from sifa.fingerprint.unit_check import UnitCheck
 from sifa.io.grids import check_affine
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import not_hu_reason
-from sifa.transforms.orientation import AXCODES
+from sifa.transforms.orientation import ACQUIRED, AXCODES, PLANES, view_direction
 from sifa.transforms.slice_continuity import alternation_reason
+from sifa.transforms.slices import as_slices, slice_steps
 from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, find_input_error
 
 logger = logging.getLogger(__name__)
 
 TYPICAL = (0.5, 99.5)  # percentiles that are noted where a rule has fixed limits
-COARSER = 2.0  # ratio of voxel sizes beyond which there is a warning
 LEFT_OUT = 0.01  # share of the labeled voxels that slices may leave out without a warning
 
 
@@ -58,6 +59,7 @@ def compute_fingerprint(
     match_intensity: Mapping[str, Sequence[float]] | None = None,
     source_training: Sequence[Mapping[str, str]] | None = None,
     check_units: bool = True,
+    match_in_plane: bool = False,
 ) -> Fingerprint:
     """Computes the fingerprint of a run from its training images.
 
@@ -78,6 +80,8 @@ def compute_fingerprint(
             curve to the target's, see `sifa.fingerprint.histogram_matching`; None: they are not.
         source_training: replaces the data set's list (MONAI Label passes the labeled studies).
         check_units: whether scans whose values contradict their modality are refused.
+        match_in_plane: whether slices are as large as the smaller domain shows; see
+            `sifa.fingerprint.in_plane_field`.
 
     Raises:
         InputError: when a slice size is not a multiple of 8, another setting is out of range, or an image cannot be
@@ -95,12 +99,12 @@ def compute_fingerprint(
         check_tissue(match_intensity)
     if not dataset.slice_plane:
         raise InputError(
-            f"{dataset.path}: 'slice_plane' is missing: write one of {', '.join(AXCODES)} there, or give "
+            f"{dataset.path}: 'slice_plane' is missing: write one of {', '.join(PLANES)} there, or give "
             "--slice_plane; `run planning` chooses one."
         )
     source_images = [item["image"] for item in (source_training or dataset.source_training)]
     target_images = [item["image"] for item in dataset.target_training]
-    axcodes = AXCODES[dataset.slice_plane]
+    orientation = AXCODES.get(dataset.slice_plane, ACQUIRED)
     modalities = {"source": dataset.source_modality, "target": dataset.target_modality}
     rules, units = {}, {}
     for domain, modality in modalities.items():
@@ -109,16 +113,16 @@ def compute_fingerprint(
         rules[domain] = intensity[name]
         in_hu = shares_hu_window(modality, rules[domain])
         units[domain] = UnitCheck(domain, modality, in_hu, name) if check_units else None
-    source = _measure(source_images, axcodes, rules["source"], "source", units["source"])
+    source = _measure(source_images, orientation, rules["source"], "source", units["source"])
     target = (
-        _measure(target_images, axcodes, rules["target"], "target", units["target"])
+        _measure(target_images, orientation, rules["target"], "target", units["target"])
         if target_images
         else _reuse_source(source, dataset)
     )
-    if pixel_spacing is None:
-        fields = source["fields_of_view"] + target["fields_of_view"]
-        in_plane = np.median([extent[:2] for extent in fields], axis=0)
-        pixel_spacing = round(float(np.max(in_plane / np.asarray(slice_size))), 3)
+    field = choose_slice_field(
+        source["fields_of_view"], target["fields_of_view"], slice_size, pixel_spacing, match_in_plane
+    )
+    pixel_spacing = field.pixel_spacing
     if match_intensity and target_images:
         images = {"source": source_images, "target": target_images}
         windows = {"source": source["intensity"], "target": target["intensity"]}
@@ -127,8 +131,9 @@ def compute_fingerprint(
         source_training or dataset.source_training,
         dataset.labels,
         dataset.source_label_map,
-        axcodes,
+        orientation,
         [size * pixel_spacing for size in slice_size],
+        around_labels=field.is_matched,
     )
     if measured.left_out > LEFT_OUT and is_main_process():
         logger.warning(
@@ -142,17 +147,26 @@ def compute_fingerprint(
         logger.warning("too few training subjects show each structure as one component: masks keep all components.")
     _require_structures(measured.volumes, dataset)
     if is_main_process():
-        _check_validation(dataset, rules["target"], axcodes)
-        if warning := coarse_pixels(pixel_spacing, source["spacings"] + target["spacings"]):
+        _check_validation(dataset, rules["target"], orientation)
+        _tell_matched(field.is_matched, source, target, [size * pixel_spacing for size in slice_size])
+        scans = source["paths"] + target["paths"], source["spacings"] + target["spacings"]
+        warnings = resolution_warnings(pixel_spacing, scans[1])
+        if orientation == ACQUIRED:
+            warnings += tilt_warnings(scans[0], source["views"] + target["views"])
+        else:
+            warnings += coarse_plane_warnings(*scans, dataset.slice_plane)
+        for warning in warnings:
             logger.warning("%s", warning)
     return Fingerprint(
         name=dataset.name,
         labels=dataset.labels,
         label_values=dataset.label_values,
         slice_plane=dataset.slice_plane,
-        orientation=axcodes,
+        orientation=orientation,
         spacing=(float(pixel_spacing), float(pixel_spacing), float(slice_spacing)),
         slice_size=(int(slice_size[0]), int(slice_size[1])),
+        matched_in_plane=field.is_matched,
+        source_size=field.source_size,
         pamr_iterations=pamr_iterations,
         structures=measured.volumes,
         spatial_prior=measured.spatial_prior if spatial_prior else {},
@@ -200,30 +214,29 @@ def _require_structures(shown: Collection[str], dataset: DatasetDescription) -> 
         )
 
 
-def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], axcodes: str) -> None:
+def _check_validation(dataset: DatasetDescription, rule: Mapping[str, Any], orientation: str) -> None:
     """Warns of scans to measure on whose units are not those of the target."""
     if not shares_hu_window(dataset.target_modality, rule):
         return
     for item in dataset.target_validation:
-        reason = not_hu_reason(_load(item["image"], axcodes)[0])
+        reason = not_hu_reason(_load(item["image"], orientation).volume)
         if reason:
             logger.warning("%s: %s, so its Dice is not meaningful: convert it to HU.", item["image"], reason)
 
 
-def coarse_pixels(pixel_spacing: float, spacings: Sequence[Sequence[float]]) -> str:
-    """Returns a warning about pixels much coarser than those of the scans; empty where they are not.
-
-    Args:
-        pixel_spacing: mm between the pixels of the training slices.
-        spacings: mm between voxels of each training scan along rows, columns and slices.
-    """
-    rows, columns, _ = (float(step) for step in np.median(spacings, axis=0))
-    if pixel_spacing <= COARSER * max(rows, columns):
-        return ""
-    return (
-        f"slices have pixels of {pixel_spacing:.2g} mm, more than twice the {max(rows, columns):.2g} mm of the scans: "
-        "small structures are lost; give a larger slice_size, or a smaller pixel_spacing."
-    )
+def _tell_matched(
+    is_matched: bool, source: Mapping[str, Any], target: Mapping[str, Any], extent: Sequence[float]
+) -> None:
+    """Says where slices are cut to the smaller field of view of the two domains."""
+    if is_matched:
+        shown = [
+            " x ".join(f"{size:.0f}" for size in median_triple(part["fields_of_view"])[:2]) for part in (source, target)
+        ]
+        logger.info(
+            "source slices show %s mm and target slices %s mm (rows x columns): both are cut to %.0f x %.0f mm",
+            *shown,
+            *extent,
+        )
 
 
 def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:
@@ -236,20 +249,21 @@ def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[s
 
 
 def _measure(
-    images: Sequence[str], axcodes: str, rule: Mapping[str, Any], domain: str, units: UnitCheck | None
+    images: Sequence[str], orientation: str, rule: Mapping[str, Any], domain: str, units: UnitCheck | None
 ) -> dict[str, Any]:
-    """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm."""
-    spacings, fields, windows = [], [], []
+    """Measures the volumes of one domain: intensity rule, percentiles, spacings and fields of view in mm, views."""
+    spacings, fields, windows, views = [], [], [], []
     bodies: list[Triple] = []
     bright: list[float] = []
     voxels = np.zeros(3, dtype=np.int64)
     for path in tqdm(images, desc=f"fingerprint, {domain}", leave=False, disable=None):
-        volume, spacing = _load(path, axcodes)
+        volume, spacing, view = _load(path, orientation)
         if units is not None:
             units.add(path, volume)
         if is_main_process() and (reason := alternation_reason(volume)):
             logger.warning("%s: %s.", path, reason)
         spacings.append(spacing)
+        views.append(view)
         fields.append([float(size * step) for size, step in zip(volume.shape, spacing, strict=True)])
         values = volume[volume > rule["above"]] if rule.get("above") is not None else volume
         if values.size == 0:
@@ -274,6 +288,8 @@ def _measure(
         "statistics": DomainStatistics(
             (int(voxels[0]), int(voxels[1]), int(voxels[2])), median_triple(bodies), round(float(np.median(bright)), 4)
         ),
+        "paths": list(images),
+        "views": views,
     }
 
 
@@ -288,8 +304,16 @@ def _limits(rule: Mapping[str, Any], found: Sequence[float]) -> tuple[float, flo
     return lower, upper
 
 
-def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
-    """Returns a volume oriented to `axcodes` and its spacing in mm along these axes."""
+class _Scan(NamedTuple):
+    """A scan turned so that rows, columns and slices are its axes."""
+
+    volume: np.ndarray
+    spacing: list[float]  # mm
+    view: np.ndarray  # (3,), the direction from a slice toward the viewer
+
+
+def _load(path: str, orientation: str) -> _Scan:
+    """Returns a scan turned to `orientation`."""
     try:
         image = load_image(path)
     except Exception as error:
@@ -306,10 +330,9 @@ def _load(path: str, axcodes: str) -> tuple[np.ndarray, list[float]]:
         check_affine(affine)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(axcodes)))
-    turned = nib.orientations.apply_orientation(volume, turn)
-    affine = affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
-    return turned, [float(step) for step in nib.affines.voxel_sizes(affine)]
+    turned = as_slices(volume[None], affine, orientation)[:, 0].transpose(1, 2, 0)
+    steps = [float(step) for step in slice_steps(affine, orientation)]
+    return _Scan(turned, steps, view_direction(affine, orientation))
 
 
 def _summarize(modality: str, measured: Mapping[str, Any]) -> Domain:

@@ -15,8 +15,10 @@ from typing import Any, ClassVar, TypedDict
 from sifa.fingerprint.json_entries import JsonEntries
 from sifa.fingerprint.statistics import TrainingStatistics, read_statistics
 from sifa.io.terminology import check_terms
+from sifa.transforms.intensity import AIR
 from sifa.transforms.label_values import HIGHEST
-from sifa.transforms.orientation import AXCODES
+from sifa.transforms.orientation import ACQUIRED, PLANES
+from sifa.transforms.padding import PADDING
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json
 
@@ -77,10 +79,14 @@ class Fingerprint:
     format: ClassVar[int] = FORMAT
     name: str  # of the data set
     labels: Mapping[int, str]  # names by class, 0, 1, 2, ...; 0 is the background
-    slice_plane: str  # axial, coronal or sagittal
-    orientation: str  # axis codes (nibabel) of rows, columns and slices
+    slice_plane: str  # axial, coronal, sagittal or acquired
+    orientation: str  # axis codes (nibabel) of rows, columns and slices, or acquired
     spacing: tuple[float, float, float]  # mm along rows, columns and slices; 0 across slices keeps each scan's own
     slice_size: tuple[int, int]  # rows and columns in pixels
+    matched_in_plane: (
+        bool  # whether slices are cut to the smaller in-plane field of view of the domains, padding hidden
+    )
+    source_size: tuple[int, int]  # rows and columns of prepared source slices, from which slices are cropped
     pamr_iterations: int  # of `sifa.postprocessing.pamr` after the network; 0: none
     structures: Mapping[str, VolumeRange]  # by name, of the structures that training subjects show
     spatial_prior: Mapping[str, SpatialPrior]  # by class as a string; empty: masks keep all components
@@ -116,6 +122,11 @@ class Fingerprint:
         """Returns the classes that have certain values in masks, in the order of the classes."""
         wanted = {values} if isinstance(values, int) else set(values)
         return [index for index, value in self.mask_values.items() if value in wanted]
+
+    @property
+    def padding(self) -> float:
+        """Value of prepared training slices where nothing was scanned: air, or a mark where padding is hidden."""
+        return PADDING if self.matched_in_plane else AIR
 
     @property
     def class_shares(self) -> list[float]:
@@ -177,6 +188,11 @@ class Fingerprint:
         if version == 1:
             content = {**FORMAT_1_DEFAULTS, **content}
             iterations, prior, radius = "refinement_iterations", "arrangement", "reach"
+        content = {
+            "matched_in_plane": False,
+            "source_size": content.get("slice_size"),
+            **content,
+        }  # since version 0.5.0
         entries = JsonEntries(content, path)
         network = _read_network(entries.section("network"))
         labels = _read_labels(entries, network.out_channels)
@@ -187,6 +203,8 @@ class Fingerprint:
             orientation=_read_orientation(entries),
             spacing=_read_spacing(entries),
             slice_size=_read_slice_size(entries),
+            matched_in_plane=entries.flag("matched_in_plane"),
+            source_size=_read_source_size(entries),
             pamr_iterations=entries.integer(iterations, 0),
             structures=_read_volumes(entries.section("structures")),
             spatial_prior=_read_spatial_prior(entries, prior, radius, labels),
@@ -269,13 +287,17 @@ def _read_label_values(entries: JsonEntries, labels: Mapping[int, str]) -> dict[
 
 def _read_slice_plane(entries: JsonEntries) -> str:
     plane = entries.text("slice_plane")
-    if plane not in AXCODES:
-        entries.refuse("slice_plane", f"one of {', '.join(AXCODES)}")
+    if plane not in PLANES:
+        entries.refuse("slice_plane", f"one of {', '.join(PLANES)}")
     return plane
 
 
 def _read_orientation(entries: JsonEntries) -> str:
     axcodes = entries.text("orientation")
+    if entries.text("slice_plane") == ACQUIRED:
+        if axcodes != ACQUIRED:
+            entries.refuse("orientation", f"{ACQUIRED}, as slice_plane is")
+        return axcodes
     if len(axcodes) != 3 or any(sum(code in axis for code in axcodes) != 1 for axis in AXES):
         entries.refuse("orientation", "three axis codes such as PLS")
     return axcodes
@@ -292,6 +314,13 @@ def _read_slice_size(entries: JsonEntries) -> tuple[int, int]:
     rows, columns = entries.numbers("slice_size", 2)
     if any(size <= 0 or size % 8 for size in (rows, columns)):
         entries.refuse("slice_size", "two multiples of 8")
+    return int(rows), int(columns)
+
+
+def _read_source_size(entries: JsonEntries) -> tuple[int, int]:
+    rows, columns = entries.numbers("source_size", 2)
+    if any(size < least for size, least in zip((rows, columns), _read_slice_size(entries), strict=True)):
+        entries.refuse("source_size", "two sizes of at least slice_size")
     return int(rows), int(columns)
 
 

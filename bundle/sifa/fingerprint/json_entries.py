@@ -49,6 +49,13 @@ class JsonEntries:
             self.refuse(key, "a text")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Returns true or false."""
+        value = self._get(key)
+        if not isinstance(value, bool):
+            self.refuse(key, "true or false")
+        return value
+
     def integer(self, key: str, least: int) -> int:
         """Returns an integer of at least `least`."""
         value = self._get(key)

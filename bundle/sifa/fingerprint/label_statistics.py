@@ -16,7 +16,7 @@ from sifa.io.scan_reader import load_label
 from sifa.postprocessing.connected_components import find_structures
 from sifa.postprocessing.spatial_prior import Subject, measure_spatial_prior
 from sifa.transforms.label_values import is_identity, map_labels
-from sifa.transforms.slices import as_slices, slice_steps
+from sifa.transforms.slices import as_slices, middle_of_labels, slice_steps
 
 
 class LabelStatistics(NamedTuple):
@@ -33,8 +33,9 @@ def measure_labels(
     items: Sequence[Mapping[str, str]],
     labels: Mapping[int, str],
     label_map: Mapping[int, int],
-    axcodes: str,
+    orientation: str,
     slice_extent: Sequence[float],
+    around_labels: bool = False,
 ) -> LabelStatistics:
     """Measures the labels of training subjects.
 
@@ -42,8 +43,9 @@ def measure_labels(
         items: each with the path of its `label`.
         labels: names by class; 0 is the background.
         label_map: class of each value that the labels hold.
-        axcodes: axis codes (nibabel) of rows, columns and slices.
+        orientation: axis codes (nibabel) of rows, columns and slices, or `acquired`.
         slice_extent: extent in mm of a training slice, along rows and columns, around the middle of each volume.
+        around_labels: whether slices lie around the middle of the labels instead.
     """
     subjects: list[Subject] = []
     labeled, shown = 0, 0
@@ -55,8 +57,9 @@ def measure_labels(
         found = find_structures(classes, set(labels) - {0}, affine)
         components = {value: structure.components for value, structure in found.items()}
         subjects.append(Subject(components, float(np.prod(nib.affines.voxel_sizes(affine)))))
-        slices, steps = as_slices(classes[None], affine, axcodes)[:, 0], slice_steps(affine, axcodes).tolist()
-        rows, columns = map(_middle, slices.shape[1:], steps[:2], slice_extent)
+        slices, steps = as_slices(classes[None], affine, orientation)[:, 0], slice_steps(affine, orientation).tolist()
+        middles = middle_of_labels(slices) if around_labels else tuple((size - 1) / 2 for size in slices.shape[1:])
+        rows, columns = map(_around, middles, steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))
         extents.append(centered_extent(slices.transpose(1, 2, 0) > 0, steps, 0))
@@ -96,7 +99,7 @@ def box_sides(mask: np.ndarray, spacing: Sequence[float]) -> dict[int, Triple]:
     return found
 
 
-def _middle(size: int, step: float, extent: float) -> slice:
-    """Returns the part of an axis that lies within `extent` mm around its middle."""
-    middle, half = (size - 1) / 2, extent / 2 / step
+def _around(middle: float, step: float, extent: float) -> slice:
+    """Returns the part of an axis that lies within `extent` mm around an index."""
+    half = extent / 2 / step
     return slice(max(0, math.ceil(middle - half)), math.floor(middle + half) + 1)

@@ -16,6 +16,7 @@ from sifa.io.grids import TOLERANCE, Grid, check_affine, grid_distance
 from sifa.io.itk_files import read_itk_header, require_volume
 from sifa.io.nifti_files import mm_per_unit, open_nifti, require_numbers, without_trailing_ones
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
+from sifa.transforms.orientation import slice_turn
 from sifa.transforms.slice_continuity import alternation_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
@@ -171,9 +172,7 @@ def intensity_unit(target: Domain) -> str:
 
 def _check_grid(volume: np.ndarray, affine: np.ndarray, orientation: str) -> None:
     check_affine(affine)
-    found = nib.io_orientation(affine)[:, 0]
-    wanted = nib.orientations.axcodes2ornt(tuple(orientation))[:, 0]
-    rows, columns, _ = (volume.shape[1 + int(np.flatnonzero(found == axis)[0])] for axis in wanted)
+    rows, columns, _ = (volume.shape[1 + int(axis)] for axis in np.argsort(slice_turn(affine, orientation)[:, 0]))
     if min(rows, columns) < LEAST_PIXELS:
         raise InputError(f"its slices have {rows} x {columns} pixels in the plane that is segmented: too few.")
 

@@ -45,10 +45,10 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class SliceSegmenter(Inferer):
-    """Segments volumes in any storage order, slice by slice in the fingerprint's plane.
+    """Segments volumes in any storage order, slice by slice in the fingerprint's plane or along their own slices.
 
     Args:
-        orientation: axis codes (nibabel) of rows, columns and slices.
+        orientation: axis codes (nibabel) of rows, columns and slices, or `acquired`.
         pixel_spacing: pixel size in mm, rows and columns, that the network was trained on.
         intensity: the fingerprint's entry of the target; see `sifa.transforms.intensity.intensity_window`.
         slice_size: rows and columns of a window.

@@ -37,6 +37,7 @@ class Batch:
     target_view: torch.Tensor | None = None  # x_t with a random appearance, for self-training
     labeled_target_image: torch.Tensor | None = None  # slices of target scans that have labels
     labeled_target_label: torch.Tensor | None = None  # their labels
+    inside: torch.Tensor | None = None  # false in padding, of x_s and x_t alike, (B, 1, H, W); None: there is none
 
 
 class Stateful(Protocol):

@@ -15,6 +15,7 @@ from monai.utils import convert_to_dst_type
 
 from sifa.transforms.intensity import along_curve, intensity_window, normalize
 from sifa.transforms.label_values import is_identity, map_labels
+from sifa.transforms.orientation import slice_turn
 
 
 class Spacingd(MonaiSpacingd):
@@ -114,6 +115,36 @@ class ShareGridd(MapTransform):
         for key in others:
             result[key] = result[key].clone()
             result[key].affine = result[first].affine.clone()
+        return result
+
+
+class SliceOrientationd(MapTransform):
+    """Turns volumes so that rows, columns and slices are their axes; nothing is resampled.
+
+    For axis codes it does what MONAI's `Orientationd` does.
+
+    Args:
+        keys: volumes (C, X, Y, Z) with an affine.
+        orientation: axis codes (nibabel) of rows, columns and slices, or `acquired`; see `sifa.transforms.orientation`.
+        allow_missing_keys: whether keys may be absent.
+    """
+
+    def __init__(self, keys: KeysCollection, orientation: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.orientation = orientation
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns `data` with volumes (C, H, W, D)."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = result[key]
+            affine = volume.affine.numpy()
+            turn = slice_turn(affine, self.orientation)
+            reversed_axes = [1 + axis for axis, (_, sign) in enumerate(turn) if sign < 0]
+            order = [0, *(1 + int(axis) for axis in np.argsort(turn[:, 0]))]
+            shape = tuple(volume.shape[1:])
+            result[key] = volume.flip(reversed_axes).permute(order).contiguous()
+            result[key].affine = torch.from_numpy(affine @ nib.orientations.inv_ornt_aff(turn, shape))
         return result
 
 

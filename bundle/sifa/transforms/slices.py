@@ -1,4 +1,4 @@
-"""A scan as slices of the fingerprint's plane, resampled to the network's pixel size a slab at a time."""
+"""A scan as slices as the fingerprint says, resampled to the network's pixel size a slab at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sifa.transforms.intensity import normalize
+from sifa.transforms.orientation import slice_turn
 from sifa.transforms.resampling import resample_slices, restore_labels
 
 
@@ -21,20 +22,29 @@ def as_slices(volume: np.ndarray, affine: np.ndarray, orientation: str) -> np.nd
     Args:
         volume: any array.
         affine: from voxel indices to RAS coordinates in mm.
-        orientation: axis codes (nibabel) of H, W and D.
+        orientation: axis codes (nibabel) of H, W and D, or `acquired`; see `sifa.transforms.orientation`.
     """
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(orientation))
-    )
-    turned = nib.orientations.apply_orientation(np.moveaxis(volume, 0, -1), turn)
+    turned = nib.orientations.apply_orientation(np.moveaxis(volume, 0, -1), slice_turn(affine, orientation))
     return turned.transpose(2, 3, 0, 1)
 
 
 def slice_steps(affine: np.ndarray, orientation: str) -> np.ndarray:
     """Returns the size of a voxel along H, W and D in mm; see `as_slices`."""
-    found, wanted = nib.io_orientation(affine)[:, 0], nib.orientations.axcodes2ornt(tuple(orientation))[:, 0]
-    sizes = nib.affines.voxel_sizes(affine)
-    return np.array([sizes[int(np.flatnonzero(found == axis)[0])] for axis in wanted])
+    sizes: np.ndarray = nib.affines.voxel_sizes(affine)
+    return sizes[np.argsort(slice_turn(affine, orientation)[:, 0])]
+
+
+def middle_of_labels(slices: np.ndarray) -> tuple[float, float]:
+    """Returns the row and column in the middle of all labels; those of the slices where there is none.
+
+    Args:
+        slices: labels (D, H, W), 0 for background.
+    """
+    middles = []
+    for axis, size in ((1, slices.shape[1]), (2, slices.shape[2])):
+        shown = np.flatnonzero(slices.any(axis=(0, 3 - axis)))
+        middles.append((shown[0] + shown[-1]) / 2 if shown.size else (size - 1) / 2)
+    return float(middles[0]), float(middles[1])
 
 
 class Region(NamedTuple):
