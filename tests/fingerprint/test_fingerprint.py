@@ -28,9 +28,10 @@ from sifa.fingerprint.fingerprint import (
 )
 from sifa.fingerprint.statistics import DomainStatistics, TrainingStatistics
 from sifa.transforms.label_values import HIGHEST
-from sifa.transforms.orientation import AXCODES
+from sifa.transforms.orientation import ACQUIRED, AXCODES, PLANES
 
 FILE_0_1_0 = Path(__file__).with_name("fingerprint_0.1.0.json")
+MATCHED = ("matched_in_plane", "source_size")
 FREE_KEYS = ("structures", "spatial_prior", "versions")  # objects whose keys are not fixed
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
@@ -75,16 +76,19 @@ def statistics(draw: st.DrawFn, names: list[str]) -> TrainingStatistics:
 def fingerprints(draw: st.DrawFn) -> Fingerprint:
     """Draws a fingerprint of 1 to 4 structures."""
     structures = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    plane = draw(st.sampled_from(list(AXCODES)))
+    plane = draw(st.sampled_from(PLANES))
     prior = {"center": [draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)], "radius_mm": draw(LENGTHS)}
-    sizes = st.integers(1, 64).map(lambda eighth: 8 * eighth)
+    rows, columns = draw(st.tuples(*[st.integers(1, 64).map(lambda eighth: 8 * eighth)] * 2))
+    is_matched = draw(st.booleans())
     return make_fingerprint(
         name=draw(st.text()),
         labels=dict(enumerate(["background", *structures])),
         slice_plane=plane,
-        orientation=AXCODES[plane],
+        orientation=AXCODES.get(plane, ACQUIRED),
         spacing=(draw(LENGTHS), draw(LENGTHS), draw(st.just(0.0) | LENGTHS)),
-        slice_size=(draw(sizes), draw(sizes)),
+        slice_size=(rows, columns),
+        matched_in_plane=is_matched,
+        source_size=(rows + is_matched * draw(st.integers(0, 9)), columns + is_matched * draw(st.integers(0, 9))),
         pamr_iterations=draw(st.integers(0, 50)),
         structures={name: VolumeRange(draw(LENGTHS), draw(LENGTHS)) for name in structures[1:]},
         spatial_prior={str(value): prior for value in range(1, len(structures))},
@@ -108,7 +112,7 @@ def key_paths(content: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterat
 def is_optional(place: tuple[str, ...]) -> bool:
     """Returns whether an object may lack this entry."""
     return (
-        place[-1] == "curve"
+        place[-1] in ("curve", *MATCHED)
         or place == ("statistics",)
         or (len(place) == 2 and place[0] in FREE_KEYS)
         or (place[:2] == ("statistics", "structures") and len(place) == 3)
@@ -257,6 +261,8 @@ def test_an_entry_of_a_wrong_type_is_named_with_the_keys_that_lead_to_it(
         ("spacing", [1.0, 1.0]),
         ("spacing", [0.0, 1.0, 1.0]),
         ("spacing", [1.0, 1.0, -1.0]),
+        ("matched_in_plane", 1),
+        ("source_size", [8, 32]),
         ("slice_size", [16, 20]),
         ("slice_size", [0, 16]),
         ("slice_size", [16, "16"]),

@@ -83,9 +83,7 @@ class Fingerprint:
     orientation: str  # axis codes (nibabel) of rows, columns and slices, or acquired
     spacing: tuple[float, float, float]  # mm along rows, columns and slices; 0 across slices keeps each scan's own
     slice_size: tuple[int, int]  # rows and columns in pixels
-    matched_in_plane: (
-        bool  # whether slices are cut to the smaller in-plane field of view of the domains, padding hidden
-    )
+    matched_in_plane: bool  # whether slices show what the smaller domain shows, and padding is hidden
     source_size: tuple[int, int]  # rows and columns of prepared source slices, from which slices are cropped
     pamr_iterations: int  # of `sifa.postprocessing.pamr` after the network; 0: none
     structures: Mapping[str, VolumeRange]  # by name, of the structures that training subjects show
@@ -163,6 +161,8 @@ class Fingerprint:
         for key in ("terminology", "label_values", "statistics"):
             if not content[key]:
                 del content[key]
+        if not self.matched_in_plane:  # source slices are prepared at the size of a slice
+            del content["matched_in_plane"], content["source_size"]
         return content
 
     @classmethod
