@@ -132,7 +132,7 @@ def test_training_places_an_image_as_inference_does_where_sform_and_pixdim_disag
         loaded = load({"image": tmp_path / "image.nii", "label": tmp_path / "label.nii"})
         assert np.array_equal(loaded["image"].affine, affine), section
         assert np.array_equal(loaded["image"][0], values)
-    volume, spacing = _load(str(tmp_path / "image.nii"), "RAS")
+    volume, spacing, _ = _load(str(tmp_path / "image.nii"), "RAS")
     assert spacing == [1.5, 1.5, 2.0]
     assert np.array_equal(volume, values[::-1, ::-1])
 

@@ -37,9 +37,9 @@ HARMLESS = {  # settings of a run that may change when it resumes
     **dict.fromkeys(
         ("slice_plane", "slice_size", "pixel_spacing", "slice_spacing", "intensity", "match_intensity"), "fingerprint"
     ),
-    **dict.fromkeys(("pamr_iterations", "spatial_prior"), "fingerprint"),
+    **dict.fromkeys(("pamr_iterations", "spatial_prior", "match_in_plane"), "fingerprint"),
     **dict.fromkeys((f"{term}_weight" for term in WEIGHTS), "in loss_weights"),
-    "augmentation_transforms": "the identity holds a digest of the augmentation",
+    **dict.fromkeys(("framing_transforms", "augmentation_transforms"), "the identity holds a digest of both"),
     "needs_source": "follows from the method",
     "source_frequencies": "follows from the fingerprint or the source labels",
     **dict.fromkeys(("feature_adversarial_weight", "semantic_weight", "within_class_weight"), "in loss_weights"),

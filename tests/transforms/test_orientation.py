@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations, product
 from typing import Any
 
@@ -21,7 +22,7 @@ APEX = np.array([-0.66, 0.50, -0.56]) / np.linalg.norm([-0.66, 0.50, -0.56])  # 
 STACK = (5, 6, 4)
 
 
-def stack_affine(axes: Array, steps: tuple[float, float, float] = (1.5, 1.5, 8.0)) -> Array:
+def stack_affine(axes: Array, steps: Sequence[float] | Array = (1.5, 1.5, 8.0)) -> Array:
     """Returns the affine of a volume whose axes have these directions (columns) and voxel sizes."""
     affine = np.eye(4)
     affine[:3, :3] = axes * steps

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOLERANCE = 1.1  # ratio of the fields of view up to which both domains are taken to show the same
+TOLERANCE = 1.25  # ratio of the fields of view up to which both domains are taken to show the same
 ROOM = 8  # of a slice, the part by which a source crop may lie off the middle of the labels, on each side
 
 
