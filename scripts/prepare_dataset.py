@@ -22,11 +22,12 @@ from preparation.labels import convert_named_labels, read_vocabulary
 from preparation.layouts import MAY_LACK_LABELS, find_domain
 from preparation.report import ListFacts, print_lists
 from preparation.scans import Domain
-from preparation.slice_plane import PLANES, propose_plane
 from preparation.splits import Shares, split_scans
 from preparation.survey import ImageFacts, require_units, survey_image
 from preparation.writing import Plan, require_free, write_dataset
 from sifa.fingerprint.modality import canonical_modality, rule_name
+from sifa.planning.slice_plane import PlaneChoice, choose_plane
+from sifa.transforms.orientation import PLANES
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.options import require_switches
 from tqdm import tqdm
@@ -90,7 +91,8 @@ def prepare_dataset(
         label_map: class of what labels hold, of the target too unless target_label_map is given. Default, all
             structures of the source.
         target_label_map: the same for labels of the target, where they differ, with the classes of label_map.
-        slice_plane: axial, coronal or sagittal. Default: the plane in which the scans were acquired.
+        slice_plane: axial, coronal, sagittal, or acquired: each scan's own slices. Default: the plane in which the
+            scans were acquired, or acquired where they are tilted or were acquired in different planes.
         test_fraction: share of the labeled target subjects to test on. Default: 0.2 where all are labeled, else 1.
         validation_fraction: share of the labeled target subjects to measure on during training.
         source_validation_fraction: share of the source subjects to hold out.
@@ -137,12 +139,10 @@ def prepare_dataset(
     with tempfile.TemporaryDirectory(prefix="sifa-labels-") as folder:
         classes, converted = _read_labels(domains, facts, maps, Path(folder))
         split = split_scans(domains["source"].scans, domains["target"].scans, shares)
-        plane = slice_plane or propose_plane(
-            *([facts[scan.image].spacing for scan in domains[domain].scans] for domain in ("source", "target"))
-        )
-        plan = Plan(title, plane, modalities, classes, split, converted, copy)
+        choice = PlaneChoice(slice_plane, "as given") if slice_plane else _propose_plane(domains, facts)
+        plan = Plan(title, choice.plane, modalities, classes, split, converted, copy)
         written = write_dataset(output, plan, overwrite)
-    _report(written, plan, facts, [*notes, *classes.notes, *split.notes], proposed=slice_plane is None)
+    _report(written, plan, facts, [*notes, *classes.notes, *split.notes], choice)
 
 
 class Given(NamedTuple):
@@ -256,8 +256,18 @@ def _survey(domains: Mapping[str, Domain], modalities: Mapping[str, str], check_
     return facts
 
 
+def _propose_plane(domains: Mapping[str, Domain], facts: Mapping[Path, ImageFacts]) -> PlaneChoice:
+    return choose_plane(
+        {name: [facts[scan.image].grid.affine for scan in domain.scans] for name, domain in domains.items()}
+    )
+
+
 def _report(
-    written: Sequence[Path], plan: Plan, facts: Mapping[Path, ImageFacts], notes: Sequence[str], proposed: bool
+    written: Sequence[Path],
+    plan: Plan,
+    facts: Mapping[Path, ImageFacts],
+    notes: Sequence[str],
+    choice: PlaneChoice,
 ) -> None:
     """Prints what the data set holds."""
     rows = [
@@ -274,7 +284,7 @@ def _report(
     unnamed = [values[index] for index, name in names.items() if name == unnamed_structure(values[index])]
     if unnamed:
         print(f'note: some structures have no names: name all of them, as in --label_map "{unnamed[0]}:NAME"')
-    print(f"slice plane: {plan.slice_plane}{', proposed from the voxel sizes (--slice_plane)' if proposed else ''}")
+    print(f"slice plane: {choice.plane} ({choice.reason}; --slice_plane gives another one)")
     for note in notes:
         print(f"note: {note}")
     print(f"wrote {' and '.join(map(str, written))}; train with --dataset_dir {shlex.quote(str(written[0].parent))}")

@@ -20,7 +20,7 @@ ALLOWED = {  # beside `utils` and a room's own modules
     "metrics": set(),
     "io": set(),
     "data": {"io", "transforms"},
-    "planning": {"data", "fingerprint", "transforms"},
+    "planning": {"data", "fingerprint", "io", "transforms"},
     "fingerprint": {"data", "io", "transforms", "postprocessing"},
     "training": {"networks", "data", "fingerprint"},
     "adaptation": {"training", "networks", "data", "transforms", "postprocessing"},

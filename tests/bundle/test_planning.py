@@ -86,14 +86,15 @@ def test_a_training_without_a_plane_names_what_chooses_one(phantom: Path, tmp_pa
 
     assert result.returncode == 1
     assert (
-        "'slice_plane' is missing: write one of axial, coronal, sagittal there, or give --slice_plane" in result.stderr
+        "'slice_plane' is missing: write one of axial, coronal, sagittal, acquired there, or give --slice_plane"
+        in result.stderr
     )
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"slice_plane": "frontal"}, "--slice_plane frontal: choose axial, coronal, sagittal."),
+        ({"slice_plane": "frontal"}, "--slice_plane frontal: choose axial, coronal, sagittal, acquired."),
         ({"minutes": 0}, "--minutes 0: give a positive number."),
         ({"epoch": 3}, "did you mean --epochs?"),
     ],
@@ -135,8 +136,8 @@ def test_compact_yaml_and_a_plan_are_abdomen_yaml_on_its_data(shared: Path) -> N
     dataset = read_dataset(shared / "abdomen" / "dataset.json")
     config: Any = ConfigParser.load_config_files([str(BUNDLE / "configs" / name) for name in RECOMMENDED])
     fingerprint = compute_fingerprint(dataset, {"in_channels": 1, "width": 0.25}, (256, 256), config["intensity"])
-    view = view_of(fingerprint, "axial", adapts=True)
-    lines = [plan_plane(fingerprint, "", True), *plan_slices(view, wanted_pixels(view))]
+    view = view_of(fingerprint, adapts=True)
+    lines = [plan_plane(view, ""), *plan_slices(view, wanted_pixels(view))]
     lines += [plan_epochs(view, config["epochs"], config["iterations_per_epoch"], config["batch_size"], True)]
     plan = {line.name: line.value for line in [*lines, *plan_appearance(view, fingerprint)]}
 

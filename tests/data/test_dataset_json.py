@@ -167,7 +167,7 @@ def test_a_slice_plane_may_be_missing_until_it_is_chosen(folder: Path, content: 
 def test_a_given_slice_plane_replaces_that_of_the_file(folder: Path) -> None:
     assert read_dataset(folder / "dataset.json", slice_plane="sagittal").slice_plane == "sagittal"
     message = refusal(lambda: read_dataset(folder / "dataset.json", slice_plane="frontal"))
-    assert message == "--slice_plane frontal: choose axial, coronal, sagittal."
+    assert message == "--slice_plane frontal: choose axial, coronal, sagittal, acquired."
 
 
 @pytest.mark.parametrize("domain", ["source", "target"])

@@ -512,4 +512,7 @@ def test_the_body_and_the_labels_are_measured_around_the_middle_of_a_volume(tmp_
 def test_without_a_slice_plane_there_is_no_fingerprint(mr: Path, ct: Path) -> None:
     message = refusal(lambda: fingerprint_of(describe([mr], [ct], plane="")))
 
-    assert "'slice_plane' is missing: write one of axial, coronal, sagittal there, or give --slice_plane" in message
+    assert (
+        "'slice_plane' is missing: write one of axial, coronal, sagittal, acquired there, or give --slice_plane"
+        in message
+    )

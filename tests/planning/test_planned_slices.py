@@ -7,50 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sifa.planning.slices import (
     choose_field,
-    choose_plane,
     latents_across,
     pixels_of,
-    turned,
     wanted_size,
     wanted_spacing,
 )
-from sifa.transforms.orientation import AXCODES
 
 LENGTHS = st.floats(20, 600)
-PLANES = st.sampled_from(list(AXCODES))
-
-
-def planes_of(spacing: tuple[float, float, float]) -> dict[str, tuple[float, float, float]]:
-    """Returns the voxel sizes of a scan, given from front to back, right to left and below to above, by plane."""
-    back, left, above = spacing
-    return {"axial": (back, left, above), "coronal": (above, left, back), "sagittal": (above, back, left)}
-
-
-def test_values_along_the_axes_of_one_plane_are_turned_to_those_of_another() -> None:
-    for plane, expected in planes_of((1.0, 2.0, 3.0)).items():
-        assert turned((1.0, 2.0, 3.0), AXCODES["axial"], plane) == expected
-
-
-@given(PLANES, PLANES, st.tuples(LENGTHS, LENGTHS, LENGTHS))
-def test_turning_there_and_back_changes_nothing(one: str, other: str, values: tuple[float, float, float]) -> None:
-    assert turned(turned(values, AXCODES[one], other), AXCODES[other], one) == values
-
-
-@pytest.mark.parametrize("stated", ["", *AXCODES])
-def test_scans_that_are_coarse_across_one_plane_are_cut_in_that_plane(stated: str) -> None:
-    assert choose_plane([planes_of((1.25, 1.25, 7.7)), planes_of((2.0, 2.0, 3.0))], stated) == "axial"
-    assert choose_plane([planes_of((6.0, 1.0, 1.0)), planes_of((1.0, 1.0, 1.0))], stated) == "coronal"
-    assert choose_plane([planes_of((1.0, 4.0, 1.0))], stated) == "sagittal"
-
-
-@pytest.mark.parametrize("stated", AXCODES)
-def test_the_stated_plane_is_kept_where_no_other_is_twice_as_fine(stated: str) -> None:
-    assert choose_plane([planes_of((1.0, 1.0, 1.9)), planes_of((2.0, 2.0, 2.0))], stated) == stated
-
-
-def test_the_domain_with_the_coarsest_pixels_decides_and_isotropic_scans_are_cut_axially() -> None:
-    assert choose_plane([planes_of((1.0, 1.0, 3.0)), planes_of((8.0, 1.0, 1.0))], "") == "coronal"
-    assert choose_plane([planes_of((1.0, 1.0, 1.0))], "") == "axial"
 
 
 def test_slices_show_the_larger_body_where_both_are_about_as_large() -> None:

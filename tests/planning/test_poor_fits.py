@@ -20,13 +20,12 @@ PIXELS = Pixels((128, 128), 2.75)
 
 def found(
     fingerprint: Fingerprint | None = None,
-    plane: str = "axial",
     pixels: Pixels = PIXELS,
     adapts: bool = True,
     **changes: Any,
 ) -> list[str]:
     fingerprint = fingerprint or abdomen()
-    return poor_fits(view_of(fingerprint, plane, adapts), pixels, {**SETTINGS, **changes}, fingerprint)
+    return poor_fits(view_of(fingerprint, adapts), pixels, {**SETTINGS, **changes}, fingerprint)
 
 
 def bodies(source: float, target: float) -> Fingerprint:
@@ -44,16 +43,6 @@ def test_the_settings_of_a_plan_fit() -> None:
     assert found(pixels=Pixels((256, 256), 1.5)) == []
     assert found(pixels=Pixels((64, 64), 5.5)) == []  # coarse, and still wider than a latent
     assert found(adapts=False, match_intensity=None, match_field_of_view=False) == []
-
-
-@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
-def test_slices_along_the_coarse_axis_of_one_domain_are_named(plane: str) -> None:
-    (warning,) = found(plane=plane, pixels=Pixels((128, 128), 2.75))
-
-    assert warning.startswith(
-        f"{plane} slices run along the coarse axis of the source scans (7.7 x 1.2 mm in the plane"
-    )
-    assert warning.endswith("axial.")
 
 
 def test_a_structure_narrower_than_a_latent_is_named() -> None:
@@ -81,7 +70,7 @@ def test_longer_target_scans_without_a_matched_field_of_view_are_named() -> None
     assert "set match_field_of_view" in warning
 
     settings = {name: value for name, value in SETTINGS.items() if name != "match_field_of_view"}
-    (warning,) = poor_fits(view_of(abdomen(), "axial", True), PIXELS, settings, abdomen())
+    (warning,) = poor_fits(view_of(abdomen(), True), PIXELS, settings, abdomen())
     assert "add recommended.yaml" in warning
 
 
@@ -96,7 +85,7 @@ def test_intensities_that_could_be_matched_or_should_not_be_are_named() -> None:
 
 
 def test_too_little_memory_is_named_before_any_volume_is_read() -> None:
-    view = view_of(abdomen(), "axial", True)
+    view = view_of(abdomen(), True)
 
     def warning(free: float | None, pixels: Pixels = PIXELS, width: float = 0.25, rate: float = 1.0) -> str:
         limit = None if free is None else int(free * GIB)

@@ -558,14 +558,17 @@ def test_the_plane_is_never_across_the_coarse_axis(
     assert prepare(tmp_path, source=tmp_path / "mr", target=tmp_path / "ct").slice_plane == plane
 
 
-def test_domains_that_were_acquired_in_different_planes_ask_for_one(plain: Path) -> None:
+def test_domains_that_were_acquired_in_different_planes_are_cut_as_acquired(
+    plain: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for case in CT:
         write_image(plain / "ct" / f"{case}.nii.gz", case, diagonal_affine((6, 1, 1)))
 
-    message = refused(plain, source=plain / "mr", target=plain / "ct")
+    dataset = prepare(plain, source=plain / "mr", target=plain / "ct")
+    assert dataset.slice_plane == "acquired"
+    assert "axial ones 0 % of the source and 100 % of the target" in capsys.readouterr().out
 
-    assert "the source in axial slices and the target in sagittal slices" in message
-    dataset = prepare(plain, source=plain / "mr", target=plain / "ct", slice_plane="axial")
+    dataset = prepare(plain, source=plain / "mr", target=plain / "ct", slice_plane="axial", overwrite=True)
     assert dataset.slice_plane == "axial"
 
 
@@ -679,7 +682,7 @@ def test_the_command_line_names_what_is_missing_and_shows_examples(plain: Path) 
     result = run_script("prepare_dataset.py", *arguments, "--label_map", "1:myocardium,2:left atrium")
     assert result.stderr == ""
     assert "1 myocardium (1), 2 left atrium (2)" in result.stdout
-    assert "slice plane: axial, proposed" in result.stdout
+    assert "slice plane: axial (its pixels are the finest;" in result.stdout
 
 
 def test_training_on_another_layout_names_the_command_that_prepares_it(tmp_path: Path) -> None:

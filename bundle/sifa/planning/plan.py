@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sifa.fingerprint.fingerprint import Domain, Fingerprint
+from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.fingerprint.modality import is_in_hu
 from sifa.planning.appearance import coarser_ratio, matched_ranges, wants_matched_field, wants_random_appearance
 from sifa.planning.schedule import choose_epochs, drawn_slices
@@ -14,14 +14,11 @@ from sifa.planning.slices import (
     ENOUGH,
     Pixels,
     choose_field,
-    choose_plane,
     latents_across,
     pixels_of,
-    turned,
     wanted_size,
     wanted_spacing,
 )
-from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 
 
@@ -52,47 +49,32 @@ class View:
     adapts: bool  # whether target images are trained on
 
 
-def planes(spacing: tuple[float, float, float], orientation: str) -> dict[str, tuple[float, float, float]]:
-    """Returns voxel sizes along rows, columns and slices of each plane."""
-    return {plane: turned(spacing, orientation, plane) for plane in AXCODES}
-
-
-def view_of(fingerprint: Fingerprint, plane: str, adapts: bool) -> View:
-    """Returns what the training data show in the slices of a plane.
+def view_of(fingerprint: Fingerprint, adapts: bool) -> View:
+    """Returns what the training data show in the slices of a fingerprint.
 
     Args:
-        fingerprint: with statistics, in any plane.
-        plane: the plane.
+        fingerprint: with statistics.
         adapts: whether target images are trained on.
     """
     statistics = fingerprint.statistics
     if statistics is None:
         raise InputError("the fingerprint has no statistics of its training data: compute it with this version.")
-    codes = fingerprint.orientation
-    bodies = [turned(one.median_body, codes, plane) for one in (statistics.source, statistics.target)]
     source, target = fingerprint.source.training, fingerprint.target.training
+    bodies = statistics.source.median_body, statistics.target.median_body
     return View(
-        plane=plane,
-        source_spacing=turned(source.median_spacing, codes, plane),
-        target_spacing=turned(target.median_spacing, codes, plane),
-        source_field=turned(source.median_field_of_view, codes, plane),
-        target_field=turned(target.median_field_of_view, codes, plane),
+        plane=fingerprint.slice_plane,
+        source_spacing=source.median_spacing,
+        target_spacing=target.median_spacing,
+        source_field=source.median_field_of_view,
+        target_field=target.median_field_of_view,
         source_body=bodies[0],
         target_body=bodies[1],
-        field=choose_field(
-            bodies[0][:2], bodies[1][:2] if adapts else None, turned(statistics.label_extent, codes, plane)[:2]
-        ),
-        structures={name: turned(box, codes, plane) for name, box in statistics.structures.items()},
-        source_slices=int(turned(statistics.source.voxels, codes, plane)[2]),
-        target_slices=int(turned(statistics.target.voxels, codes, plane)[2]) if adapts else 0,
+        field=choose_field(bodies[0][:2], bodies[1][:2] if adapts else None, statistics.label_extent[:2]),
+        structures=statistics.structures,
+        source_slices=statistics.source.voxels[2],
+        target_slices=statistics.target.voxels[2] if adapts else 0,
         adapts=adapts,
     )
-
-
-def best_plane(fingerprint: Fingerprint, stated: str, adapts: bool) -> str:
-    """Returns the plane that `choose_plane` chooses for the scans of a fingerprint."""
-    domains = [fingerprint.source, fingerprint.target] if adapts else [fingerprint.source]
-    return choose_plane([planes(one.training.median_spacing, fingerprint.orientation) for one in domains], stated)
 
 
 def wanted_pixels(view: View, latents: float = ENOUGH) -> Pixels:
@@ -101,17 +83,20 @@ def wanted_pixels(view: View, latents: float = ENOUGH) -> Pixels:
     return pixels_of(view.field, wanted_size(view.field, spacing))
 
 
-def plan_plane(fingerprint: Fingerprint, stated: str, adapts: bool) -> Setting:
-    """Returns the line about the plane."""
-    plane = best_plane(fingerprint, stated, adapts)
-    domains = {"source": fingerprint.source, "target": fingerprint.target} if adapts else {"source": fingerprint.source}
-    voxels = " and ".join(f"{name} {_voxels(one, fingerprint.orientation, plane)}" for name, one in domains.items())
-    why = "as dataset.json says" if plane == stated else "the finest pixels"
-    return Setting("slice_plane", plane, f"{why}; median rows x columns x slices: {voxels} mm")
+def plan_plane(view: View, reason: str) -> Setting:
+    """Returns the line about the plane.
 
-
-def _voxels(domain: Domain, orientation: str, plane: str) -> str:
-    return " x ".join(f"{step:.3g}" for step in turned(domain.training.median_spacing, orientation, plane))
+    Args:
+        view: what the data show in it.
+        reason: for the plane, see `sifa.planning.slice_plane`.
+    """
+    domains = (
+        {"source": view.source_spacing, "target": view.target_spacing}
+        if view.adapts
+        else {"source": view.source_spacing}
+    )
+    voxels = " and ".join(f"{name} {' x '.join(f'{step:.3g}' for step in steps)}" for name, steps in domains.items())
+    return Setting("slice_plane", view.plane, f"{reason}; median rows x columns x slices: {voxels} mm")
 
 
 def plan_slices(view: View, pixels: Pixels, limit: str = "") -> list[Setting]:

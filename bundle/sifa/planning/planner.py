@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from tqdm import tqdm
 
 from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.extractor import compute_fingerprint
+from sifa.io.grids import check_affine, read_grid
 from sifa.planning.estimate import GIB
 from sifa.planning.machine import Machine, describe_machine
 from sifa.planning.machine_fit import Fit, fit_machine, is_too_large
 from sifa.planning.overlay import INITIALIZE, render
 from sifa.planning.plan import Setting, plan_appearance, plan_epochs, plan_plane, plan_slices, view_of
 from sifa.planning.poor_fits import poor_fits
+from sifa.planning.slice_plane import choose_plane
 from sifa.planning.trial import run_trial
-from sifa.transforms.orientation import AXCODES
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_text, writing
 
@@ -66,10 +70,11 @@ def write_plan(
             "initial_weights: a training that starts from another run has that run's slices: plan the first stage, and "
             "give its plan.yaml to both."
         )
-    known = dataset if dataset.slice_plane else replace(dataset, slice_plane=next(iter(AXCODES)))
+    chosen_plane = choose_plane(_affines(dataset, adapts), dataset.slice_plane)
+    known = replace(dataset, slice_plane=chosen_plane.plane)
     fingerprint = compute_fingerprint(known, network, MEASURED, intensity, check_units=check_units)
-    plane = plan_plane(fingerprint, dataset.slice_plane, adapts)
-    view = view_of(fingerprint, plane.value, adapts)
+    view = view_of(fingerprint, adapts)
+    plane = plan_plane(view, chosen_plane.reason)
     machine = describe_machine(device)
     limit = minutes or MINUTES[machine.on_gpu]
     lines = [plane, *plan_appearance(view, fingerprint)]
@@ -104,6 +109,25 @@ def write_plan(
     tried = config is not None
     for warning in [*poor_fits(view, fit.pixels, final, fingerprint), *_warnings(fit, machine, tried)]:
         logger.warning("%s", warning)
+
+
+def _affines(dataset: DatasetDescription, adapts: bool) -> dict[str, list[npt.NDArray[np.float64]]]:
+    """Returns the affines of the training scans by domain, from their headers; those of DICOM from their slices."""
+    domains = {"source": dataset.source_training, "target": dataset.target_training if adapts else []}
+    return {
+        name: [_affine(item["image"]) for item in tqdm(items, desc=f"grids, {name}", leave=False, disable=None)]
+        for name, items in domains.items()
+        if items
+    }
+
+
+def _affine(path: str) -> npt.NDArray[np.float64]:
+    affine = read_grid(path).affine
+    try:
+        check_affine(affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return affine
 
 
 def _limit(fit: Fit, minutes: float) -> str:

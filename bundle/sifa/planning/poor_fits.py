@@ -8,8 +8,8 @@ from typing import Any
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.fingerprint.modality import is_in_hu
 from sifa.planning.appearance import CONTRAST, matched_ranges
-from sifa.planning.plan import View, planes
-from sifa.planning.slices import REDUCTION, Pixels, choose_plane, latents_across
+from sifa.planning.plan import View
+from sifa.planning.slices import REDUCTION, Pixels, latents_across
 
 EMPTY = 2.0  # ratio of slices to the field of the data from which most of a slice is empty
 DIFFERENT = 1.5  # ratio of the bodies of both domains beyond which slices cannot suit both
@@ -26,7 +26,6 @@ def poor_fits(view: View, pixels: Pixels, settings: Mapping[str, Any], fingerpri
         fingerprint: of the data.
     """
     found = [
-        _plane(view, fingerprint),
         _structures(view, pixels),
         _empty_slices(view, pixels),
         *(
@@ -36,22 +35,6 @@ def poor_fits(view: View, pixels: Pixels, settings: Mapping[str, Any], fingerpri
         ),
     ]
     return [sentence for sentence in found if sentence]
-
-
-def _plane(view: View, fingerprint: Fingerprint) -> str:
-    domains = {"source": view.source_spacing, "target": view.target_spacing}
-    names = list(domains) if view.adapts else ["source"]
-    trainings = {"source": fingerprint.source.training, "target": fingerprint.target.training}
-    spacings = [planes(trainings[name].median_spacing, fingerprint.orientation) for name in names]
-    better = choose_plane(spacings, view.plane)
-    if better == view.plane:
-        return ""
-    worst = max(names, key=lambda name: max(domains[name][:2]) / min(domains[name]))
-    rows, columns, slices = domains[worst]
-    return (
-        f"{view.plane} slices run along the coarse axis of the {worst} scans ({rows:.2g} x {columns:.2g} mm in the "
-        f"plane, {slices:.2g} mm between slices): choose the slice_plane in which the scans were acquired, {better}."
-    )
 
 
 def _structures(view: View, pixels: Pixels) -> str:

@@ -42,7 +42,7 @@ def report_plan(
     """
     if not is_main_process() or fingerprint.statistics is None or not fingerprint.statistics.structures:
         return
-    view = view_of(fingerprint, fingerprint.slice_plane, adapts)
+    view = view_of(fingerprint, adapts)
     pixels = Pixels(fingerprint.slice_size, fingerprint.spacing[0])
     lines = differences(view, pixels, settings, fingerprint)
     for name, value, line in lines:

@@ -6,11 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sifa.fingerprint.statistics import Triple
-from sifa.transforms.orientation import AXCODES
-
-AXIS = {"L": "x", "R": "x", "P": "y", "A": "y", "I": "z", "S": "z"}  # of the patient, by axis code (nibabel)
-COARSER = 2.0  # ratio of voxel sizes in a plane from which another plane is better
 EQUAL = 1.25  # ratio of two fields up to which they count as the same
 SQUARE = 1.5  # ratio of the sides of a field up to which slices are square
 REDUCTION = 8  # pixels of a latent of E, which halves the resolution three times
@@ -32,44 +27,6 @@ class Pixels(NamedTuple):
     def extent(self) -> tuple[float, float]:
         """Rows and columns in mm."""
         return self.size[0] * self.spacing, self.size[1] * self.spacing
-
-
-def turned(values: Sequence[float], orientation: str, plane: str) -> Triple:
-    """Returns values along the axes of one orientation in the order of rows, columns and slices of a plane.
-
-    Args:
-        values: one for each axis of `orientation`, such as voxel sizes.
-        orientation: axis codes (nibabel).
-        plane: axial, coronal or sagittal.
-    """
-    by_axis = {AXIS[code]: value for code, value in zip(orientation, values, strict=True)}
-    rows, columns, slices = (by_axis[AXIS[code]] for code in AXCODES[plane])
-    return rows, columns, slices
-
-
-def anisotropy(spacing: Sequence[float]) -> float:
-    """Returns how much coarser the pixels of a plane are than the finest axis of the scans.
-
-    Args:
-        spacing: mm along rows, columns and slices of the plane.
-    """
-    return max(spacing[0], spacing[1]) / min(spacing)
-
-
-def choose_plane(spacings: Sequence[Mapping[str, Sequence[float]]], stated: str) -> str:
-    """Returns the plane whose pixels are finest in the domain that has the coarsest ones.
-
-    Scans are coarse across the plane that they were acquired in. Slices of another plane would have pixels of very
-    different sides and show little. The stated plane is kept unless another one is better by a factor of `COARSER`;
-    without a stated one, the first of the best planes is taken in the order axial, coronal, sagittal.
-
-    Args:
-        spacings: for each domain, mm along rows, columns and slices by plane.
-        stated: the plane of `dataset.json`; empty: none.
-    """
-    worst = {plane: max(anisotropy(domain[plane]) for domain in spacings) for plane in AXCODES}
-    best = min(AXCODES, key=lambda plane: round(worst[plane], 1))
-    return stated if stated and worst[stated] < COARSER * worst[best] else best
 
 
 def choose_field(source: Sequence[float], target: Sequence[float] | None, labels: Sequence[float]) -> tuple[float, ...]:
