@@ -17,7 +17,7 @@ from tqdm import tqdm
 import sifa
 from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary
-from sifa.fingerprint.grid_warnings import coarse_plane_warnings, resolution_warnings, tilt_warnings
+from sifa.fingerprint.grid_warnings import coarse_plane_warnings, main_view, resolution_warnings, tilt_warnings
 from sifa.fingerprint.histogram_matching import check_tissue, matching_curve
 from sifa.fingerprint.in_plane_field import choose_slice_field
 from sifa.fingerprint.label_statistics import measure_labels
@@ -182,6 +182,7 @@ def compute_fingerprint(
         },
         terminology=dataset.terminology,
         statistics=TrainingStatistics(source["statistics"], target["statistics"], measured.extent, measured.boxes),
+        slice_view=_common_view(source["views"] + target["views"]) if orientation == ACQUIRED else None,
     )
 
 
@@ -237,6 +238,11 @@ def _tell_matched(
             *shown,
             *extent,
         )
+
+
+def _common_view(views: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    x, y, z = (round(float(part), 4) for part in main_view(views))
+    return x, y, z
 
 
 def _reuse_source(source: dict[str, Any], dataset: DatasetDescription) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Fingerprint:
     terminology: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # see `sifa.io.terminology.check_terms`
     label_values: Mapping[int, int] = field(default_factory=dict)  # in masks, by class; empty: the classes themselves
     statistics: TrainingStatistics | None = None  # what a plan follows from; files before 0.6.0 have none
+    slice_view: tuple[float, float, float] | None = None  # RAS, from acquired slices of training toward the viewer
 
     @property
     def structure_names(self) -> dict[int, str]:
@@ -158,7 +159,7 @@ class Fingerprint:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `fingerprint.json`: plain types that JSON reads back as they are."""
         content: dict[str, Any] = _plain({"format": FORMAT_OF_VALUES if self.label_values else FORMAT, **asdict(self)})
-        for key in ("terminology", "label_values", "statistics"):
+        for key in ("terminology", "label_values", "statistics", "slice_view"):
             if not content[key]:
                 del content[key]
         if not self.matched_in_plane:  # source slices are prepared at the size of a slice
@@ -188,11 +189,7 @@ class Fingerprint:
         if version == 1:
             content = {**FORMAT_1_DEFAULTS, **content}
             iterations, prior, radius = "refinement_iterations", "arrangement", "reach"
-        content = {
-            "matched_in_plane": False,
-            "source_size": content.get("slice_size"),
-            **content,
-        }  # since version 0.5.0
+        content = {"matched_in_plane": False, "source_size": content.get("slice_size"), **content}
         entries = JsonEntries(content, path)
         network = _read_network(entries.section("network"))
         labels = _read_labels(entries, network.out_channels)
@@ -215,6 +212,7 @@ class Fingerprint:
             terminology=check_terms(content.get("terminology", {}), labels, f"{path}: terminology"),
             label_values=_read_label_values(entries, labels) if version == FORMAT_OF_VALUES else {},
             statistics=read_statistics(entries.section("statistics")) if "statistics" in entries else None,
+            slice_view=_read_slice_view(entries) if "slice_view" in entries else None,
         )
 
 
@@ -322,6 +320,11 @@ def _read_source_size(entries: JsonEntries) -> tuple[int, int]:
     if any(size < least for size, least in zip((rows, columns), _read_slice_size(entries), strict=True)):
         entries.refuse("source_size", "two sizes of at least slice_size")
     return int(rows), int(columns)
+
+
+def _read_slice_view(entries: JsonEntries) -> tuple[float, float, float]:
+    x, y, z = entries.numbers("slice_view", 3)
+    return x, y, z
 
 
 def _read_volumes(entries: JsonEntries) -> dict[str, VolumeRange]:

@@ -15,6 +15,7 @@ from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.networks.network_average import NetworkAverage
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.weights import load_weights
+from sifa.transforms.orientation import ACQUIRED, AXCODES
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.options import names_of
 
@@ -100,8 +101,8 @@ def flips_of(tta: Any, orientation: str) -> list[tuple[int, ...]]:
 
     Args:
         tta: None or False: none. True: every axis of a slice except left to right, along which a network has learned
-            which side an organ is on. `rows`, `columns` or both: these, whatever they are.
-        orientation: axis codes (nibabel) of rows, columns and slices.
+            which side an organ is on; of acquired slices the rows. `rows`, `columns` or both: these, whatever they are.
+        orientation: axis codes (nibabel) of rows, columns and slices, or `acquired`.
 
     Raises:
         UsageError: when it is none of these.
@@ -109,7 +110,8 @@ def flips_of(tta: Any, orientation: str) -> list[tuple[int, ...]]:
     if tta is None or tta is False:
         return [()]
     if tta is True or str(tta).lower() == "true":
-        names = [name for name, code in zip(AXES, orientation, strict=False) if code not in "LR"]
+        codes = AXCODES["axial"] if orientation == ACQUIRED else orientation  # columns run to the patient's left
+        names = [name for name, code in zip(AXES, codes, strict=False) if code not in "LR"]
     else:
         names = names_of("tta", tta)
     unknown = [name for name in names if name not in AXES]

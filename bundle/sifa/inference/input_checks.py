@@ -10,13 +10,14 @@ import nibabel as nib
 import numpy as np
 
 from sifa.fingerprint.fingerprint import Domain, Fingerprint
+from sifa.fingerprint.grid_warnings import TILTED
 from sifa.fingerprint.modality import may_be_in_hu, shares_hu_window
 from sifa.io.formats import header_and_voxels, is_nifti
 from sifa.io.grids import TOLERANCE, Grid, check_affine, grid_distance
 from sifa.io.itk_files import read_itk_header, require_volume
 from sifa.io.nifti_files import mm_per_unit, open_nifti, require_numbers, without_trailing_ones
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
-from sifa.transforms.orientation import slice_turn
+from sifa.transforms.orientation import slice_turn, view_direction
 from sifa.transforms.slice_continuity import alternation_reason
 from sifa.transforms.slices import slice_steps
 from sifa.utils.errors import InputError
@@ -161,6 +162,7 @@ def check_scan(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerprint)
         raise InputError(f"every voxel is {lowest:g}: it is empty.")
     alternates = alternation_reason(volume[0])
     others = [*([alternates] if alternates else []), *_size_warnings(volume, affine, fingerprint)]
+    others += _view_warnings(affine, fingerprint)
     return Doubts(_unit_doubt(volume, fingerprint.target), others)
 
 
@@ -204,3 +206,12 @@ def _size_warnings(volume: np.ndarray, affine: np.ndarray, fingerprint: Fingerpr
         seen, known = (" x ".join(f"{size:.0f}" for size in triple) for triple in (sizes, fields))
         warnings.append(f"its field of view of {seen} mm is unlike the training's {known} mm")
     return warnings
+
+
+def _view_warnings(affine: np.ndarray, fingerprint: Fingerprint) -> list[str]:
+    """Returns a clause where the acquired slices of a scan look in another direction than those of the training."""
+    if fingerprint.slice_view is None:
+        return []
+    cosine = float(view_direction(affine, fingerprint.orientation) @ fingerprint.slice_view)
+    degrees = float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+    return [f"its slices are turned by {degrees:.0f} degrees from those of the training"] if degrees > TILTED else []
