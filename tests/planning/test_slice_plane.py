@@ -60,8 +60,8 @@ def test_tilted_stacks_are_cut_as_they_were_acquired(stated: str) -> None:
 def test_domains_of_different_planes_are_cut_as_they_were_acquired_and_the_reason_says_so() -> None:
     choice = choose_plane({"source": scans(ABOVE, ABOVE), "target": scans(SIDE)})
     assert choice.plane == ACQUIRED
-    assert "axial ones 0 % of the source and 100 % of the target" in choice.reason
-    assert "sagittal ones 100 % of the source and 0 % of the target" in choice.reason
+    assert "axial ones in 0 % of the source and 100 % of the target" in choice.reason
+    assert "sagittal ones in 100 % of the source and 0 % of the target" in choice.reason
 
 
 @pytest.mark.parametrize("plane", AXCODES)

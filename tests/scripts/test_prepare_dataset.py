@@ -566,7 +566,7 @@ def test_domains_that_were_acquired_in_different_planes_are_cut_as_acquired(
 
     dataset = prepare(plain, source=plain / "mr", target=plain / "ct")
     assert dataset.slice_plane == "acquired"
-    assert "axial ones 0 % of the source and 100 % of the target" in capsys.readouterr().out
+    assert "axial ones in 0 % of the source and 100 % of the target" in capsys.readouterr().out
 
     dataset = prepare(plain, source=plain / "mr", target=plain / "ct", slice_plane="axial", overwrite=True)
     assert dataset.slice_plane == "axial"

@@ -62,7 +62,9 @@ def measure_labels(
         rows, columns = map(_around, middles, steps[:2], slice_extent)
         labeled += int(np.count_nonzero(slices))
         shown += int(np.count_nonzero(slices[:, rows, columns]))
-        extents.append(centered_extent(slices.transpose(1, 2, 0) > 0, steps, 0))
+        marked = slices.transpose(1, 2, 0) > 0
+        whole = box_sides(marked.astype(np.uint8), steps).get(1, (0.0, 0.0, 0.0))
+        extents.append(whole if around_labels else centered_extent(marked, steps, 0))
         for value, box in box_sides(slices.transpose(1, 2, 0), steps).items():
             sides.setdefault(labels[value], []).append(box)
     volumes = {}

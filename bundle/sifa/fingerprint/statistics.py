@@ -32,7 +32,8 @@ class TrainingStatistics:
 
     source: DomainStatistics
     target: DomainStatistics
-    label_extent: Triple  # around the middle of a volume: the largest extent of all labels among training subjects
+    label_extent: Triple  # of all labels, the largest among training subjects: around the middle of a volume, or, where
+    # in-plane fields of view are matched, around their own middle
     structures: Mapping[str, Triple]  # by name: sides of the box around the structure, medians over subjects
 
 

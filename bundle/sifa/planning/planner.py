@@ -47,6 +47,7 @@ def write_plan(
     minutes: float | None = None,
     adapts: bool = True,
     check_units: bool = True,
+    match_in_plane: bool = False,
 ) -> None:
     """Writes `<output_dir>/plan.yaml`, an overlay with the settings that suit the data and the machine, and logs it.
 
@@ -61,6 +62,7 @@ def write_plan(
         minutes: that a training may take; None: 120 on a CPU, 720 on a GPU.
         adapts: whether target images are trained on.
         check_units: whether scans whose values contradict their modality are refused.
+        match_in_plane: whether slices show what the smaller domain shows; see `sifa.fingerprint.in_plane_field`.
 
     Raises:
         InputError: when the data set cannot be used, or the config continues another run.
@@ -72,7 +74,9 @@ def write_plan(
         )
     chosen_plane = choose_plane(_affines(dataset, adapts), dataset.slice_plane)
     known = replace(dataset, slice_plane=chosen_plane.plane)
-    fingerprint = compute_fingerprint(known, network, MEASURED, intensity, check_units=check_units)
+    fingerprint = compute_fingerprint(
+        known, network, MEASURED, intensity, check_units=check_units, match_in_plane=match_in_plane and adapts
+    )
     view = view_of(fingerprint, adapts)
     plane = plan_plane(view, chosen_plane.reason)
     machine = describe_machine(device)

@@ -51,10 +51,12 @@ def choose_plane(affines: Mapping[str, Sequence[Affine]], stated: str = "") -> P
         return PlaneChoice(stated, "as given")
     if not fitting:
         cut = ", ".join(
-            f"{plane} ones {' and '.join(f'{100 * share:.0f} % of the {name}' for name, share in domains.items())}"
+            f"{plane} ones in {' and '.join(f'{100 * share:.0f} % of the {name}' for name, share in domains.items())}"
             for plane, domains in shares.items()
         )
-        return PlaneChoice(ACQUIRED, f"slices of each plane run along the coarse axis of scans: {cut}")
+        return PlaneChoice(
+            ACQUIRED, f"no plane of the patient fits, since slices run along the coarse axis of scans: {cut}"
+        )
     worst = {plane: max(_anisotropy(scans) for scans in steps[plane].values()) for plane in fitting}
     return PlaneChoice(min(fitting, key=lambda plane: round(worst[plane], 1)), "its pixels are the finest")
 

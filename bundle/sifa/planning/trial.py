@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -89,6 +89,8 @@ def measure(
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
     idle = _peak("cpu")
+    rows, columns = size
+    fingerprint = replace(fingerprint, slice_size=(rows, columns), source_size=(rows, columns))
     parser = ConfigParser(config)
     parser.update(settings)
     parser.update({"slice_size": size, "batch_size": batch, "fingerprint": fingerprint, "dataset_description": dataset})
