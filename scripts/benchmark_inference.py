@@ -34,6 +34,8 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.postprocessing.pamr import refine_by_formula
 from sifa.transforms.dictionary import NormalizeIntensityd, Spacingd
+from sifa.transforms.orientation import ACQUIRED
+from sifa.utils.errors import UsageError
 from sifa.utils.files import write_json
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -169,6 +171,10 @@ def main(model_dir: str | None = None, repeats: int = 3, json: str | None = None
     parser = read_parser(model_dir)
     parser["plain_network"] = parser["network"]["network"]
     fingerprint, network = parser.get_parsed_content("fingerprint"), parser.get_parsed_content("network")
+    if fingerprint.orientation == ACQUIRED:
+        raise UsageError(
+            f"--model_dir {model_dir}: it cuts acquired slices, which the plain loop cannot: give another one."
+        )
     plain = plain_loop(fingerprint, parser.get_parsed_content("plain_network"))
     parser["inferer#spatial_prior"] = None  # the plain loop does not remove components either
     inferer = parser.get_parsed_content("inferer", reset=True)
