@@ -149,7 +149,11 @@ def measure(schedule: str, precision: str, width: float, size: int, batch: int, 
     overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
     parser = ConfigParser()
     parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
-    fingerprint = SimpleNamespace(network=NetworkSize(in_channels=1, out_channels=CLASSES, width=width))
+    fingerprint = SimpleNamespace(
+        network=NetworkSize(in_channels=1, out_channels=CLASSES, width=width),
+        slice_size=(size, size),
+        matched_in_plane=False,
+    )
     parser.update({"fingerprint": fingerprint, "width": width, "slice_size": [size, size], "precision": precision})
     parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on
     update, device = build_update(parser, schedule), parser.get_parsed_content("device")
