@@ -24,6 +24,8 @@ class Segmentation:
     window: tuple[float, float]  # intensities that the network sees as -1 and 1
     dropped: np.ndarray  # (classes,): voxels of removed components, see `sifa.postprocessing.spatial_prior`
     uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: share of the greatest entropy * UNCERTAINTY_SCALE
+    # (classes,): sum over all sampled pixels of the probability of the class
+    mass: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass

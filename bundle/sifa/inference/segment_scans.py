@@ -25,7 +25,7 @@ from sifa.inference.manifest import Manifest
 from sifa.inference.probability_volume import probability_volume
 from sifa.inference.read_scan import Preprocessing, read_scan
 from sifa.inference.results import SegmentedScan
-from sifa.inference.segment_volume import Postprocessing, segment_volume
+from sifa.inference.segment_volume import Predictor, Postprocessing, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index
@@ -51,6 +51,7 @@ class SegmentScan:
         extras: writers of files beside the mask; they return fields of the scan's `Case`.
         index: whether to write an `index.html` of all cases at the end; for shards, it is written when they are merged.
         probabilities: whether the writers get the class probabilities, which are on disk as long as they write.
+        predictor: predicts the Dice of structures, see `sifa.quality_control`; None: no prediction.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class SegmentScan:
         extras: Sequence[Extra] = (),
         index: bool = False,
         probabilities: bool = False,
+        predictor: Predictor | None = None,
     ) -> None:
         self.network = network
         self.fingerprint = fingerprint
@@ -78,6 +80,7 @@ class SegmentScan:
         self.extras = extras
         self.index = index
         self.probabilities = probabilities
+        self.predictor = predictor
         self.bar: tqdm | None = None
         self.seen: list[str] = []  # scans that this run has finished
         self.known = frozenset(manifest.cases)  # scans that the manifest listed at the start
@@ -116,6 +119,7 @@ class SegmentScan:
                 logger.info("%s: skipped: %s", printable(name), item["skipped"])
                 return
             extras = [type(make).__name__ for make in self.extras]
+            extras += [made_by] if (made_by := getattr(self.predictor, "name", "")) else []
             start = time.monotonic()
             signature = None
             try:
@@ -165,7 +169,15 @@ class SegmentScan:
         volume = probability_volume(mask.parent, classes, shape) if self.probabilities else nullcontext(None)
         with volume as probabilities:
             found = segment_volume(
-                image, doubts, self.network, self.fingerprint, self.inferer, self.postprocessing, device, probabilities
+                image,
+                doubts,
+                self.network,
+                self.fingerprint,
+                self.inferer,
+                self.postprocessing,
+                device,
+                probabilities,
+                self.predictor,
             )
             write_mask(found.mask.numpy(), Path(item["image"]), affine, mask)
             uncertainty = found.segmentation.uncertainty

@@ -18,6 +18,7 @@ from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.transforms.label_values import is_identity, map_labels
 
 Postprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Predictor = Callable[..., dict[str, tuple[dict[str, Any], list[str]]]]
 
 
 class MeasuredMask(NamedTuple):
@@ -37,6 +38,7 @@ def segment_volume(
     postprocessing: Postprocessing,
     device: str | torch.device,
     probabilities: np.ndarray | None = None,
+    predictor: Predictor | None = None,
 ) -> MeasuredMask:
     """Segments a scan and measures its structures.
 
@@ -49,14 +51,19 @@ def segment_volume(
         postprocessing: makes a mask of `pred`, classes (1, X, Y, Z): cleaned, and with the fingerprint's `mask_values`.
         device: where the network runs.
         probabilities: gets the class probabilities; see `SliceSegmenter.segment`.
+        predictor: predicts the Dice of structures, see `sifa.quality_control`; None: no prediction.
     """
     affine, volume = np.asarray(image.affine, dtype=float), image.numpy(force=True)
     unit = "arbitrary" if doubts.unit else intensity_unit(fingerprint.target)
     segmentation = inferer.segment(image, network, device, probabilities)
+    predicted = {} if predictor is None else predictor(image, segmentation, device)
     cleaned = postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
     mask = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(getattr(torch, fingerprint.mask_dtype))
     segmentation.labels = _classes_of(mask, fingerprint.mask_values)
     measured = quality.measure(segmentation, volume[0], affine, unit, fingerprint)
+    for name, (figures, flags) in predicted.items():
+        measured[name].update(figures)
+        measured[name]["flags"] += flags
     return MeasuredMask(mask, segmentation, measured)
 
 

@@ -194,7 +194,7 @@ class SliceSegmenter(Inferer):
         scan = self._as_scan_slices(array, affine)
         labels, label_slices = self._empty_volume(array.shape[1:], affine)
         doubts, doubt_slices = self._empty_volume(array.shape[1:] if self.uncertainty else (1, 1, 1), affine)
-        sums = np.zeros((len(scan.slices), 3, self.classes))
+        sums = np.zeros((len(scan.slices), 4, self.classes))
         probability_slices = None if probabilities is None else as_slices(probabilities, affine, self.orientation)
         region = scan.whole
         if self.region_step is not None:
@@ -212,16 +212,33 @@ class SliceSegmenter(Inferer):
                 continue
             largest, predicted = found.max(dim=1)
             entropy = torch.special.entr(found).sum(dim=1) / math.log(self.classes)  # share of the greatest
-            sums[part.slices] = _statistics(predicted, largest, entropy, self.classes)
+            sums[part.slices] = _statistics(found, predicted, largest, entropy)
             label_slices[part.slices] = scan.restore(predicted, part)
             if self.uncertainty:
                 doubt_slices[part.slices] = scan.restore((entropy * UNCERTAINTY_SCALE).round(), part)
             if probability_slices is not None:
                 store_slab(probability_slices[part.slices], found, partial(scan.restore, region=part))
         dropped = remove_implausible_components(labels, affine, self.spatial_prior, self.classes)
-        pixels, confidence, entropies = sums.sum(axis=0)
+        pixels, confidence, entropies, mass = sums.sum(axis=0)
         uncertainty = torch.from_numpy(doubts) if self.uncertainty else None
-        return Segmentation(torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty)
+        return Segmentation(
+            torch.from_numpy(labels), pixels, confidence, entropies, scan.window, dropped, uncertainty, mass
+        )
+
+    def sample_slices(self, volume: torch.Tensor, count: int, device: str | torch.device) -> torch.Tensor:
+        """Returns evenly spaced slices of a scan as the network sees them, (N, C, H, W), without those of air only.
+
+        Args:
+            volume: intensities (C, X, Y, Z) with an affine.
+            count: of slices, at most.
+            device: of the result.
+        """
+        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+        scan = self._as_scan_slices(volume.numpy(force=True), affine)
+        places = np.unique(np.linspace(0, len(scan.slices) - 1, min(count, len(scan.slices))).round().astype(int))
+        parts = [scan.sample(scan.whole._replace(slices=slice(place, place + 1)), device) for place in places.tolist()]
+        slices = torch.cat(parts)
+        return slices[(slices > AIR_THRESHOLD).flatten(1).any(dim=1)]
 
     def _choose_precision(self, network: Network, channels: int, device: str | torch.device) -> str:
         """Returns the precision to run in; `auto` is decided by a trial before the first scan."""
@@ -298,11 +315,15 @@ def _slabs(region: Region, count: int) -> Iterator[Region]:
         yield region._replace(slices=slice(start, min(start + count, region.slices.stop)))
 
 
-def _statistics(predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor, classes: int) -> np.ndarray:
-    """Returns (N, 3, classes): number of pixels, summed confidence and summed entropy of each slice and class."""
+def _statistics(
+    probabilities: torch.Tensor, predicted: torch.Tensor, largest: torch.Tensor, entropy: torch.Tensor
+) -> np.ndarray:
+    """Returns (N, 4, classes): pixels, sums of confidence and entropy over them, of probability over all."""
+    classes = probabilities.shape[1]
     numbers = torch.arange(len(predicted), device=predicted.device)[:, None, None]
     flat, bins = (predicted + numbers * classes).flatten(), len(predicted) * classes
     sums = [torch.bincount(flat, minlength=bins).double()]
     sums += [torch.bincount(flat, value.flatten().double(), bins) for value in (largest, entropy)]
     found: np.ndarray = torch.stack(sums).reshape(3, -1, classes).movedim(1, 0).numpy(force=True)
-    return found
+    mass = probabilities.double().sum(dim=(2, 3)).numpy(force=True)
+    return np.concatenate([found, mass[:, None]], axis=1)

@@ -41,6 +41,7 @@ CONFIG_OF = {  # the configs that a run is in
     "evaluating": "train.yaml and evaluate.yaml",
     "adapting": "train.yaml and adapt_batch_norm.yaml",
     "planning": "train.yaml",
+    "calibrating": "train.yaml and calibrate.yaml",
     "inference": "inference.yaml",
     "merge": "inference.yaml",
 }
@@ -144,7 +145,12 @@ def _does_something(value: Any) -> bool:
 
 def _only_run(files: Sequence[str]) -> str | None:
     """Returns what the last config makes of a training, where it replaces what `run` does."""
-    replacing = {"evaluate": "evaluating", "adapt_batch_norm": "adapting", "multi_gpu_train": "training"}
+    replacing = {
+        "evaluate": "evaluating",
+        "adapt_batch_norm": "adapting",
+        "calibrate": "calibrating",
+        "multi_gpu_train": "training",
+    }
     return replacing.get(Path(files[-1]).stem) if files else None
 
 

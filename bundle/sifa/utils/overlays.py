@@ -43,6 +43,7 @@ LAST = (
     "multi_gpu_train",
     "evaluate",
     "adapt_batch_norm",
+    "calibrate",
 )  # after all others; each has a `run` of its own
 NEEDS = {
     "supervised": "source_only",

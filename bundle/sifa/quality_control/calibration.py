@@ -1,0 +1,85 @@
+"""`calibration.json`: how predicted Dice follows from signals, for the masks of one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sifa.fingerprint.json_entries import JsonEntries
+from sifa.quality_control.monotone_fit import MonotoneFit
+from sifa.utils.errors import InputError
+from sifa.utils.files import hash_of_file, write_json
+
+NAME = "calibration.json"
+FORMAT = 1
+AGAIN = "run calibrating for this model"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The content of the file."""
+
+    model_sha256: str  # of the file model.pt
+    scans: int  # held-out source scans
+    masks: int  # measured, of each structure
+    kinds: list[str]  # of imitation
+    fits: Mapping[str, Mapping[str, MonotoneFit]]  # by set of signals (`fast`, `full`) and structure
+
+
+def write_calibration(calibration: Calibration, folder: Path) -> Path:
+    """Writes the file beside the model and returns its path."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "about": "predicted Dice, measured on imitated target scans",
+        **{key: value for key, value in vars(calibration).items() if key != "fits"},
+        "fits": {
+            name: {structure: fitted._asdict() for structure, fitted in fits.items()}
+            for name, fits in calibration.fits.items()
+        },
+    }
+    write_json(folder / NAME, content)
+    return folder / NAME
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """Reads the file beside a model.
+
+    Raises:
+        InputError: when it is unreadable, of another format, or of another model.
+    """
+    path = folder / NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: it is not valid JSON: {AGAIN}.") from error
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: it is no calibration of format {FORMAT}: {AGAIN}.")
+    entries = JsonEntries(content, path)
+    if entries.text("model_sha256") != hash_of_file(folder / "model.pt"):
+        raise InputError(f"{path}: it belongs to another model.pt than the one beside it: {AGAIN}, or remove it.")
+    fits: dict[str, dict[str, MonotoneFit]] = {}
+    for name in entries.section("fits"):
+        section = entries.section("fits").section(name)
+        fits[name] = {structure: _read_fit(section.section(structure)) for structure in section}
+    return Calibration(
+        entries.text("model_sha256"),
+        entries.integer("scans", 1),
+        entries.integer("masks", 1),
+        list(content.get("kinds", ())),
+        fits,
+    )
+
+
+def _read_fit(entries: JsonEntries) -> MonotoneFit:
+    scores = entries.numbers("scores")
+    widths = entries.numbers("widths")
+    return MonotoneFit(
+        scores,
+        entries.numbers("dice", len(scores)),
+        entries.numbers("edges", len(widths) - 1),
+        widths,
+        entries.number("threshold"),
+    )

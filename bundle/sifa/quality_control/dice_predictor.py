@@ -1,0 +1,80 @@
+"""Predicted Dice of each structure of a scan, in inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sifa.fingerprint.fingerprint import Fingerprint
+from sifa.inference.results import Segmentation
+from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.quality_control.calibration import NAME, read_calibration
+from sifa.quality_control.monotone_fit import predict
+from sifa.quality_control.signal_meter import SIGNALS, SignalMeter
+from sifa.utils.errors import InputError, UsageError
+from sifa.utils.files import hash_of_file
+
+
+class DicePredictor:
+    """Predicts Dice from signals with the `calibration.json` beside a model; does nothing where there is none.
+
+    Args:
+        trust: `fast`: one more inference; `full`: four more; `none`: no prediction.
+        folders: of the models; several models in one run have no calibration.
+        network: with its batch norm, in evaluation mode.
+        inferer: that makes the masks.
+        fingerprint: of the network.
+
+    Raises:
+        UsageError: when `trust` is none of these.
+        InputError: when the calibration is of another model, or `full` is asked for without one.
+    """
+
+    def __init__(
+        self,
+        trust: str | None,
+        folders: Sequence[Path],
+        network: nn.Module,
+        inferer: SliceSegmenter,
+        fingerprint: Fingerprint,
+    ) -> None:
+        if trust not in (None, "none", *SIGNALS):
+            raise UsageError(f"--trust {trust}: choose {', '.join(SIGNALS)} or none.")
+        path = Path(folders[0]) / NAME
+        there = len(folders) == 1 and path.is_file()
+        if trust == "full" and not there:
+            raise InputError(f"{path}: there is no calibration: run calibrating for this one model first.")
+        self.name = ""  # among the names of the run's extras; empty: nothing is predicted
+        if not there or trust in (None, "none"):
+            return
+        self.network = network
+        self.fits = read_calibration(path.parent).fits[str(trust)]
+        self.meter = SignalMeter(inferer, fingerprint, SIGNALS[str(trust)])
+        self.name = f"DicePredictor {trust} {hash_of_file(path)[:8]}"
+
+    def __call__(
+        self, volume: torch.Tensor, segmentation: Segmentation, device: str | torch.device
+    ) -> dict[str, tuple[dict[str, Any], list[str]]]:
+        """Returns, by structure, `predicted_dice`, `low` and `high`, and a list of flags.
+
+        Args:
+            volume: intensities (C, X, Y, Z) with an affine.
+            segmentation: as the inferer returned it.
+            device: where the network runs.
+        """
+        if not self.name:
+            return {}
+        predicted = {}
+        for name, signals in self.meter.measure(volume, segmentation, self.network, device).items():
+            if name not in self.fits:
+                continue
+            fitted = self.fits[name]
+            dice, low, high = (round(number, 3) for number in predict(fitted, float(np.mean(list(signals.values())))))
+            flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < fitted.threshold else []
+            predicted[name] = ({"predicted_dice": dice, "low": low, "high": high}, flags)
+        return predicted

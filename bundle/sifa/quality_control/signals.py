@@ -1,0 +1,53 @@
+"""Signals of the quality of a mask that need no label: each from 0 to 1, higher for better masks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def soft_dice(inside: float, pixels: float, mass: float) -> float:
+    """Returns the soft Dice of a mask with the probabilities that it was made of; 0 for an empty mask.
+
+    Soft Dice Confidence (arXiv 2402.10665): 2 * inside / (pixels + mass).
+
+    Args:
+        inside: sum of the structure's probability over the pixels of its mask.
+        pixels: number of pixels of the mask.
+        mass: sum of the structure's probability over all pixels.
+    """
+    return 2 * inside / (pixels + mass) if pixels > 0 else 0.0
+
+
+def agreement(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the Dice of two masks for each class, (classes,); 0 where a class is in neither.
+
+    Pairwise Dice of predictions (Roy et al., NeuroImage 2019; Zenk et al., MedIA 2025).
+
+    Args:
+        one: classes, any shape.
+        other: classes, the same shape.
+        classes: number of classes, background included.
+    """
+    sizes = np.bincount(one.ravel(), minlength=classes) + np.bincount(other.ravel(), minlength=classes)
+    both = np.bincount(one[one == other], minlength=classes)
+    return np.asarray(2 * both / np.maximum(sizes, 1))
+
+
+def volume_plausibility(volume_ml: float, smallest_ml: float, largest_ml: float) -> float:
+    """Returns how well a volume fits the volumes in training: exp(-z^2 / 8), 0 for an empty mask.
+
+    z is the distance of the logarithm of the volume from the middle of the range, in quarters of its width, since the
+    range of a normal distribution over some tens of subjects spans about four standard deviations.
+
+    Args:
+        volume_ml: of the mask.
+        smallest_ml: of the training subjects.
+        largest_ml: likewise.
+    """
+    if volume_ml <= 0:
+        return 0.0
+    low, high = math.log(smallest_ml), math.log(largest_ml)
+    z = (math.log(volume_ml) - (low + high) / 2) / max((high - low) / 4, 0.05)
+    return math.exp(-(z**2) / 8)
