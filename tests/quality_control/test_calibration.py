@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from builders import read_json
+from scipy.stats import spearmanr
 from sifa.quality_control.calibrate import require_scans
-from sifa.quality_control.calibration import Calibration, read_calibration, write_calibration
-from sifa.quality_control.imitation import degrade
-from sifa.quality_control.monotone_fit import fit, predict
+from sifa.quality_control.calibration import NAME, Calibration, read_calibration, write_calibration
+from sifa.quality_control.monotone_fit import MonotoneFit, fit, needed_signals, predict
+from sifa.quality_control.signal_meter import SIGNALS
 from sifa.quality_control.signals import agreement, soft_dice, volume_plausibility
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
 RNG = np.random.default_rng(0)
-SCORES = RNG.uniform(0.1, 1, 300)
-DICE = np.clip(SCORES + RNG.normal(0, 0.05, 300), 0, 1)
-FIT = fit(SCORES, DICE, np.arange(300) // 10)
+SCANS = np.arange(300) // 10
+DICE = RNG.uniform(0, 1, 300)
+TRUE, NOISE = np.clip(DICE + RNG.normal(0, 0.05, 300), 0, 1), RNG.uniform(0, 1, 300)
+ROWS = [{"soft_dice": float(true), "noise": float(noise)} for true, noise in zip(TRUE, NOISE, strict=True)]
+FIT = fit(ROWS, DICE, SCANS)
 
 
-def test_a_prediction_lies_in_its_interval_from_0_to_1_and_never_falls_with_the_score() -> None:
-    found = [predict(FIT, score) for score in np.linspace(0, 1, 50)]
+def predicted(rows: list[dict[str, float]]) -> np.ndarray:
+    return np.array([predict(FIT, row).dice for row in rows])
+
+
+def test_a_prediction_lies_in_its_interval_from_0_to_1() -> None:
+    found = [predict(FIT, {"soft_dice": score, "noise": 0.5}) for score in np.linspace(0, 1, 50)]
     assert all(0 <= low <= dice <= high <= 1 for dice, low, high in found)
-    assert (np.diff([dice for dice, _, _ in found]) >= 0).all()
 
 
-def test_perfect_masks_are_above_nine_tenths_and_empty_ones_are_flagged() -> None:
-    assert predict(FIT, 1.0)[0] > 0.9
-    assert predict(FIT, 0.0)[0] == 0 < FIT.threshold
+@pytest.mark.parametrize("signal", ["soft_dice", "noise"])
+def test_a_prediction_never_falls_with_a_signal(signal: str) -> None:
+    other = {"soft_dice": 0.4, "noise": 0.4}
+    found = predicted([{**other, signal: value} for value in np.linspace(0, 1, 50)])
+    assert (np.diff(found) >= 0).all()
 
 
-def test_the_same_seed_gives_the_same_fit_and_the_same_images() -> None:
-    assert fit(SCORES, DICE, np.arange(300) // 10) == FIT
-    slices = torch.rand(4, 1, 16, 16) * 2 - 1
-    assert torch.equal(degrade(slices, 3), degrade(slices, 3))
-    assert not torch.equal(degrade(slices, 3), degrade(slices, 4))
+def test_a_signal_that_tells_nothing_gets_little_weight() -> None:
+    assert FIT.weights["soft_dice"] > 0.9
+    assert FIT.weights["noise"] < 0.05
+
+
+def test_a_signal_that_falls_with_dice_is_not_needed() -> None:
+    rows = [{**row, "worse": 1 - row["soft_dice"]} for row in ROWS]
+    assert "worse" not in needed_signals(fit(rows, DICE, SCANS))
+
+
+def test_perfect_masks_are_above_nine_tenths_and_empty_ones_have_none() -> None:
+    assert predict(FIT, {"soft_dice": 1.0, "noise": 1.0}).dice > 0.9
+    assert predict(FIT, {"soft_dice": 0.0, "noise": 0.0}) == (0, 0, 0)
+
+
+def test_intervals_cover_nine_tenths_of_other_scans() -> None:
+    rng = np.random.default_rng(1)
+    dice = rng.uniform(0, 1, 1000)
+    found = [
+        predict(FIT, {"soft_dice": float(score), "noise": 0.5})
+        for score in np.clip(dice + rng.normal(0, 0.05, 1000), 0, 1)
+    ]
+    covered = np.mean([low <= true <= high for true, (_, low, high) in zip(dice, found, strict=True)])
+    assert 0.85 < covered < 0.96
+    assert np.mean([one.high - one.low for one in found]) < 0.3
+
+
+def test_a_tenth_of_good_masks_is_flagged() -> None:
+    good = predicted(ROWS)[DICE >= 0.7]
+    assert 0.05 < np.mean(good < FIT.threshold) < 0.15
+
+
+def test_the_folds_keep_the_masks_of_a_scan_together() -> None:
+    rng = np.random.default_rng(2)
+    scan_effect = rng.uniform(0, 1, 30)
+    rows = [{"soft_dice": 0.5, **{f"scan_{number}": float(number == scan) for number in range(30)}} for scan in SCANS]
+    found = fit(rows, scan_effect[SCANS], SCANS)
+    assert min(found.widths) > 0.2  # a fit that has seen the scan would know its Dice exactly
+
+
+def test_the_same_seed_gives_the_same_fit() -> None:
+    assert fit(ROWS, DICE, SCANS) == FIT
+    assert spearmanr(predicted(ROWS), DICE).statistic > 0.95
 
 
 def test_signals_are_their_formulas() -> None:
@@ -48,13 +95,40 @@ def test_signals_are_their_formulas() -> None:
     assert volume_plausibility(200, 10, 40) < 0.1
 
 
+def calibration(folder: Path) -> Calibration:
+    (folder / "model.pt").write_bytes(b"one")
+    rows = [dict.fromkeys(SIGNALS["full"], row["soft_dice"]) for row in ROWS]
+    fits: dict[str, MonotoneFit] = {
+        name: fit([{signal: row[signal] for signal in signals} for row in rows], DICE, SCANS)
+        for name, signals in SIGNALS.items()
+    }
+    return Calibration(hash_of_file(folder / "model.pt"), 8, 96, ["translated"], fits)
+
+
 def test_a_calibration_is_read_back_and_refused_for_another_model(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"one")
-    made = Calibration(hash_of_file(tmp_path / "model.pt"), 8, 96, ["appearance"], {"fast": {"liver": FIT}})
+    made = calibration(tmp_path)
     write_calibration(made, tmp_path)
     assert read_calibration(tmp_path) == made
     (tmp_path / "model.pt").write_bytes(b"other")
     with pytest.raises(InputError, match="belongs to another model"):
+        read_calibration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["fits"].pop("full"),
+        lambda content: content["fits"]["fast"]["weights"].pop("volume"),
+        lambda content: content["fits"]["fast"]["dice"].pop(),
+        lambda content: content.update(format=99),
+    ],
+)
+def test_a_damaged_calibration_is_refused_by_name(damage: object, tmp_path: Path) -> None:
+    path = write_calibration(calibration(tmp_path), tmp_path)
+    content = read_json(path)
+    damage(content)  # type: ignore[operator]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=NAME):
         read_calibration(tmp_path)
 
 

@@ -25,7 +25,7 @@ from sifa.inference.manifest import Manifest
 from sifa.inference.probability_volume import probability_volume
 from sifa.inference.read_scan import Preprocessing, read_scan
 from sifa.inference.results import SegmentedScan
-from sifa.inference.segment_volume import Predictor, Postprocessing, segment_volume
+from sifa.inference.segment_volume import Postprocessing, Predictor, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_writer import write_mask
 from sifa.reports.case_index import write_index

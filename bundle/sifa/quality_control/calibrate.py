@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,20 +21,19 @@ from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
 from sifa.networks.weights import load_weights
 from sifa.quality_control.calibration import Calibration, write_calibration
-from sifa.quality_control.imitation import KINDS, imitate
-from sifa.quality_control.monotone_fit import fit
+from sifa.quality_control.imitation import ImitatingNetwork, Imitation, kinds_of_imitation
+from sifa.quality_control.monotone_fit import MonotoneFit, fit
 from sifa.quality_control.signal_meter import FULL, SIGNALS, SignalMeter
 from sifa.quality_control.signals import agreement
+from sifa.quality_control.source_guide import Loss, Preprocessing, as_images, fine_tune_on_source
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
 logger = logging.getLogger(__name__)
 
 LEAST_SCANS = 8
-EARLIER = 3  # networks of earlier epochs, which supply poor masks
+EARLIER = 2  # networks of earlier epochs, which supply poor masks
 PERTURBATION = 0.1  # of weights, where a run kept no epochs, as a share of their spread
-
-Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def require_scans(items: Sequence[Mapping[str, str]], dataset_file: str | Path) -> None:
@@ -50,9 +49,20 @@ def require_scans(items: Sequence[Mapping[str, str]], dataset_file: str | Path) 
         )
 
 
+class Row(NamedTuple):
+    """A measured mask of a structure."""
+
+    scan: int  # number of the held-out scan
+    structure: str
+    signals: Mapping[str, float]
+    dice: float  # with the label
+
+
 def calibrate(
     items: Sequence[Mapping[str, str]],
+    source_training: Sequence[Mapping[str, str]],
     preprocessing: Preprocessing,
+    loss: Loss,
     network: Segmenter,
     fingerprint: Fingerprint,
     inferer: SliceSegmenter,
@@ -62,13 +72,16 @@ def calibrate(
 ) -> None:
     """Writes `calibration.json` beside a model.
 
-    Each held-out source scan is prepared as in training, made to look like a target scan in several ways, degraded at
-    random, and segmented by the model and by networks of earlier epochs; signals and true Dice of all these masks are
-    what the fit learns from. Labels are only compared with masks: no image depends on them.
+    Each held-out source scan is prepared as in training, made to look like target scans of different quality, and
+    segmented by the model and by networks of earlier epochs; signals and true Dice of all these masks are what the fit
+    learns from. Labels are only compared with masks: no image depends on them.
 
     Args:
         items: held-out source scans with their labels.
+        source_training: source scans with their labels that the model was trained on; where G_t is guided, its guide
+            learns from them.
         preprocessing: of source volumes in training.
+        loss: Eq. 3, for the guide.
         network: the model.
         fingerprint: of the model.
         inferer: as in inference.
@@ -78,35 +91,27 @@ def calibrate(
     """
     folder = Path(model_dir)
     generator = _load_generator(folder, fingerprint, device)
+    is_guided = generator is not None and generator.num_classes > 0
+    guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
     networks = [network, *_weaker(folder, network, device, seed)]
-    kinds = KINDS if generator is not None else ("appearance",) * len(KINDS)
+    kinds = kinds_of_imitation(generator)
     meter = SignalMeter(inferer, fingerprint, FULL)
-    rows: list[tuple[int, str, dict[str, float], float]] = []
+    rows: list[Row] = []
     with torch.inference_mode(False), torch.no_grad():
         for number, item in enumerate(tqdm(items, desc="calibration scans", unit="scan", disable=None)):
             prepared = preprocessing(dict(item))
             truth = np.rint(np.asarray(prepared["label"])[0]).astype(np.uint8)
             for at, kind in enumerate(kinds):
-                scan = imitated_scan(
-                    prepared["image"], kind, generator, network, fingerprint, device, _seed(seed, number, at)
-                )
+                imitation = Imitation(kind, generator, guide, _seed(seed, number, at))
+                scan = as_scan(prepared["image"], imitation, fingerprint)
                 for each in networks:
-                    segmentation = inferer.segment(scan, for_inference(each), device)
-                    signals = meter.measure(scan, segmentation, each, device)
-                    dice = agreement(truth, segmentation.labels.numpy(), len(fingerprint.labels))
-                    shown = np.bincount(truth.ravel(), minlength=len(fingerprint.labels)) > 0
-                    for value, name in fingerprint.structure_names.items():
-                        if shown[value]:
-                            rows.append((number, name, signals[name], float(dice[value])))
+                    rows += _measure(number, scan, truth, each, imitation, meter, device)
     calibration = Calibration(
         hash_of_file(folder / "model.pt"),
         len(items),
         len(items) * len(kinds) * len(networks),
-        list(dict.fromkeys(kinds)),
-        {
-            name: {structure: _fit_rows(rows, structure, chosen, seed) for structure in {row[1] for row in rows}}
-            for name, chosen in SIGNALS.items()
-        },
+        list(kinds),
+        {name: _fit(rows, chosen, seed) for name, chosen in SIGNALS.items()},
     )
     path = write_calibration(calibration, folder)
     logger.info(
@@ -114,36 +119,47 @@ def calibrate(
     )
 
 
-def imitated_scan(
-    image: torch.Tensor,
-    kind: str,
-    generator: nn.Module | None,
-    network: nn.Module,
-    fingerprint: Fingerprint,
-    device: str | torch.device,
-    seed: int,
-) -> MetaTensor:
-    """Returns a prepared source volume (C, H, W, D) as a scan of the target, in the target's intensities."""
-    slices = torch.as_tensor(image).as_subclass(torch.Tensor).movedim(-1, 0).float().to(device)
-    volume = imitate(slices, kind, generator, network, seed).movedim(0, -1).cpu()
+def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint) -> MetaTensor:
+    """Returns a prepared source volume (C, H, W, D), as the imitation degrades it, in the target's intensities."""
+    volume = imitation.degrade_source(as_images(image)).movedim(0, -1)
     rule = fingerprint.target.intensity
     lower, upper = (float(rule["lower"]), float(rule["upper"])) if rule["mode"] == "window" else (-1.0, 1.0)
-    intensities = lower + (volume + 1) / 2 * (upper - lower)
     affine = image.affine if isinstance(image, MetaTensor) else torch.eye(4)
-    return MetaTensor(intensities, affine=affine)
+    return MetaTensor(lower + (volume + 1) / 2 * (upper - lower), affine=affine)
 
 
-def _fit_rows(rows: Sequence[tuple[int, str, dict[str, float], float]], structure: str, chosen: Any, seed: int) -> Any:
-    own = [row for row in rows if row[1] == structure]
-    scores = np.array([np.mean([signals[name] for name in chosen]) for _, _, signals, _ in own])
-    return fit(scores, np.array([row[3] for row in own]), np.array([row[0] for row in own]), seed)
+def _measure(
+    number: int,
+    scan: MetaTensor,
+    truth: np.ndarray,
+    network: nn.Module,
+    imitation: Imitation,
+    meter: SignalMeter,
+    device: str | torch.device,
+) -> list[Row]:
+    """Returns signals and Dice of the structures that a scan shows."""
+    segmentation = meter.inferer.segment(scan, ImitatingNetwork(for_inference(network), imitation), device)
+    signals = meter.measure(scan, segmentation, network, device, imitation)
+    classes = meter.fingerprint.network.out_channels
+    dice = agreement(truth, segmentation.labels.numpy(), classes)
+    shown = np.bincount(truth.ravel(), minlength=classes) > 0
+    return [
+        Row(number, name, signals[name], float(dice[value]))
+        for value, name in meter.fingerprint.structure_names.items()
+        if shown[value]
+    ]
+
+
+def _fit(rows: Sequence[Row], chosen: Sequence[str], seed: int) -> MonotoneFit:
+    signals = [{name: row.signals[name] for name in chosen} for row in rows]
+    return fit(signals, np.array([row.dice for row in rows]), np.array([row.scan for row in rows]), seed)
 
 
 def _seed(seed: int, scan: int, kind: int) -> int:
     return int(np.random.SeedSequence([seed, scan, kind]).generate_state(1)[0])
 
 
-def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.device) -> nn.Module | None:
+def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.device) -> TargetGenerator | None:
     """Returns G_t of the run; None where its method has none."""
     path = folder / "generators" / "target_generator.pt"
     if not path.is_file():
@@ -151,7 +167,8 @@ def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.
     first = next(iter(torch.load(path, map_location="cpu", weights_only=True).values()))
     channels = fingerprint.network.in_channels
     generator = TargetGenerator(channels, fingerprint.network.width, num_classes=first.shape[1] - channels)
-    return load_weights(generator, path, device)
+    load_weights(generator, path, device)
+    return generator.to(device)
 
 
 def _weaker(folder: Path, network: Segmenter, device: str | torch.device, seed: int) -> list[nn.Module]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sifa.fingerprint.json_entries import JsonEntries
 from sifa.quality_control.monotone_fit import MonotoneFit
+from sifa.quality_control.signal_meter import SIGNALS
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file, write_json
 
@@ -24,9 +25,9 @@ class Calibration:
 
     model_sha256: str  # of the file model.pt
     scans: int  # held-out source scans
-    masks: int  # measured, of each structure
+    masks: int  # measured
     kinds: list[str]  # of imitation
-    fits: Mapping[str, Mapping[str, MonotoneFit]]  # by set of signals (`fast`, `full`) and structure
+    fits: Mapping[str, MonotoneFit]  # by set of signals: `fast`, `full`
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
@@ -35,10 +36,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
         "format": FORMAT,
         "about": "predicted Dice, measured on imitated target scans",
         **{key: value for key, value in vars(calibration).items() if key != "fits"},
-        "fits": {
-            name: {structure: fitted._asdict() for structure, fitted in fits.items()}
-            for name, fits in calibration.fits.items()
-        },
+        "fits": {name: fitted._asdict() for name, fitted in calibration.fits.items()},
     }
     write_json(folder / NAME, content)
     return folder / NAME
@@ -60,10 +58,8 @@ def read_calibration(folder: Path) -> Calibration:
     entries = JsonEntries(content, path)
     if entries.text("model_sha256") != hash_of_file(folder / "model.pt"):
         raise InputError(f"{path}: it belongs to another model.pt than the one beside it: {AGAIN}, or remove it.")
-    fits: dict[str, dict[str, MonotoneFit]] = {}
-    for name in entries.section("fits"):
-        section = entries.section("fits").section(name)
-        fits[name] = {structure: _read_fit(section.section(structure)) for structure in section}
+    sections = entries.section("fits")
+    fits = {name: _read_fit(sections.section(name), signals) for name, signals in SIGNALS.items()}
     return Calibration(
         entries.text("model_sha256"),
         entries.integer("scans", 1),
@@ -73,10 +69,13 @@ def read_calibration(folder: Path) -> Calibration:
     )
 
 
-def _read_fit(entries: JsonEntries) -> MonotoneFit:
+def _read_fit(entries: JsonEntries, signals: Sequence[str]) -> MonotoneFit:
     scores = entries.numbers("scores")
     widths = entries.numbers("widths")
+    weights = entries.section("weights")
     return MonotoneFit(
+        {name: weights.number(name) for name in signals},
+        entries.number("offset"),
         scores,
         entries.numbers("dice", len(scores)),
         entries.numbers("edges", len(widths) - 1),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +13,7 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.quality_control.calibration import NAME, read_calibration
-from sifa.quality_control.monotone_fit import predict
+from sifa.quality_control.monotone_fit import needed_signals, predict
 from sifa.quality_control.signal_meter import SIGNALS, SignalMeter
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.files import hash_of_file
@@ -24,7 +23,8 @@ class DicePredictor:
     """Predicts Dice from signals with the `calibration.json` beside a model; does nothing where there is none.
 
     Args:
-        trust: `fast`: one more inference; `full`: four more; `none`: no prediction.
+        trust: `fast`: one more inference; `full`: three more where random appearance told more in calibration; `none`:
+            no prediction.
         folders: of the models; several models in one run have no calibration.
         network: with its batch norm, in evaluation mode.
         inferer: that makes the masks.
@@ -53,8 +53,8 @@ class DicePredictor:
         if not there or trust in (None, "none"):
             return
         self.network = network
-        self.fits = read_calibration(path.parent).fits[str(trust)]
-        self.meter = SignalMeter(inferer, fingerprint, SIGNALS[str(trust)])
+        self.fitted = read_calibration(path.parent).fits[str(trust)]
+        self.meter = SignalMeter(inferer, fingerprint, needed_signals(self.fitted))
         self.name = f"DicePredictor {trust} {hash_of_file(path)[:8]}"
 
     def __call__(
@@ -71,10 +71,7 @@ class DicePredictor:
             return {}
         predicted = {}
         for name, signals in self.meter.measure(volume, segmentation, self.network, device).items():
-            if name not in self.fits:
-                continue
-            fitted = self.fits[name]
-            dice, low, high = (round(number, 3) for number in predict(fitted, float(np.mean(list(signals.values())))))
-            flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < fitted.threshold else []
+            dice, low, high = (round(number, 3) for number in predict(self.fitted, signals))
+            flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < self.fitted.threshold else []
             predicted[name] = ({"predicted_dice": dice, "low": low, "high": high}, flags)
         return predicted

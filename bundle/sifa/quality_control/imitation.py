@@ -1,6 +1,9 @@
-"""Source scans made to look like target scans, at every quality, without their labels."""
+"""Source slices made to look like target slices, at every quality, without their labels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,45 +12,101 @@ from torch import nn
 
 from sifa.quality_control.views import random_appearance
 
-KINDS = ("translated", "appearance", "both")
+# What the slices of a calibration scan go through, in the order of the words
+TRANSLATED = ("translated", "degraded_translated", "translated_degraded", "translated_appearance")
+UNTRANSLATED = ("as_it_is", "appearance", "degraded_appearance")  # where a run has no G_t
+
+Images = Callable[[torch.Tensor], torch.Tensor]
+
+
+def kinds_of_imitation(target_generator: nn.Module | None) -> tuple[str, ...]:
+    """Returns the kinds of imitation that a run can make, with its G_t or without one."""
+    return UNTRANSLATED if target_generator is None else TRANSLATED
+
+
+class Imitation:
+    """Maps slices of one source scan to slices that imitate the target, each slice once.
+
+    The label has no part in it: G_t that is guided by classes gets those that another network predicts.
+
+    Args:
+        kind: one of `kinds_of_imitation`.
+        target_generator: G_t in evaluation mode; None: there is none.
+        guide: network for source images that tells G_t what they show, in evaluation mode.
+        seed: of the appearance and of the degradation.
+    """
+
+    def __init__(self, kind: str, target_generator: nn.Module | None, guide: nn.Module, seed: int) -> None:
+        self.kind = kind
+        self.target_generator = target_generator
+        self.guide = guide
+        self.seed = seed
+        self.known: dict[bytes, torch.Tensor] = {}
+
+    def degrade_source(self, slices: torch.Tensor) -> torch.Tensor:
+        """Returns the slices (N, C, H, W) in [-1, 1] of the scan as it is acquired, before anything is translated."""
+        return degrade(slices, self.seed) if self.kind.startswith("degraded") else slices
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns images (B, C, H, W) in [-1, 1] that look like the target."""
+        keys = [image.numpy(force=True).tobytes() for image in images]
+        new = [place for place, key in enumerate(keys) if key not in self.known]
+        if new:
+            self.known.update(zip((keys[place] for place in new), self._imitate(images[new]), strict=True))
+        return torch.stack([self.known[key] for key in keys])
+
+    @torch.no_grad()
+    def _imitate(self, images: torch.Tensor) -> torch.Tensor:
+        if self.target_generator is not None:
+            images = translate(images, self.target_generator, self.guide)
+        if self.kind.endswith("_degraded"):
+            images = degrade(images, self.seed)
+        return random_appearance(images, self.seed) if self.kind.endswith("appearance") else images
+
+
+class ImitatingNetwork(nn.Module):
+    """A network that sees imitations of its images.
+
+    The image that masks are refined by stays the source image: its edges are those of an anatomy, as those of a real
+    target image are, while edges of translated images are blurred.
+
+    Args:
+        network: C(E(.)).
+        imitation: of its images.
+    """
+
+    def __init__(self, network: nn.Module, imitation: Images) -> None:
+        super().__init__()
+        self.network = network
+        self.imitation = imitation
+
+    def forward(self, image: torch.Tensor) -> Any:
+        """Maps source images (B, C, H, W) in [-1, 1] to logits (B, classes, H, W)."""
+        return self.network(self.imitation(image))
 
 
 @torch.no_grad()
-def translate(slices: torch.Tensor, target_generator: nn.Module, segmenter: nn.Module) -> torch.Tensor:
-    """Returns G_t of source slices (N, C, H, W) in [-1, 1]; where G_t is guided, by C(E(x_s)) and never by y_s."""
-    guided = bool(target_generator.num_classes)
-    parts = [target_generator(part, segmenter(part).softmax(dim=1) if guided else None) for part in slices.split(8)]
-    return torch.cat(parts)
+def translate(images: torch.Tensor, target_generator: nn.Module, guide: nn.Module) -> torch.Tensor:
+    """Returns G_t of source images (N, C, H, W) in [-1, 1]; a guided G_t gets the softmax of the guide's logits."""
+    classes = guide(images).softmax(dim=1) if target_generator.num_classes else None
+    translated: torch.Tensor = target_generator(images, classes)
+    return translated
 
 
-def imitate(
-    slices: torch.Tensor, kind: str, target_generator: nn.Module | None, segmenter: nn.Module, seed: int
-) -> torch.Tensor:
-    """Returns slices that imitate the target.
+def degrade(images: torch.Tensor, seed: int) -> torch.Tensor:
+    """Returns images (N, C, H, W) in [-1, 1] with blur, a bias field, contrast and noise, each of random strength.
 
-    Args:
-        slices: of a source scan, (N, C, H, W) in [-1, 1].
-        kind: one of `KINDS`: G_t, random appearance, or random appearance of G_t.
-        target_generator: G_t; None: every kind is of random appearance.
-        segmenter: C(E(.)), which guides G_t.
-        seed: of the appearance and of the degradation.
+    The strengths depend on the seed alone, the noise also on the image, so that equal slices stay equal.
     """
-    images = slices
-    if target_generator is not None and kind != "appearance":
-        images = translate(images, target_generator, segmenter)
-    if target_generator is None or kind != "translated":
-        images = random_appearance(images, seed)
-    return degrade(images, seed)
-
-
-def degrade(slices: torch.Tensor, seed: int) -> torch.Tensor:
-    """Returns slices (N, C, H, W) in [-1, 1] with blur, a bias field, contrast and noise, each of random strength."""
     rng = np.random.default_rng([seed, 1])
-    strength = rng.uniform(0, 1) ** 2 * rng.uniform(0, 1, 5)  # most scans are good
-    images = slices.numpy(force=True).astype(np.float32)
-    images = gaussian_filter(images, (3 * strength[0], 0, 3 * strength[1], 3 * strength[1]))
-    field = np.linspace(-1, 1, images.shape[2], dtype=np.float32)[:, None]
-    images = (images + 1) * np.exp(strength[2] * rng.choice([-1, 1]) * field) - 1
-    share = np.clip((images + 1) / 2, 0, 1) ** np.exp(1.5 * strength[3] * rng.choice([-1, 1]))
-    noise = 0.5 * strength[4] * rng.standard_normal(images.shape)
-    return torch.from_numpy(np.clip(2 * share - 1 + noise, -1, 1).astype(np.float32)).to(slices.device)
+    strength = rng.uniform(0, 1) ** 2 * rng.uniform(0, 1, 4)  # most scans are good
+    signs = rng.choice([-1, 1], 2)
+    changed = []
+    for image in images.numpy(force=True).astype(np.float32):
+        blurred = gaussian_filter(image, (0, 3 * strength[0], 3 * strength[0]))
+        field = np.linspace(-1, 1, image.shape[1], dtype=np.float32)[:, None]
+        share = np.clip((blurred + 1) / 2 * np.exp(strength[1] * signs[0] * field), 0, 1)
+        share = share ** np.exp(1.5 * strength[2] * signs[1])
+        noise = np.random.default_rng([seed, 2]).standard_normal(image.shape)
+        changed.append(2 * share - 1 + 0.5 * strength[3] * noise)
+    return torch.from_numpy(np.clip(changed, -1, 1).astype(np.float32)).to(images.device)

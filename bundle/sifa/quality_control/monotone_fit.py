@@ -1,12 +1,14 @@
-"""From signals to Dice: an isotonic regression on their mean, and intervals by split conformal prediction."""
+"""From signals to Dice: a regression that never falls with a signal, and intervals by split conformal prediction."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+from scipy.optimize import isotonic_regression, nnls
 
 FOLDS = 5
 COVERAGE = 0.9
@@ -16,8 +18,10 @@ FALSE_ALARMS = 0.1  # share of good masks that are flagged, in calibration
 
 
 class MonotoneFit(NamedTuple):
-    """The fitted function of a structure; plain numbers."""
+    """The fitted function of all structures; plain numbers."""
 
+    weights: dict[str, float]  # of the signals, none negative
+    offset: float
     scores: list[float]  # increasing
     dice: list[float]  # at these scores, not decreasing; linear in between
     edges: list[float]  # of predicted Dice between the bins
@@ -25,44 +29,79 @@ class MonotoneFit(NamedTuple):
     threshold: float  # of predicted Dice, below which a structure is flagged
 
 
-def fit_curve(scores: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores and Dice of the isotonic regression of (N,) values, one pair for each step.
+class Prediction(NamedTuple):
+    """Predicted Dice and its interval, from 0 to 1."""
 
-    Between two steps it is linear. An empty mask, of score 0, has Dice 0.
-    """
-    order = np.argsort(scores, kind="stable")
-    found = isotonic_regression(dice[order])
-    starts = np.asarray(found.blocks)[:-1]
-    stops = np.asarray(found.blocks)[1:]
-    middles = np.array([scores[order][a:b].mean() for a, b in zip(starts, stops, strict=True)])
-    levels = np.array([found.x[a] for a in starts])
-    kept = middles > 0
-    return np.concatenate([[0.0], middles[kept]]), np.clip(np.concatenate([[0.0], levels[kept]]), 0, 1)
+    dice: float
+    low: float
+    high: float
 
 
-def fit(scores: np.ndarray, dice: np.ndarray, groups: np.ndarray, seed: int = 0) -> MonotoneFit:
-    """Fits the Dice of masks by their scores.
+class _Curve(NamedTuple):
+    weights: np.ndarray
+    offset: float
+    scores: np.ndarray
+    dice: np.ndarray
 
+    def __call__(self, signals: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.interp(signals @ self.weights + self.offset, self.scores, self.dice)
+        return found
+
+
+def fit(signals: Sequence[Mapping[str, float]], dice: np.ndarray, groups: np.ndarray, seed: int = 0) -> MonotoneFit:
+    """Fits the Dice of masks by their signals, with one function for all structures.
+
+    A structure that the imitations show poorly learns from the others what good masks look like. Least squares with
+    weights that are not negative (NNLS) makes one score of the signals, and an isotonic regression maps it to Dice.
     Residuals, whose quantiles are the intervals, are those of scans that a fit has not seen.
 
     Args:
-        scores: mean of the signals, (N,), from 0 to 1.
+        signals: of each mask, the same names in all, from 0 to 1.
         dice: true Dice, (N,), from 0 to 1.
-        groups: number of the scan of each, (N,); all masks of a scan are in one fold.
+        groups: number of the scan of each mask, (N,); all masks of a scan are in one fold.
         seed: of the folds.
     """
+    names = list(signals[0])
+    values = np.array([[each[name] for name in names] for each in signals])
     scans = np.random.default_rng(seed).permutation(np.unique(groups))
     predicted = np.zeros(len(dice))
     for part in np.array_split(scans, FOLDS):
         held = np.isin(groups, part)
-        predicted[held] = np.interp(scores[held], *fit_curve(scores[~held], dice[~held]))
+        predicted[held] = _fit_curve(values[~held], dice[~held])(values[held])
     edges = np.quantile(predicted, np.arange(1, BINS) / BINS)
     bins = np.searchsorted(edges, predicted, side="right")
     widths = [_conformal_quantile(np.abs(dice - predicted)[bins == number]) for number in range(BINS)]
     good = predicted[dice >= GOOD]
     threshold = float(np.quantile(good, FALSE_ALARMS)) if len(good) else GOOD
-    x, y = fit_curve(scores, dice)
-    return MonotoneFit(x.tolist(), y.tolist(), edges.tolist(), widths, threshold)
+    curve = _fit_curve(values, dice)
+    return MonotoneFit(
+        dict(zip(names, curve.weights.tolist(), strict=True)),
+        float(curve.offset),
+        curve.scores.tolist(),
+        curve.dice.tolist(),
+        edges.tolist(),
+        widths,
+        threshold,
+    )
+
+
+def _fit_curve(values: np.ndarray, dice: np.ndarray) -> _Curve:
+    """Returns the fit of signals (N, S) without intervals."""
+    ones = np.ones((len(values), 1))
+    solution, _ = nnls(np.hstack([values, ones, -ones]), dice)
+    weights, offset = solution[:-2], float(solution[-2] - solution[-1])
+    scores = values @ weights + offset
+    return _Curve(weights, offset, *_isotonic(scores, dice))
+
+
+def _isotonic(scores: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores and Dice of the isotonic regression of (N,) values, one pair for each step."""
+    order = np.argsort(scores, kind="stable")
+    found = isotonic_regression(dice[order])
+    blocks = np.asarray(found.blocks)
+    middles = np.array([scores[order][a:b].mean() for a, b in pairwise(blocks)])
+    levels: np.ndarray = np.clip(found.x[blocks[:-1]], 0, 1)
+    return middles, levels
 
 
 def _conformal_quantile(residuals: np.ndarray) -> float:
@@ -71,8 +110,21 @@ def _conformal_quantile(residuals: np.ndarray) -> float:
     return float(np.sort(residuals)[rank - 1]) if rank <= len(residuals) else 1.0
 
 
-def predict(fitted: MonotoneFit, score: float) -> tuple[float, float, float]:
-    """Returns predicted Dice, and the lower and upper end of its interval, each from 0 to 1."""
-    predicted = float(np.interp(score, fitted.scores, fitted.dice))
-    width = fitted.widths[int(np.searchsorted(fitted.edges, predicted, side="right"))]
-    return predicted, max(0.0, predicted - width), min(1.0, predicted + width)
+def needed_signals(fitted: MonotoneFit) -> tuple[str, ...]:
+    """Returns the signals that a prediction depends on."""
+    return tuple(name for name, weight in fitted.weights.items() if weight > 0)
+
+
+def predict(fitted: MonotoneFit, signals: Mapping[str, float]) -> Prediction:
+    """Returns what a fit predicts of a mask; 0 where it is empty, which all signals say by 0.
+
+    Args:
+        fitted: the fit.
+        signals: at least `needed_signals`, from 0 to 1.
+    """
+    if not any(signals.values()):
+        return Prediction(0.0, 0.0, 0.0)
+    score = fitted.offset + sum(fitted.weights[name] * signals[name] for name in needed_signals(fitted))
+    dice = float(np.interp(score, fitted.scores, fitted.dice))
+    width = fitted.widths[int(np.searchsorted(fitted.edges, dice, side="right"))]
+    return Prediction(dice, max(0.0, dice - width), min(1.0, dice + width))

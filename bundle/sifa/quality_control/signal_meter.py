@@ -12,13 +12,14 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.batch_norm import for_inference
+from sifa.quality_control.imitation import Images, ImitatingNetwork
 from sifa.quality_control.signals import agreement, soft_dice, volume_plausibility
 from sifa.quality_control.views import RandomAppearance, with_statistics_of
 
 FAST = ("soft_dice", "batch_norm", "volume")  # one more inference
 FULL = (*FAST, "appearance")
 SIGNALS = {"fast": FAST, "full": FULL}
-APPEARANCES = 3  # views of random appearance
+APPEARANCES = 2  # views of random appearance
 SLICES = 32  # of a scan, on which its batch-norm statistics are measured
 
 
@@ -37,7 +38,12 @@ class SignalMeter:
         self.signals = signals
 
     def measure(
-        self, volume: torch.Tensor, segmentation: Segmentation, network: nn.Module, device: str | torch.device
+        self,
+        volume: torch.Tensor,
+        segmentation: Segmentation,
+        network: nn.Module,
+        device: str | torch.device,
+        imitation: Images | None = None,
     ) -> dict[str, dict[str, float]]:
         """Returns the signals of each structure by name.
 
@@ -46,18 +52,21 @@ class SignalMeter:
             segmentation: of this scan, as the inferer returned it.
             network: that made it, with its batch norm, in evaluation mode, on `device`.
             device: where the network runs.
+            imitation: what the network sees in the place of the images; None: the images.
         """
         labels = segmentation.labels.numpy()
         affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine))) / 1000
         classes = self.fingerprint.network.out_channels
         voxels = np.bincount(labels.ravel(), minlength=classes)
-        agreements = {"batch_norm": self._under_own_statistics(volume, labels, network, device)}
+        agreements = {}
+        if "batch_norm" in self.signals:
+            agreements["batch_norm"] = self._under_own_statistics(volume, labels, network, device, imitation)
         if "appearance" in self.signals:
             fused = for_inference(network)
+            changed = (RandomAppearance(fused, seed) for seed in range(APPEARANCES))
             agreements["appearance"] = np.mean(
-                [self._agreement(volume, labels, RandomAppearance(fused, seed), device) for seed in range(APPEARANCES)],
-                axis=0,
+                [self._agreement(volume, labels, each, device, imitation) for each in changed], axis=0
             )
         measured = {}
         for value, name in self.fingerprint.structure_names.items():
@@ -73,16 +82,28 @@ class SignalMeter:
         return measured
 
     def _agreement(
-        self, volume: torch.Tensor, labels: np.ndarray, network: nn.Module, device: str | torch.device
+        self,
+        volume: torch.Tensor,
+        labels: np.ndarray,
+        network: nn.Module,
+        device: str | torch.device,
+        imitation: Images | None,
     ) -> np.ndarray:
-        other = self.inferer.segment(volume, network, device).labels.numpy()
+        seen = network if imitation is None else ImitatingNetwork(network, imitation)
+        other = self.inferer.segment(volume, seen, device).labels.numpy()
         return agreement(labels, other, self.fingerprint.network.out_channels)
 
     def _under_own_statistics(
-        self, volume: torch.Tensor, labels: np.ndarray, network: nn.Module, device: str | torch.device
+        self,
+        volume: torch.Tensor,
+        labels: np.ndarray,
+        network: nn.Module,
+        device: str | torch.device,
+        imitation: Images | None,
     ) -> np.ndarray:
         slices = self.inferer.sample_slices(volume, SLICES, device)
         if not len(slices):
             return np.ones(self.fingerprint.network.out_channels)
-        own = with_statistics_of(network, slices.split(self.inferer.windows_at_once))
-        return self._agreement(volume, labels, for_inference(own), device)
+        images = slices if imitation is None else imitation(slices)
+        own = with_statistics_of(network, images.split(self.inferer.windows_at_once))
+        return self._agreement(volume, labels, for_inference(own), device, imitation)

@@ -24,15 +24,23 @@ function volume(item, structure) {
   return row && row.dataset.volume !== "" ? Number(row.dataset.volume) : -1;
 }
 
+function dice(item, structure) {
+  const rows = [...item.querySelectorAll("[data-dice]")].filter((one) => !structure || one.dataset.structure === structure);
+  const known = rows.filter((one) => one.dataset.dice !== "").map((one) => Number(one.dataset.dice));
+  return known.length ? Math.min(...known) : 2; // scans without a prediction come last
+}
+
 function sort() {
   const [kind, ...rest] = order.value.split(" ");
   const structure = rest.join(" ");
-  const keys = new Map(cases.map((item) => [item, kind === "volume" ? volume(item, structure) : Number(item.dataset[kind])]));
+  const key = { volume: (item) => volume(item, structure), dice: (item) => dice(item, structure) }[kind];
+  const keys = new Map(cases.map((item) => [item, key ? key(item) : Number(item.dataset[kind])]));
   const compare = {
     name: (one, other) => name(one).localeCompare(name(other), undefined, { numeric: true }),
     order: (one, other) => keys.get(one) - keys.get(other),
     seconds: (one, other) => keys.get(other) - keys.get(one),
     volume: (one, other) => keys.get(other) - keys.get(one),
+    dice: (one, other) => keys.get(one) - keys.get(other),
   }[kind];
   list.append(...cases.sort(compare));
 }

@@ -1,0 +1,111 @@
+"""Imitated target scans: no label in them, reproducible, each slice once, and the edges of the source kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from sifa.networks.segmenter import Segmenter
+from sifa.networks.target_generator import TargetGenerator
+from sifa.quality_control.imitation import (
+    TRANSLATED,
+    UNTRANSLATED,
+    ImitatingNetwork,
+    Imitation,
+    degrade,
+    kinds_of_imitation,
+    translate,
+)
+from sifa.quality_control.source_guide import fine_tune_on_source
+from torch import nn
+
+CLASSES = 3
+
+
+@pytest.fixture
+def networks() -> tuple[TargetGenerator, Segmenter]:
+    torch.manual_seed(0)
+    return TargetGenerator(1, 0.125, num_classes=CLASSES).eval(), Segmenter(1, CLASSES, 0.125).eval()
+
+
+def slices() -> torch.Tensor:
+    return torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_a_guided_generator_gets_the_classes_that_the_guide_predicts(
+    networks: tuple[TargetGenerator, Segmenter],
+) -> None:
+    generator, guide = networks
+    with torch.no_grad():
+        expected = generator(slices(), guide(slices()).softmax(dim=1))
+    assert torch.equal(translate(slices(), generator, guide), expected)
+
+
+@pytest.mark.parametrize("kind", [*TRANSLATED, *UNTRANSLATED])
+def test_imitations_are_images_that_the_seed_reproduces(kind: str, networks: tuple[TargetGenerator, Segmenter]) -> None:
+    generator, guide = networks
+    used = generator if kind in TRANSLATED else None
+    one, same, other = (Imitation(kind, used, guide, seed) for seed in (1, 1, 2))
+    found = one(one.degrade_source(slices()))
+    assert found.shape == (4, 1, 32, 32)
+    assert found.abs().max() <= 1
+    assert torch.equal(found, same(same.degrade_source(slices())))
+    if kind not in ("translated", "as_it_is"):
+        assert not torch.equal(found, other(other.degrade_source(slices())))
+
+
+def test_a_slice_is_imitated_once_whatever_its_batch(networks: tuple[TargetGenerator, Segmenter]) -> None:
+    generator, guide = networks
+    imitation = Imitation("translated_appearance", generator, guide, 0)
+    together = imitation(slices())
+    generator.forward = pytest.fail  # type: ignore[method-assign, assignment]
+    alone = torch.cat([imitation(image[None]) for image in slices()])
+    assert torch.equal(together, alone)
+
+
+def test_a_run_without_a_generator_has_its_own_kinds() -> None:
+    assert kinds_of_imitation(None) == UNTRANSLATED
+    assert kinds_of_imitation(nn.Identity()) == TRANSLATED
+
+
+def test_degraded_images_depend_on_the_seed_and_not_on_the_batch() -> None:
+    assert torch.equal(degrade(slices(), 3)[2:], degrade(slices()[2:], 3))
+    assert not torch.equal(degrade(slices(), 3), degrade(slices(), 4))
+    strengths = [float((degrade(slices(), seed) - slices()).abs().mean()) for seed in range(20)]
+    assert min(strengths) < 0.05 < 0.2 < max(strengths)
+
+
+def test_the_network_sees_the_imitation() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image)
+            return image
+
+    ImitatingNetwork(Spy(), lambda images: images + 1)(slices())
+    assert torch.equal(seen[0], slices() + 1)
+
+
+@pytest.mark.slow
+def test_the_guide_learns_source_images_and_leaves_the_network_as_it_was(
+    networks: tuple[TargetGenerator, Segmenter],
+) -> None:
+    network = networks[1]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    volume = torch.full((1, 32, 32, 6), -1.0)
+    volume[:, 8:24, 8:24] = 0.5
+
+    def prepare(item: Any) -> dict[str, torch.Tensor]:
+        return {"image": volume.clone(), "label": (volume > 0).float()}
+
+    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits, label[:, 0])
+
+    guides = [fine_tune_on_source(network, [{}], prepare, loss, "cpu", seed=0) for _ in range(2)]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(a, b) for a, b in zip(guides[0].parameters(), guides[1].parameters(), strict=True))
+    with torch.no_grad():
+        found = guides[0](volume.movedim(-1, 0)).argmax(dim=1)
+    assert ((found > 0) == (volume[0] > 0).movedim(-1, 0)).float().mean() > 0.95
