@@ -31,6 +31,7 @@ from sifa.quality_control.calibration import NAME
 from sifa.quality_control.signals import agreement
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json, write_text
+from sifa.utils.options import names_of
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,7 +182,7 @@ def main(
         document: Markdown file whose table is replaced.
     """
     folder = Path(output).absolute()
-    models = [Path(one) for one in ([model_dirs] if isinstance(model_dirs, str) else model_dirs)]
+    models = [Path(one) for one in names_of("model_dirs", model_dirs)]
     for model in models:
         if not (model / NAME).is_file():
             raise InputError(f"{model / NAME}: there is no such file: run calibrating for this model first.")

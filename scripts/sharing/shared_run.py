@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sifa.quality_control.calibration import NAME as CALIBRATION
+from sifa.quality_control.calibration import read_calibration
 from sifa.utils.errors import InputError
 from sifa.utils.overlays import COMPLETE, FOLLOWS, WRITTEN
 
@@ -65,6 +67,9 @@ def shared_files(
     content |= _pages(files)
     content["models/model.pt"] = run.weights
     content["models/fingerprint.json"] = _json(run.fingerprint.to_json())
+    if (calibration := model_dir / CALIBRATION).is_file():
+        read_calibration(model_dir)  # refuses one of other weights
+        content[f"models/{CALIBRATION}"] = calibration.read_bytes()
     content[METADATA] = _json(run_metadata(name, run, measured))
     content[CARD] = model_card(name, run, measured, files[METADATA].parent).encode()
     content[LICENSE] = Path(__file__).with_name("data_license.txt").read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from sifa.reports.case_index import write_index
+from sifa.reports.case_index import lowest_predictions, write_index
 
 
 class Page(HTMLParser):
@@ -149,3 +149,39 @@ def test_an_unknown_status_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"status 'fine' of a\.nii\.gz is none of failed, warning, flagged, ok, skipped"
     ):
         index_of(tmp_path, case("a", "fine"))
+
+
+def predicted_case(name: str, liver: float, spleen: float | None) -> dict[str, Any]:
+    entry = {"predicted_dice": liver, "low": liver - 0.1, "high": liver + 0.1}
+    quality: dict[str, Any] = {"liver": entry, "spleen": {"volume_ml": 3.0}}
+    if spleen is not None:
+        quality["spleen"] = {"predicted_dice": spleen, "low": 0.0, "high": 1.0}
+    case = {"input": name, "output": "a.nii.gz", "status": "ok", "message": "", "seconds": 1.0}
+    return {**case, "volumes_ml": {"liver": 1500.0, "spleen": 3.0}, "quality": quality}
+
+
+def test_the_page_names_the_scans_with_the_lowest_predicted_dice_first(tmp_path: Path) -> None:
+    cases = [
+        predicted_case("good.nii", 0.9, 0.8),
+        predicted_case("poor.nii", 0.7, 0.2),
+        predicted_case("one.nii", 0.5, None),
+    ]
+    found = lowest_predictions(cases)
+    assert [(one.input, one.structure) for one in found] == [
+        ("poor.nii", "spleen"),
+        ("one.nii", "liver"),
+        ("good.nii", "spleen"),
+    ]
+    page = write_index(tmp_path, {"model": "m", "created": "now", "cases": cases}).read_text(encoding="utf-8")
+    assert page.index("Look at these first") < page.index("spleen: predicted Dice 0.20")
+    assert "Dice 0.90 (0.80 to 1.00)" in page
+    assert '<option value="dice spleen">' in page
+    assert 'data-dice="0.2"' in page
+
+
+def test_a_page_without_predictions_says_nothing_of_dice(tmp_path: Path) -> None:
+    case = predicted_case("a.nii", 0.5, None)
+    case["quality"] = {"liver": {"predicted_dice": float("nan"), "low": 0.0, "high": 1.0}}
+    page = write_index(tmp_path, {"model": "m", "created": "now", "cases": [case]}).read_text(encoding="utf-8")
+    assert "Look at these first" not in page
+    assert 'value="dice' not in page

@@ -1,0 +1,159 @@
+"""`run calibrating` and the predicted Dice of inference, through the real command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import read_json
+from conftest import RECOMMENDED, TINY, as_flags, run_bundle, run_script
+from monai.data import MetaTensor
+from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.networks.segmenter import Segmenter
+from sifa.networks.weights import load_weights
+from sifa.quality_control import calibrate
+
+pytestmark = pytest.mark.slow
+
+CALIBRATE = ["train.yaml", "calibrate.yaml"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with eight held-out source scans."""
+    folder = tmp_path_factory.mktemp("calibrating") / "data"
+    counts = {"source_training": 2, "source_validation": 8, "target_training": 2, "target_validation": 0}
+    run_script("make_phantom.py", str(folder), *as_flags({**counts, "target_test": 2, "spacing": 6.0, "workers": 1}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny training with `calibration.json`."""
+    folder = tmp_path_factory.mktemp("calibrated") / "run"
+    options: dict[str, Any] = {**TINY, "val_interval": 0, "keep_epochs": True}
+    run_bundle("training", RECOMMENDED, dataset_dir=data, output_dir=folder, **options)
+    result = run_bundle("calibrating", CALIBRATE, dataset_dir=data, model_dir=folder)
+    assert "imitated target scans" in result.stdout + result.stderr
+    return folder
+
+
+def scans_of(data: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in (data / "ct_images").glob("ct_test_*"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_the_file_says_what_it_was_measured_on(model: Path) -> None:
+    content = read_json(model / "calibration.json")
+    assert content["about"] == "predicted Dice, measured on imitated target scans"
+    assert (content["scans"], content["masks"]) == (8, 8 * 4 * 2)  # four kinds of imitation, two epochs
+    assert set(content["fits"]) == {"fast", "full"}
+
+
+def test_inference_predicts_dice_and_masks_stay_as_they_are(data: Path, model: Path, tmp_path: Path) -> None:
+    scans = scans_of(data, tmp_path / "scans")
+    for name in ("none", "fast", "full"):
+        options: dict[str, Any] = {"output_dir": tmp_path / name, "trust": name, "previews": True}
+        run_bundle("inference", ["inference.yaml"], model_dir=model, dataset_dir=scans, **options)
+    plain, fast, full = (read_json(tmp_path / name / "manifest.json")["cases"] for name in ("none", "fast", "full"))
+    assert [case["mask_hash"] for case in plain] == [case["mask_hash"] for case in fast]
+    assert [case["mask_hash"] for case in plain] == [case["mask_hash"] for case in full]
+    assert not any("predicted_dice" in entry for case in plain for entry in case["quality"].values())
+    for case in fast + full:
+        for entry in case["quality"].values():
+            assert 0 <= entry["low"] <= entry["predicted_dice"] <= entry["high"] <= 1
+    with (tmp_path / "fast" / "volumes.csv").open(encoding="utf-8") as file:
+        assert {"predicted_dice", "low", "high"} <= set(next(csv.reader(file)))
+    assert "Look at these first" in (tmp_path / "fast" / "index.html").read_text(encoding="utf-8")
+
+
+def test_scans_without_predictions_are_done_again_when_there_is_a_calibration(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    scans = scans_of(data, tmp_path / "scans")
+    places: dict[str, Any] = {"dataset_dir": scans, "output_dir": tmp_path / "masks"}
+    without = tmp_path / "without"
+    shutil.copytree(model, without, ignore=shutil.ignore_patterns("calibration.json", "epochs", "checkpoints"))
+    run_bundle("inference", ["inference.yaml"], model_dir=without, **places)
+    shutil.copy(model / "calibration.json", without)
+    run_bundle("inference", ["inference.yaml"], model_dir=without, **places)
+    cases = read_json(tmp_path / "masks" / "manifest.json")["cases"]
+    assert all("predicted_dice" in entry for case in cases for entry in case["quality"].values())
+
+
+def test_a_calibration_of_another_model_is_refused_before_any_scan(data: Path, model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other, ignore=shutil.ignore_patterns("epochs", "checkpoints"))
+    shutil.copy(model / "epochs" / "0001" / "model.pt", other / "model.pt")
+    places: dict[str, Any] = {"dataset_dir": scans_of(data, tmp_path / "scans"), "output_dir": tmp_path / "masks"}
+    result = run_bundle("inference", ["inference.yaml"], model_dir=other, check=False, **places)
+    assert result.returncode == 2
+    assert "belongs to another model.pt" in result.stderr
+    assert not list((tmp_path / "masks").glob("*.nii.gz"))
+
+
+def test_a_shared_run_keeps_its_calibration(model: Path, tmp_path: Path) -> None:
+    run_script("package_bundle.py", f"--model_dir={model}", "--name=shared", f"--output_dir={tmp_path}")
+    with zipfile.ZipFile(next(tmp_path.glob("shared_v*.zip"))) as archive:
+        assert archive.read("shared/models/calibration.json") == (model / "calibration.json").read_bytes()
+
+
+def test_an_unknown_trust_and_full_without_a_calibration_are_refused(data: Path, trained: Path, tmp_path: Path) -> None:
+    places: dict[str, Any] = {"dataset_dir": scans_of(data, tmp_path / "scans"), "output_dir": tmp_path / "masks"}
+    for trust, reason in (("blind", "--trust blind: choose fast, full or none"), ("full", "there is no calibration")):
+        options: dict[str, Any] = {**places, "trust": trust, "model_dir": trained}
+        result = run_bundle("inference", ["inference.yaml"], check=False, **options)
+        assert result.returncode == 2
+        assert reason in result.stderr
+
+
+def test_too_few_held_out_scans_are_refused_with_what_to_do(phantom: Path, trained: Path) -> None:
+    result = run_bundle("calibrating", CALIBRATE, dataset_dir=phantom, model_dir=trained, check=False)
+    assert result.returncode == 2
+    assert "source.validation lists 0 scans: calibrating needs at least 8" in result.stderr
+    assert not (trained / "calibration.json").exists()
+
+
+def test_labels_of_held_out_scans_reach_no_image(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("model.pt", "fingerprint.json"):
+        shutil.copy(model / name, tmp_path)
+    shutil.copytree(model / "generators", tmp_path / "generators")
+    fingerprint = read_fingerprint(model / "fingerprint.json")
+    network = Segmenter(1, fingerprint.network.out_channels, fingerprint.network.width)
+    load_weights(network, model / "model.pt")
+    seen: list[torch.Tensor] = []
+    forward = Segmenter.forward
+
+    def spy(self: Segmenter, image: torch.Tensor) -> torch.Tensor:
+        seen.append(image.detach().clone())
+        return forward(self, image)
+
+    def images_seen(label: float) -> list[torch.Tensor]:
+        def prepare(item: Any) -> dict[str, MetaTensor]:
+            image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(int(item["image"]))) * 2 - 1
+            poisoned = label if item["kind"] == "held out" else 1.0
+            return {"image": MetaTensor(image), "label": MetaTensor(torch.full((1, 32, 32, 3), poisoned))}
+
+        seen.clear()
+        inferer = SliceSegmenter.from_fingerprint(fingerprint, check_scans=False)
+        held_out = [{"image": str(number), "kind": "held out"} for number in range(8)]
+        training = [{"image": "99", "kind": "training"}]
+        loss = lambda logits, one: torch.nn.functional.cross_entropy(logits, one[:, 0])  # noqa: E731
+        calibrate(held_out, training, prepare, loss, network, fingerprint, inferer, tmp_path, "cpu")
+        return list(seen)
+
+    monkeypatch.setattr(Segmenter, "forward", spy)
+    one, other = images_seen(1.0), images_seen(2.0)
+    assert len(one) == len(other) > 8
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert np.isfinite(json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))["scans"])

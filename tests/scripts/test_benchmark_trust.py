@@ -1,0 +1,72 @@
+"""Scans of mixed quality, and the figures by which predicted Dice is judged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmark_trust import Mask, area_under_risk_coverage, as_table, caught_at, summarize
+from mixed_quality import DAMAGES, damage
+
+
+def test_every_damage_changes_a_scan_and_keeps_image_and_labels_together() -> None:
+    generator = np.random.default_rng(0)
+    volume = generator.normal(100, 50, (24, 20, 16)).astype(np.float32)
+    labels = (volume > 100).astype(np.uint8)
+    seen = set()
+    for seed in range(60):
+        changed, kept, name = damage(volume, labels, np.random.default_rng(seed))
+        seen.add(name)
+        assert changed.shape == kept.shape
+        if name != "cut off":
+            assert np.array_equal(kept, labels)
+        assert (name == "none") == (changed.shape == volume.shape and np.array_equal(changed, volume))
+    assert seen == {"none", *DAMAGES}
+
+
+def test_a_scan_that_is_cut_off_keeps_the_labels_of_what_is_left() -> None:
+    volume = np.arange(24 * 20 * 16, dtype=np.float32).reshape(24, 20, 16)
+    labels = (volume.astype(int) % 251).astype(np.uint8)
+    for seed in range(60):
+        changed, kept, name = damage(volume, labels, np.random.default_rng(seed))
+        if name == "cut off":
+            assert changed.size < volume.size
+            assert np.array_equal(changed.astype(int) % 251, kept)
+            return
+    pytest.fail("no seed cuts a scan off")
+
+
+def test_the_area_under_risk_and_coverage_is_the_mean_risk_of_the_most_trusted() -> None:
+    dice = np.array([0.9, 0.5, 0.1])
+    assert area_under_risk_coverage(dice, dice) == pytest.approx(np.mean([0.1, (0.1 + 0.5) / 2, (0.1 + 0.5 + 0.9) / 3]))
+    assert area_under_risk_coverage(-dice, dice) > area_under_risk_coverage(dice, dice)
+
+
+def test_the_worst_tenth_is_caught_by_a_prediction_that_orders_masks_and_not_by_its_reverse() -> None:
+    dice = np.linspace(0, 1, 100)
+    assert caught_at(dice, dice) == 1
+    assert caught_at(1 - dice, dice) == 0
+
+
+def test_a_row_of_the_table_holds_bias_coverage_and_the_error_of_the_median() -> None:
+    dice = np.linspace(0.1, 0.9, 40)
+    masks = [
+        Mask(
+            f"scan {number}",
+            "none",
+            "liver",
+            float(true),
+            float(true) + 0.05,
+            float(true) - 0.1,
+            float(true) + 0.2,
+            0.5,
+        )
+        for number, true in enumerate(dice)
+    ]
+    found = summarize(masks)
+    assert found["bias"] == found["mae"] == pytest.approx(0.05)
+    assert found["covered"] == 1
+    assert found["width"] == pytest.approx(0.3)
+    assert found["spearman"] == pytest.approx(1)
+    assert found["mae_of_median"] == pytest.approx(np.abs(dice - np.median(dice)).mean())
+    assert "| model | true Dice |" in as_table({"a": found})
+    assert "| a | 0.500 | 1.000 | 0.050 |" in as_table({"a": found})
