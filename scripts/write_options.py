@@ -20,7 +20,7 @@ from sifa.utils.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
-COMPLETE = (
+COMPLETE = ("inference.yaml", "evaluate.yaml", "adapt_batch_norm.yaml", "calibrate.yaml")  # with a table each
     "inference.yaml",
     "evaluate.yaml",
     "adapt_batch_norm.yaml",

@@ -19,7 +19,7 @@ from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.weights import load_weights
-from sifa.quality_control import calibrate
+from sifa.quality_control import calibrate, calibrating, source_guide
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def test_a_calibration_of_another_model_is_refused_before_any_scan(data: Path, m
     shutil.copy(model / "epochs" / "0001" / "model.pt", other / "model.pt")
     places: dict[str, Any] = {"dataset_dir": scans_of(data, tmp_path / "scans"), "output_dir": tmp_path / "masks"}
     result = run_bundle("inference", ["inference.yaml"], model_dir=other, check=False, **places)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "belongs to another model.pt" in result.stderr
     assert not list((tmp_path / "masks").glob("*.nii.gz"))
 
@@ -110,16 +110,16 @@ def test_a_shared_run_keeps_its_calibration(model: Path, tmp_path: Path) -> None
 
 def test_an_unknown_trust_and_full_without_a_calibration_are_refused(data: Path, trained: Path, tmp_path: Path) -> None:
     places: dict[str, Any] = {"dataset_dir": scans_of(data, tmp_path / "scans"), "output_dir": tmp_path / "masks"}
-    for trust, reason in (("blind", "--trust blind: choose fast, full or none"), ("full", "there is no calibration")):
+    for trust, status, reason in (("blind", 2, "choose fast, full or none"), ("full", 1, "there is no calibration")):
         options: dict[str, Any] = {**places, "trust": trust, "model_dir": trained}
         result = run_bundle("inference", ["inference.yaml"], check=False, **options)
-        assert result.returncode == 2
+        assert result.returncode == status
         assert reason in result.stderr
 
 
 def test_too_few_held_out_scans_are_refused_with_what_to_do(phantom: Path, trained: Path) -> None:
     result = run_bundle("calibrating", CALIBRATE, dataset_dir=phantom, model_dir=trained, check=False)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "source.validation lists 0 scans: calibrating needs at least 8" in result.stderr
     assert not (trained / "calibration.json").exists()
 
@@ -146,13 +146,15 @@ def test_labels_of_held_out_scans_reach_no_image(model: Path, monkeypatch: pytes
 
         seen.clear()
         inferer = SliceSegmenter.from_fingerprint(fingerprint, check_scans=False)
-        held_out = [{"image": str(number), "kind": "held out"} for number in range(8)]
+        held_out = [{"image": str(number), "kind": "held out"} for number in range(2)]
         training = [{"image": "99", "kind": "training"}]
         loss = lambda logits, one: torch.nn.functional.cross_entropy(logits, one[:, 0])  # noqa: E731
         calibrate(held_out, training, prepare, loss, network, fingerprint, inferer, tmp_path, "cpu")
         return list(seen)
 
     monkeypatch.setattr(Segmenter, "forward", spy)
+    monkeypatch.setattr(source_guide, "ITERATIONS", 2)
+    monkeypatch.setattr(calibrating, "EARLIER", 1)
     one, other = images_seen(1.0), images_seen(2.0)
     assert len(one) == len(other) > 8
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from builders import read_json
 from scipy.stats import spearmanr
-from sifa.quality_control.calibrate import require_scans
+from sifa.quality_control.calibrating import require_scans
 from sifa.quality_control.calibration import NAME, Calibration, read_calibration, write_calibration
 from sifa.quality_control.monotone_fit import MonotoneFit, fit, needed_signals, predict
 from sifa.quality_control.signal_meter import SIGNALS

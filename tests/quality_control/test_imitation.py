@@ -42,6 +42,11 @@ def test_a_guided_generator_gets_the_classes_that_the_guide_predicts(
     assert torch.equal(translate(slices(), generator, guide), expected)
 
 
+def test_images_of_any_size_are_translated(networks: tuple[TargetGenerator, Segmenter]) -> None:
+    generator, guide = networks
+    assert translate(slices()[..., :29, :27], generator, guide).shape == (4, 1, 29, 27)
+
+
 @pytest.mark.parametrize("kind", [*TRANSLATED, *UNTRANSLATED])
 def test_imitations_are_images_that_the_seed_reproduces(kind: str, networks: tuple[TargetGenerator, Segmenter]) -> None:
     generator, guide = networks

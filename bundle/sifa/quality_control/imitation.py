@@ -11,10 +11,13 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from sifa.quality_control.views import random_appearance
+from sifa.transforms.intensity import AIR
 
 # What the slices of a calibration scan go through, in the order of the words
 TRANSLATED = ("translated", "degraded_translated", "translated_degraded", "translated_appearance")
 UNTRANSLATED = ("as_it_is", "appearance", "degraded_appearance")  # where a run has no G_t
+
+MULTIPLE = 8  # of rows and columns that the networks take
 
 Images = Callable[[torch.Tensor], torch.Tensor]
 
@@ -87,10 +90,15 @@ class ImitatingNetwork(nn.Module):
 
 @torch.no_grad()
 def translate(images: torch.Tensor, target_generator: nn.Module, guide: nn.Module) -> torch.Tensor:
-    """Returns G_t of source images (N, C, H, W) in [-1, 1]; a guided G_t gets the softmax of the guide's logits."""
-    classes = guide(images).softmax(dim=1) if target_generator.num_classes else None
-    translated: torch.Tensor = target_generator(images, classes)
-    return translated
+    """Returns G_t of source images (N, C, H, W) in [-1, 1]; a guided G_t gets the softmax of the guide's logits.
+
+    Images are padded with air on the right and at the bottom to sizes that the networks take.
+    """
+    height, width = images.shape[2:]
+    padded = nn.functional.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE), value=AIR)
+    classes = guide(padded).softmax(dim=1) if target_generator.num_classes else None
+    translated: torch.Tensor = target_generator(padded, classes)
+    return translated[..., :height, :width]
 
 
 def degrade(images: torch.Tensor, seed: int) -> torch.Tensor:
