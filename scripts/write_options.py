@@ -21,11 +21,6 @@ from sifa.utils.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
 COMPLETE = ("inference.yaml", "evaluate.yaml", "adapt_batch_norm.yaml", "calibrate.yaml")  # with a table each
-    "inference.yaml",
-    "evaluate.yaml",
-    "adapt_batch_norm.yaml",
-    "calibrate.yaml",
-)  # beside train.yaml, with a table each
 SIZES = ("recommended.yaml", "compact.yaml")  # with a column each in the table of train.yaml
 NO_OVERLAYS = ("terminology.yaml", "monailabel.yaml", "multi_gpu_train.yaml", "train.yaml", *COMPLETE)
 NOT_SET = ("bundle_root", "run", "handlers")  # what the bundle itself gives
