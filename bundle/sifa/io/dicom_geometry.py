@@ -302,8 +302,11 @@ def replace_padding_with_air(image: Volume, padding: float | None = None) -> Vol
     """
     if padding is not None and PLAUSIBLE_PADDING < padding <= CEILING:
         padding = None
-    for start in range(0, image.shape[-1], SLICES):  # comparisons of the whole would take as much memory as the scan
-        part = image[..., start : start + SLICES]
+    voxels = image.numpy() if isinstance(image, torch.Tensor) else image
+    steps = np.abs(voxels.strides) * (np.array(voxels.shape) > 1)
+    slabs = np.moveaxis(voxels, int(np.argmax(steps)), 0)  # parts along this axis are contiguous in memory
+    for start in range(0, len(slabs), SLICES):  # comparisons of the whole would take as much memory as the scan
+        part = slabs[start : start + SLICES]
         part[part <= PADDING_BELOW] = AIR
         if padding is not None:
             part[(part > padding - 0.5) & (part < padding + 0.5)] = AIR

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from sifa.io.dicom_extent import NO_PIXELS, find_pixel_fault
-from sifa.io.dicom_slice import HEADER_TAGS, SliceHeader, slice_normal, slices_of
+from sifa.io.dicom_slice import NUMBERS_OF_TAGS, SliceHeader, slice_normal, slices_of
 from sifa.utils.errors import InputError
 
 DICOM_SUFFIXES = (".dcm", ".ima")  # only DICOM has these
@@ -55,7 +55,8 @@ def read_slices(file: Path) -> list[SliceHeader]:
             if bare and not (may_be_bare and start[:2] in BARE_BEGINNINGS):
                 return []
             stream.seek(0)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=HEADER_TAGS)
+            tags = [*NUMBERS_OF_TAGS.values()]
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
             fault = find_pixel_fault(stream, dataset)
             slices = slices_of(file, dataset)
     except OSError:

@@ -123,7 +123,7 @@ def _fill(voxels: np.ndarray, series: CheckedSeries) -> bool:
             return False
         in_a_row = list(indices) == list(range(indices[0], indices[0] + len(indices)))
         place = slice(indices[0], indices[0] + len(indices)) if in_a_row else list(indices)
-        voxels[:, :, place] = np.stack([one.T for one in pixels], axis=-1)
+        voxels[:, :, place] = np.stack(pixels, dtype=voxels.dtype, casting="unsafe").T
     return True
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import ImageOpener
 
 from sifa.io.formats import is_nifti
 from sifa.io.nifti_files import open_nifti, unit_quaternion
 from sifa.utils.files import temporary_beside
 
+SLICES, ROWS = 64, 16  # of a block that is turned at once
 # Header fields that place a NIfTI grid in space. No other field of a scan is copied: its texts may name the patient.
 GRID_FIELDS = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
@@ -48,7 +51,24 @@ def write_mask(
         mask = kind(labels, None, header)
     if labels.ndim > 3:
         mask.header["pixdim"][4] = 1  # which a scan of three dimensions need not have
-    if slope is not None:
-        mask.header.set_slope_inter(slope, 0)
-    with temporary_beside(path) as temporary:
-        nib.save(mask, temporary)
+    mask.update_header()
+    mask.header.set_slope_inter(1 if slope is None else slope, 0)
+    with temporary_beside(path) as temporary, ImageOpener(str(temporary), "wb") as stream:
+        mask.header.write_to(stream)
+        for slab in _in_file_order(labels):
+            stream.write(slab)
+
+
+def _in_file_order(labels: np.ndarray) -> Iterator[bytes]:
+    """Yields the voxels as a NIfTI file has them, the first axis fastest.
+
+    Nibabel takes the slices of an array one by one. From the memory order of tensors that takes four times as long,
+    since neighbors in a slice lie far apart in memory; blocks of slices and rows fit into the processor's cache.
+    """
+    for volume in labels[None] if labels.ndim == 3 else np.moveaxis(labels, 3, 0):
+        for start in range(0, volume.shape[2], SLICES):
+            part = volume[..., start : start + SLICES]
+            turned = np.empty(part.shape[::-1], labels.dtype)
+            for row in range(0, len(part), ROWS):
+                turned[..., row : row + ROWS] = part[row : row + ROWS].T
+            yield turned.tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from monai.config import PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImage
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from nibabel.arrayproxy import ArrayProxy
 
 from sifa.io.dicom_reader import SeriesReader
 from sifa.io.formats import is_nifti, suffix_of
@@ -139,16 +141,26 @@ def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     shape = without_trailing_ones(image.shape)
     require_memory(path, scan_memory(shape, 2 if is_whole else 4))
     voxels = np.empty(image.shape, np.int16 if is_whole else np.float32)  # C order, as tensors have it
-    for slab in _slabs(image.shape):
-        part = image.dataobj[slab]
-        if voxels.dtype == np.int16 and not (INT16.min <= part.min() and part.max() <= INT16.max):
-            voxels = voxels.astype(np.float32)
-        voxels[slab] = part
-    if path.name.lower().endswith(".gz"):
-        with gzip.open(path) as stream:
-            while stream.read(CHUNK):
-                pass
+    with _stored(image, path) as stored:
+        for slab in _slabs(image.shape):
+            part = stored[slab]
+            if voxels.dtype == np.int16 and not (INT16.min <= part.min() and part.max() <= INT16.max):
+                voxels = voxels.astype(np.float32)
+            voxels[slab] = part
     return voxels.reshape(shape), nifti_affine(image)
+
+
+@contextmanager
+def _stored(image: nib.Nifti1Pair, path: Path) -> Iterator[Any]:
+    """Yields the voxels of a file, to be read slab by slab; a compressed file is read to its end, its checksum."""
+    proxy: Any = image.dataobj
+    if not path.name.lower().endswith(".gz"):
+        yield proxy
+        return
+    with gzip.open(path) as stream:
+        yield ArrayProxy(stream, (image.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter))
+        while stream.read(CHUNK):
+            pass
 
 
 def _read_itk(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
