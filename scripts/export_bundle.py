@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import io
 import json
 import logging
 import os
@@ -28,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,6 +42,7 @@ from rich.table import Table
 from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.networks import Segmenter
 from sifa.networks.batch_norm import for_inference
+from sifa.networks.onnx_network import PACKAGES, to_onnx
 from sifa.networks.weights import load_weights
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_text
@@ -56,7 +55,6 @@ CONFIGS = BUNDLE / "configs"
 SCAN = ROOT.parent / "shared" / "data" / "scans" / "cardiac_ct_1p5mm.nii.gz"  # may lie beside the checkout
 LEAST_AGREEMENT = 0.9999  # share of pixels with the same class
 BATCH = 8  # slices per pass, as in inference
-OPSET = 20
 REFERENCE = "eager"
 MASK_DTYPE = "uint8"  # of the masks that MONAI Deploy's operator writes
 LOW = ", bfloat16"  # suffix of the names of runtimes that compute in bfloat16
@@ -99,33 +97,10 @@ def export_torchscript(model_dir: Path, fingerprint: Fingerprint, path: Path) ->
 
 
 def export_onnx(network: nn.Module, fingerprint: Fingerprint, path: Path) -> None:
-    """Writes ONNX for any batch, height and width.
-
-    `torch.export` traces the network's padding to multiples of 8 symbolically, so the file does its own padding. The
-    sizes of the example are not multiples of 8, so that the export does not specialize on multiples.
-    """
+    """Writes ONNX for any batch, height and width; see `sifa.networks.onnx_network.to_onnx`."""
     import onnx
 
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    example = torch.zeros(2, fingerprint.network.in_channels, 50, 70)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["pred"],
-            dynamic_shapes={"image": {0: batch, 2: height, 3: width}},
-        )
-    assert program is not None
-    model = program.model_proto
-    for place in (*model.graph.input, *model.graph.output):
-        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
-            place.type.tensor_type.shape.dim[axis].dim_param = name
-    content = fingerprint.to_json()
+    model, content = to_onnx(network, fingerprint.network.in_channels), fingerprint.to_json()
     onnx.helper.set_model_props(model, {"fingerprint": json.dumps(content), "labels": json.dumps(content["labels"])})
     onnx.checker.check_model(model, full_check=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
@@ -323,7 +298,7 @@ def main(
         repeats: number of passes to time.
         torchscript_only: whether to skip ONNX.
     """
-    needed = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    needed = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if needed and not torchscript_only:
         sys.exit(f"error: ONNX needs pip install {' '.join(needed)}; --torchscript_only leaves it out.")
     torch.set_num_threads(1)

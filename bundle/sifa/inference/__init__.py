@@ -3,11 +3,13 @@
 from importlib import import_module
 from typing import Any
 
+from sifa.inference.engine import require_engine, with_engine
 from sifa.inference.ensemble import flips_of, load_networks, model_folders, shared_fingerprint
 from sifa.inference.find_scans import find_scans
 from sifa.inference.manifest import Manifest, settings_hash
 from sifa.inference.merge_shards import merge_shards
 from sifa.inference.output_names import require_naming
+from sifa.inference.read_ahead import with_next
 from sifa.inference.segment_scans import SegmentScan
 from sifa.inference.segmenter import Segmenter
 from sifa.inference.slice_segmenter import SliceSegmenter
@@ -24,9 +26,12 @@ __all__ = [
     "load_networks",
     "merge_shards",
     "model_folders",
+    "require_engine",
     "require_naming",
     "settings_hash",
     "shared_fingerprint",
+    "with_engine",
+    "with_next",
 ]
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from sifa.inference.content_hash import content_hash
 from sifa.inference.input_checks import check_scan
 from sifa.inference.manifest import Manifest
 from sifa.inference.probability_volume import probability_volume
-from sifa.inference.read_scan import Preprocessing, read_scan
+from sifa.inference.read_ahead import ReadAhead
+from sifa.inference.read_scan import Preprocessing, Scan, read_scan
 from sifa.inference.results import SegmentedScan
 from sifa.inference.segment_volume import Postprocessing, Predictor, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
@@ -52,6 +54,7 @@ class SegmentScan:
         index: whether to write an `index.html` of all cases at the end; for shards, it is written when they are merged.
         probabilities: whether the writers get the class probabilities, which are on disk as long as they write.
         predictor: predicts the Dice of structures, see `sifa.quality_control`; None: no prediction.
+        read_ahead: whether to read the next scan while one is segmented.
     """
 
     def __init__(
@@ -68,10 +71,10 @@ class SegmentScan:
         index: bool = False,
         probabilities: bool = False,
         predictor: Predictor | None = None,
+        read_ahead: bool = False,
     ) -> None:
         self.network = network
         self.fingerprint = fingerprint
-        self.preprocessing = preprocessing
         self.inferer = inferer
         self.postprocessing = postprocessing
         self.manifest = manifest
@@ -81,12 +84,17 @@ class SegmentScan:
         self.index = index
         self.probabilities = probabilities
         self.predictor = predictor
+        self.ahead = ReadAhead(partial(read_scan, preprocessing=preprocessing, fingerprint=fingerprint), read_ahead)
         self.bar: tqdm | None = None
         self.seen: list[str] = []  # scans that this run has finished
         self.known = frozenset(manifest.cases)  # scans that the manifest listed at the start
 
     def __call__(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         """Segments one scan; an error is recorded in the manifest, and the run continues.
+
+        Args:
+            engine: the evaluator.
+            batchdata: an item of `sifa.inference.read_ahead.with_next`.
 
         Raises:
             Interrupted: on Ctrl-C; the unfinished work on this scan is discarded.
@@ -123,13 +131,14 @@ class SegmentScan:
             start = time.monotonic()
             signature = None
             try:
-                signature = content_hash(item)
+                ahead = self.ahead.take(item)
+                signature = content_hash(item) if ahead is None else ahead.signature
                 if not self.overwrite and self.manifest.is_current(name, signature, extras, Path(item["mask"])):
                     logger.info("%s: already done", printable(name))
                     return
                 earlier += self.manifest.set_aside(name, Path(item["mask"]), signature)
                 with torch.inference_mode():
-                    found = self.segment(item, device)
+                    found = self.segment(item, device, None if ahead is None else ahead.scan)
             except Exception as error:
                 reason = one_line(error).removeprefix(f"{item['image']}: ")
                 tqdm.write(printable(f"failed: {name}: {reason}"), file=sys.stderr)
@@ -159,12 +168,19 @@ class SegmentScan:
         name = path.name if path == self.root else os.path.relpath(path, self.root)
         return f"{name} ({item['series']})" if "series" in item else name
 
-    def segment(self, item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`."""
-        data, files, warnings = read_scan(item, self.preprocessing, self.fingerprint)
+    def segment(self, item: Mapping[str, Any], device: torch.device, scan: Scan | None = None) -> dict[str, Any]:
+        """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`.
+
+        Args:
+            item: of `with_next` or `find_scans`.
+            device: where the network runs.
+            scan: what was read of it ahead of its turn.
+        """
+        data, files, warnings = self.ahead.read(item) if scan is None else scan
         image, mask = data["image"], Path(item["mask"])
         affine = np.asarray(image.affine, dtype=float)
         doubts = check_scan(np.asarray(image), affine, self.fingerprint)
+        self._begin_next(item.get("next"), image.numel())
         classes, shape = self.fingerprint.network.out_channels, tuple(image.shape[1:])
         volume = probability_volume(mask.parent, classes, shape) if self.probabilities else nullcontext(None)
         with volume as probabilities:
@@ -202,6 +218,11 @@ class SegmentScan:
             "quality": found.quality,
             **made,
         }
+
+    def _begin_next(self, item: Mapping[str, Any] | None, voxels: int) -> None:
+        """Begins to read the next scan while one of so many voxels is segmented."""
+        case = None if item is None or self.overwrite else self.manifest.cases.get(self._name(item))
+        self.ahead.begin(item, case.signature if case and case.is_segmented else None, voxels)
 
     def _make_extras(self, scan: SegmentedScan) -> tuple[dict[str, Any], list[str]]:
         """Returns what the writers wrote, and a clause for each writer that failed; the mask is kept either way."""
