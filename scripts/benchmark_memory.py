@@ -89,7 +89,7 @@ def measure(slices: int, flags: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, json: str | None = None) -> None:
+def main(lengths: Sequence[int] | int = (250, 1000), model_dir: str | None = None, json: str | None = None) -> None:
     """Prints the table.
 
     Args:
@@ -97,7 +97,8 @@ def main(lengths: Sequence[int] = (250, 1000), model_dir: str | None = None, jso
         model_dir: folder of `model.pt` and `fingerprint.json`; the bundle's own by default.
         json: file to write the rows to.
     """
-    rows = [measure(slices, ["--model_dir", model_dir] if model_dir else []) for slices in lengths]
+    flags = ["--model_dir", model_dir] if model_dir else []
+    rows = [measure(slices, flags) for slices in ([lengths] if isinstance(lengths, int) else lengths)]
     for row in rows:
         added = (row["slices"] - rows[0]["slices"]) * PIXELS * PIXELS * 4 / GIB
         row["growth_as_share_of_float32"] = round((row["peak_gib"] - rows[0]["peak_gib"]) / added, 2) if added else None

@@ -1,10 +1,11 @@
 """Times PAMR beside the network that it refines: milliseconds of the network, of the formula and of the compiled code.
 
     python scripts/benchmark_refinement.py [CT.nii.gz ...] [--model_dir DIR] [--repeats 7] [--json FILE]
+        [--document FILE]
 
 Random windows of three sizes are given to untrained networks, a quarter as wide as the paper's and as wide. Each scan
 is segmented by a trained model, and the time of each way is summed over the windows that inference cuts it into.
-Network, formula and code take turns on the same windows, and the shortest time of each counts.
+Network, formula and code take turns on the same windows, and the shortest CPU time of each counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from benchmark_inference import print_rows, read_parser
 from command_line import run_command_line
+from document_tables import put_table
 from monai.data import MetaTensor
 from sifa.networks.batch_norm import for_inference
 from sifa.networks.segmenter import Segmenter
@@ -34,15 +36,15 @@ def time_turns(images: torch.Tensor, network: Network, iterations: int, repeats:
     """Returns the shortest times of network, formula and code in seconds, and the largest difference of the results."""
     best = [math.inf] * 3
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         logits = network(images)
-        times = [time.perf_counter() - start]
+        times = [time.process_time() - start]
         probabilities = logits.float().softmax(dim=1)
         results = []
         for refine in (refine_by_formula, refine_with_pamr):
-            start = time.perf_counter()
+            start = time.process_time()
             results.append(refine(probabilities, images, iterations))
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         best = [min(pair) for pair in zip(best, times, strict=True)]
     return best, float((results[0] - results[1]).abs().max())
 
@@ -94,7 +96,26 @@ def scan_windows(path: Path, model_dir: str | None, repeats: int) -> dict[str, A
     return row_of(path.name, sum(map(len, batches)), seconds, max(difference for _, difference in measured))
 
 
-def main(*scans: str, model_dir: str | None = None, repeats: int = 7, json: str | None = None) -> None:
+def as_texts(row: dict[str, Any]) -> dict[str, str]:
+    """Returns a row as a document has it."""
+    return {
+        "windows": row["windows"],
+        "network (ms)": str(row["network_ms"]),
+        "formula (ms)": str(row["formula_ms"]),
+        "compiled (ms)": str(row["code_ms"]),
+        "share of the network, formula": f"{100 * row['share_before']:.0f} %",
+        "share of the network, compiled": f"{100 * row['share_after']:.1f} %",
+        "largest difference": row["largest_difference"],
+    }
+
+
+def main(
+    *scans: str,
+    model_dir: str | None = None,
+    repeats: int = 7,
+    json: str | None = None,
+    document: str | None = None,
+) -> None:
     """Prints the table.
 
     Args:
@@ -102,6 +123,7 @@ def main(*scans: str, model_dir: str | None = None, repeats: int = 7, json: str 
         model_dir: folder of `model.pt` and `fingerprint.json` for the scans; the bundle's own by default.
         repeats: number of measurements of each way.
         json: file to write the rows to.
+        document: a document whose table `benchmark_refinement` is replaced.
     """
     with torch.inference_mode():
         rows = [random_windows(*size, repeats) for size in SIZES]
@@ -109,6 +131,8 @@ def main(*scans: str, model_dir: str | None = None, repeats: int = 7, json: str 
     print_rows(rows, f"{torch.get_num_threads()} threads")
     if json:
         write_json(Path(json), {"threads": torch.get_num_threads(), "rows": rows})
+    if document:
+        put_table(Path(document), "benchmark_refinement", [as_texts(row) for row in rows])
 
 
 if __name__ == "__main__":

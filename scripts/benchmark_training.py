@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from sifa.adaptation.sifa import SIFA
 from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
+from sifa.data.worker_init import start_worker
 from sifa.fingerprint.fingerprint import NetworkSize
 from sifa.training.iteration_update import Batch, IterationUpdate
 from sifa.utils.errors import InputError
@@ -130,8 +131,18 @@ def build_update(parser: ConfigParser, schedule: str) -> IterationUpdate:
     return IterationUpdate(NaiveSIFA(update.method), update.precision)
 
 
-def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -> DataLoader:
-    """Returns generated slices, augmented as `train.yaml` does it, in batches drawn by this process."""
+def read_configs(width: float, size: int, overlays: Sequence[str] = ()) -> ConfigParser:
+    """Returns the configs of a training on generated slices."""
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
+    network = NetworkSize(in_channels=1, out_channels=CLASSES, width=width)
+    fingerprint = SimpleNamespace(network=network, matched_in_plane=False, slice_size=(size, size))
+    parser.update({"fingerprint": fingerprint, "width": width, "slice_size": [size, size]})
+    return parser
+
+
+def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int, workers: int = 0) -> DataLoader:
+    """Returns generated slices, augmented as `train.yaml` does it, in batches; without workers, this process draws."""
 
     def generate(item: Any) -> dict[str, torch.Tensor]:
         image = torch.rand(1, size, size, SLICES, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -140,21 +151,18 @@ def build_loader(parser: ConfigParser, size: int, batch: int, iterations: int) -
     item = [{"image": "generated", "label": "generated"}]
     slices = UnpairedSlices(item, generate, item, generate, parser.get_parsed_content("train#augmentation"))
     sampler = UnpairedSampler(slices, batch, iterations)
-    return DataLoader(slices, batch_size=batch, sampler=sampler, drop_last=True)
+    start: Any = start_worker
+    return DataLoader(
+        slices, batch, sampler=sampler, drop_last=True, num_workers=workers, worker_init_fn=start if workers else None
+    )
 
 
 def measure(schedule: str, precision: str, width: float, size: int, batch: int, iterations: int) -> dict[str, Any]:
     """Runs one row in this process: an iteration that counts and warms up, then those that are timed."""
     torch.manual_seed(0)
     overlays = ["simultaneous.yaml"] if schedule == "simultaneous" else []
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / "bundle" / "configs" / name) for name in ("train.yaml", *overlays)])
-    fingerprint = SimpleNamespace(
-        network=NetworkSize(in_channels=1, out_channels=CLASSES, width=width),
-        slice_size=(size, size),
-        matched_in_plane=False,
-    )
-    parser.update({"fingerprint": fingerprint, "width": width, "slice_size": [size, size], "precision": precision})
+    parser = read_configs(width, size, overlays)
+    parser.update({"precision": precision})
     parser.update({"loss_weights#segmenter#prediction_adversarial": 0.1})  # as from the eighth epoch on
     update, device = build_update(parser, schedule), parser.get_parsed_content("device")
 
