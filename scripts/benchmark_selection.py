@@ -3,10 +3,11 @@
     python scripts/benchmark_selection.py OUTPUT --seeds 0,1,2 [--dataset phantom] [--abdomen DIR] [--document FILE]
 
 Trains the recommended setting like benchmark.py, or reuses its cells, and measures the networks of all epochs on
-labeled target scans: last iteration, last weight average, the chosen average, the best one (the oracle, which needs
-labels), and Spearman's rank correlation between the score and mean Dice over the epochs. Writes OUTPUT/selection.json;
-`--document` replaces the table between `<!-- benchmark <data set> selection -->` and `<!-- end -->`. Complete cells are
-not run again.
+labeled target scans: last iteration, last weight average, the chosen average, the one that agrees best with the
+majority vote of all epochs (EnsV, NeurIPS 2024, here by Dice on the target scans of training), the best one (the
+oracle, which needs labels), and Spearman's rank correlation between the score and mean Dice over the epochs. Writes
+OUTPUT/selection.json; `--document` replaces the table between `<!-- benchmark <data set> selection -->` and
+`<!-- end -->`. Complete cells are not run again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmark import run_cells
 from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
@@ -26,6 +28,9 @@ from benchmark_plan import plan_cells, plan_data
 from benchmark_report import as_text, replace_table, show, split_at_table, spread
 from rich.console import Console
 from scipy.stats import spearmanr
+from sifa import Segmenter
+from sifa.data.dataset_json import read_dataset
+from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.training.checkpoint import NAME, read_state
 from sifa.utils.files import temporary_beside, write_json
 
@@ -34,6 +39,7 @@ ROWS = {
     "last_weights": "last iteration",
     "last": "last epoch, weight average",
     "chosen": "chosen without labels",
+    "voted": "agrees best with the vote of all epochs",
     "oracle": "best epoch (oracle)",
 }
 
@@ -61,6 +67,27 @@ def measure(cell: Cell, model: Path, processes: Processes) -> float:
     return float(read_json(output / "results.json")["metrics"]["mean_dice"]["mean"])
 
 
+def vote_scores(cell: Cell) -> list[float]:
+    """Returns the agreement of each epoch with the majority vote of all: mean Dice of structures, from 0 to 1."""
+    path = cell.folder / "selection" / "vote.json"
+    if path.is_file():
+        known: list[float] = read_json(path)["scores"]
+        return known
+    segmenters = [Segmenter.from_run(epoch, device="cpu") for epoch in sorted((cell.folder / "epochs").iterdir())]
+    classes = read_fingerprint(cell.folder / "fingerprint.json").network.out_channels
+    counts = np.zeros((len(segmenters), 3, classes), dtype=np.int64)  # voxels of the epoch, of the vote, of both
+    for item in read_dataset(cell.data.folder / "dataset.json").target_training:
+        masks = np.stack([np.asarray(segmenter.segment(item["image"]).mask) for segmenter in segmenters])
+        vote = np.stack([(masks == label).sum(axis=0) for label in range(classes)]).argmax(axis=0)
+        for number, mask in enumerate(masks):
+            for place, labels in enumerate((mask, vote, mask[mask == vote])):
+                counts[number, place] += np.bincount(labels.ravel(), minlength=classes)
+    found, voted, both = counts[:, :, 1:].transpose(1, 0, 2)
+    scores: list[float] = (2 * both / np.maximum(found + voted, 1)).mean(axis=1).tolist()
+    write_json(path, {"scores": scores})
+    return scores
+
+
 def compare(cell: Cell, processes: Processes) -> dict[str, Any]:
     """Measures the networks of a trained cell and returns the figures."""
     epochs = sorted((cell.folder / "epochs").iterdir())
@@ -68,6 +95,7 @@ def compare(cell: Cell, processes: Processes) -> dict[str, Any]:
     with open(cell.folder / "selection.csv", encoding="utf-8", newline="") as stream:
         scores = [float(row["score"]) for row in csv.DictReader(stream)]
     chosen = max(range(len(scores)), key=lambda epoch: (scores[epoch], epoch))
+    votes = vote_scores(cell)
     return {
         "seed": cell.data.seed,
         "scores": scores,
@@ -75,6 +103,8 @@ def compare(cell: Cell, processes: Processes) -> dict[str, Any]:
         "last_weights": measure(cell, write_last_weights(cell), processes),
         "last": dice[-1],
         "chosen": dice[chosen],
+        "votes": votes,
+        "voted": dice[int(np.argmax(votes))],
         "oracle": max(dice),
         "rank_correlation": float(spearmanr(scores, dice).statistic),
     }

@@ -500,6 +500,9 @@ def test_the_choice_without_labels_stands_beside_the_last_and_the_best_network(t
     assert len(result["dice"]) == 2
     assert result["last"] == result["dice"][-1]
     assert result["oracle"] == max(result["dice"])
+    assert len(result["votes"]) == 2
+    assert all(0 <= vote <= 1 for vote in result["votes"])
+    assert result["voted"] == result["dice"][result["votes"].index(max(result["votes"]))]
     measured = read_json(cell / "evaluation" / "results.json")["metrics"]["mean_dice"]["mean"]
     assert result["chosen"] == pytest.approx(measured)  # what training kept is what the scores say
     rows = [line.strip("| ").split(" | ")[0] for line in card.read_text(encoding="utf-8").splitlines()[3:-1]]
