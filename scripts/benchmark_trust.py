@@ -35,7 +35,7 @@ from sifa.utils.options import names_of
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
-FALSE_ALARMS, WORST = 0.1, 0.1
+FALSE_ALARMS, WORST, POOR = 0.1, 0.1, 0.5
 BEGIN, END = "<!-- trust -->\n", "<!-- /trust -->\n"
 
 Numbers = npt.NDArray[np.float64]
@@ -136,6 +136,7 @@ def summarize(masks: Sequence[Mask]) -> dict[str, Any]:
         "mae_of_median": over_structures(lambda _, true: float(np.abs(true - np.median(true)).mean())),
         "bias": float((predicted - dice).mean()),
         "caught": over_structures(caught_at),
+        "poor_seen": float(np.mean(predicted[dice < POOR] < POOR)) if (dice < POOR).any() else float("nan"),
         "covered": float(np.mean((low <= dice) & (dice <= high))),
         "width": float((high - low).mean()),
         "aurc": over_structures(area_under_risk_coverage),
@@ -155,6 +156,7 @@ HEADINGS = {
     "mae_of_median": "MAE of the median Dice",
     "bias": "bias",
     "caught": "worst tenth caught",
+    "poor_seen": "of those below 0.5, predicted below 0.5",
     "covered": "in the interval",
     "width": "width",
     "aurc": "AURC",

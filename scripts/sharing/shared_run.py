@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -69,7 +70,9 @@ def shared_files(
     content["models/fingerprint.json"] = _json(run.fingerprint.to_json())
     if (calibration := model_dir / CALIBRATION).is_file():
         read_calibration(model_dir)  # refuses one of other weights
-        content[f"models/{CALIBRATION}"] = calibration.read_bytes()
+        entries = json.loads(calibration.read_text(encoding="utf-8"))
+        entries["model_sha256"] = hashlib.sha256(run.weights).hexdigest()  # of the file in the zip
+        content[f"models/{CALIBRATION}"] = _json(entries)
     content[METADATA] = _json(run_metadata(name, run, measured))
     content[CARD] = model_card(name, run, measured, files[METADATA].parent).encode()
     content[LICENSE] = Path(__file__).with_name("data_license.txt").read_bytes()

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import read_json
+from builders import read_json, write_nifti
 from conftest import RECOMMENDED, TINY, as_flags, run_bundle, run_script
 from monai.data import MetaTensor
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.io.nifti_files import load_nifti
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.weights import load_weights
 from sifa.quality_control import calibrate, calibrating, source_guide
@@ -56,7 +57,8 @@ def scans_of(data: Path, folder: Path) -> Path:
 def test_the_file_says_what_it_was_measured_on(model: Path) -> None:
     content = read_json(model / "calibration.json")
     assert content["about"] == "predicted Dice, measured on imitated target scans"
-    assert (content["scans"], content["masks"]) == (8, 8 * 4 * 2)  # four kinds of imitation, two epochs
+    assert content["scans"] == 8
+    assert content["masks"] == 8 * 4 * 2  # four kinds of imitation; the model and the other epoch
     assert set(content["fits"]) == {"fast", "full"}
 
 
@@ -102,10 +104,82 @@ def test_a_calibration_of_another_model_is_refused_before_any_scan(data: Path, m
     assert not list((tmp_path / "masks").glob("*.nii.gz"))
 
 
-def test_a_shared_run_keeps_its_calibration(model: Path, tmp_path: Path) -> None:
+def test_a_shared_run_predicts_dice_as_the_run_does(data: Path, model: Path, tmp_path: Path) -> None:
     run_script("package_bundle.py", f"--model_dir={model}", "--name=shared", f"--output_dir={tmp_path}")
     with zipfile.ZipFile(next(tmp_path.glob("shared_v*.zip"))) as archive:
-        assert archive.read("shared/models/calibration.json") == (model / "calibration.json").read_bytes()
+        archive.extractall(tmp_path)
+    scans = scans_of(data, tmp_path / "scans")
+    qualities = []
+    for name, folder in (("run", model), ("shared", tmp_path / "shared" / "models")):
+        places: dict[str, Any] = {"dataset_dir": scans, "output_dir": tmp_path / f"{name} masks", "model_dir": folder}
+        run_bundle("inference", ["inference.yaml"], **places)
+        cases = read_json(tmp_path / f"{name} masks" / "manifest.json")["cases"]
+        qualities.append([case["quality"] for case in cases])
+    assert qualities[0] == qualities[1]
+    assert "predicted_dice" in next(iter(qualities[0][0].values()))
+
+
+def damaged_data(data: Path, folder: Path, change: str) -> Path:
+    """Returns a dataset.json whose first held-out scan, or whose description, is damaged."""
+    content = read_json(data / "dataset.json")
+    for domain in ("source", "target"):
+        for entries in content[domain].values():
+            if isinstance(entries, list):
+                for entry in entries:
+                    entry.update({kind: str(data / path) for kind, path in entry.items()})
+    first = content["source"]["validation"][0]
+    kind = "label" if change == "no structure" else "image"
+    image = load_nifti(Path(first[kind]))
+    values = np.asarray(image.dataobj).astype(np.float32)
+    if change == "NaN":
+        values[0, 0, 0] = np.nan
+    if change == "no structure":
+        values[:] = 0
+    assert image.affine is not None
+    write_nifti(folder / "damaged.nii.gz", values, image.affine)
+    if change == "cut off":
+        whole = (folder / "damaged.nii.gz").read_bytes()
+        (folder / "damaged.nii.gz").write_bytes(whole[: len(whole) // 2])
+    if change == "names":
+        content["labels"]["1"] = "liver"
+    elif change == "modality":
+        content["source"]["modality"] = "CT"
+    else:
+        first[kind] = str(folder / "damaged.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "dataset.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("NaN", "it has values that are not finite numbers"),
+        ("no structure", "it shows no structure"),
+        ("cut off", "damaged.nii.gz"),
+        ("names", "give the data set that the model was trained on"),
+        ("modality", "give the data set that the model was trained on"),
+    ],
+)
+def test_held_out_scans_and_data_sets_that_cannot_be_used_are_refused_at_the_start(
+    change: str, reason: str, data: Path, model: Path, tmp_path: Path
+) -> None:
+    before = (model / "calibration.json").read_bytes()
+    file = damaged_data(data, tmp_path, change)
+    result = run_bundle("calibrating", CALIBRATE, dataset_file=file, model_dir=model, check=False)
+    assert result.returncode != 0
+    assert reason in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert "calibration scans" not in result.stderr
+    assert (model / "calibration.json").read_bytes() == before
+
+
+def test_a_new_training_leaves_nothing_of_an_earlier_one_for_calibration(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**TINY, "epochs": 1, "val_interval": 0, "dataset_dir": data, "output_dir": tmp_path}
+    run_bundle("training", RECOMMENDED, keep_epochs=True, **options)
+    assert (tmp_path / "generators").is_dir()
+    run_bundle("training", ["train.yaml", "source_only.yaml"], **options)
+    assert not (tmp_path / "generators").exists()
+    assert not (tmp_path / "epochs").exists()
 
 
 def test_an_unknown_trust_and_full_without_a_calibration_are_refused(data: Path, trained: Path, tmp_path: Path) -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
+from scipy.spatial.transform import Rotation
+from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
+from sifa.quality_control.calibrating import along_axes
 from sifa.quality_control.imitation import (
     TRANSLATED,
     UNTRANSLATED,
@@ -18,6 +24,7 @@ from sifa.quality_control.imitation import (
     translate,
 )
 from sifa.quality_control.source_guide import fine_tune_on_source
+from sifa.transforms.orientation import slice_turn
 from torch import nn
 
 CLASSES = 3
@@ -114,3 +121,16 @@ def test_the_guide_learns_source_images_and_leaves_the_network_as_it_was(
     with torch.no_grad():
         found = guides[0](volume.movedim(-1, 0)).argmax(dim=1)
     assert ((found > 0) == (volume[0] > 0).movedim(-1, 0)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("sizes", [(9.0, 9.0, 8.0), (1.5, 1.5, 8.0), (1.0, 1.0, 1.0)])
+def test_prepared_volumes_are_not_turned_again(sizes: tuple[float, float, float]) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        turn = Rotation.random(random_state=int(generator.integers(2**31))).as_matrix()
+        affine = nib.affines.from_matvec(turn * np.array(sizes), generator.normal(0, 50, 3))
+        image = MetaTensor(torch.rand(1, 16, 12, 5), affine=torch.as_tensor(affine))
+        inferer = SliceSegmenter("acquired", (1.0, 1.0), {"mode": "window", "lower": -1, "upper": 1}, (16, 16), 2)
+        turned = along_axes(inferer, image)
+        assert inferer.orientation == "acquired"
+        assert np.array_equal(slice_turn(affine, turned.orientation), [[0, 1], [1, 1], [2, 1]])

@@ -65,6 +65,7 @@ def test_a_row_of_the_table_holds_bias_coverage_and_the_error_of_the_median() ->
     found = summarize(masks)
     assert found["bias"] == found["mae"] == pytest.approx(0.05)
     assert found["covered"] == 1
+    assert found["poor_seen"] == pytest.approx(np.mean(dice[dice < 0.5] + 0.05 < 0.5))
     assert found["width"] == pytest.approx(0.3)
     assert found["spearman"] == pytest.approx(1)
     assert found["mae_of_median"] == pytest.approx(np.abs(dice - np.median(dice)).mean())

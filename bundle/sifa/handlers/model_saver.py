@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ class ModelSaver:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def start(self, engine: Engine) -> None:
-        """Drops the scores of later epochs."""
+        """Drops the scores of later epochs, and what an earlier training has left in the folder."""
+        if not engine.state.iteration:
+            for name in ("generators", "epochs"):
+                shutil.rmtree(self.output_dir / name, ignore_errors=True)
         if self.score is not None:
             with writing(self.table):
                 rewrite(self.table, engine.state.iteration, [EPOCH, ITERATION, *SCORES])

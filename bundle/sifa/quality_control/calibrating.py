@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -21,32 +22,19 @@ from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
 from sifa.networks.weights import load_weights
 from sifa.quality_control.calibration import Calibration, write_calibration
+from sifa.quality_control.held_out import check_held_out
 from sifa.quality_control.imitation import ImitatingNetwork, Imitation, kinds_of_imitation
 from sifa.quality_control.monotone_fit import MonotoneFit, fit
 from sifa.quality_control.signal_meter import FULL, SIGNALS, SignalMeter
 from sifa.quality_control.signals import agreement
 from sifa.quality_control.source_guide import Loss, Preprocessing, as_images, fine_tune_on_source
-from sifa.utils.errors import InputError
+from sifa.utils.errors import InputError, first_line, innermost
 from sifa.utils.files import hash_of_file
 
 logger = logging.getLogger(__name__)
 
-LEAST_SCANS = 8
 EARLIER = 2  # networks of earlier epochs, which supply poor masks
 PERTURBATION = 0.1  # of weights, where a run kept no epochs, as a share of their spread
-
-
-def require_scans(items: Sequence[Mapping[str, str]], dataset_file: str | Path) -> None:
-    """Refuses a data set with too few held-out source scans.
-
-    Raises:
-        InputError: when there are fewer than `LEAST_SCANS`.
-    """
-    if len(items) < LEAST_SCANS:
-        raise InputError(
-            f"{dataset_file}: source.validation lists {len(items)} scans: calibrating needs at least {LEAST_SCANS} "
-            "labeled source scans that were not trained on; list more there and train again."
-        )
 
 
 class Row(NamedTuple):
@@ -88,26 +76,35 @@ def calibrate(
         model_dir: folder of `model.pt`, and of `generators/` and `epochs/` where training kept them.
         device: where networks run.
         seed: of everything random.
+
+    Raises:
+        InputError: when a held-out scan cannot be used, or the model changes meanwhile.
     """
     folder = Path(model_dir)
+    model_sha256 = hash_of_file(folder / "model.pt")
+    check_held_out(items, preprocessing)
     generator = _load_generator(folder, fingerprint, device)
     is_guided = generator is not None and generator.num_classes > 0
     guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
     networks = [network, *_weaker(folder, network, device, seed)]
     kinds = kinds_of_imitation(generator)
-    meter = SignalMeter(inferer, fingerprint, FULL)
     rows: list[Row] = []
     with torch.inference_mode(False), torch.no_grad():
         for number, item in enumerate(tqdm(items, desc="calibration scans", unit="scan", disable=None)):
             prepared = preprocessing(dict(item))
+            meter = SignalMeter(along_axes(inferer, prepared["image"]), fingerprint, FULL)
             truth = np.rint(np.asarray(prepared["label"])[0]).astype(np.uint8)
             for at, kind in enumerate(kinds):
                 imitation = Imitation(kind, generator, guide, _seed(seed, number, at))
                 scan = as_scan(prepared["image"], imitation, fingerprint)
                 for each in networks:
                     rows += _measure(number, scan, truth, each, imitation, meter, device)
+    if hash_of_file(folder / "model.pt") != model_sha256:
+        raise InputError(
+            f"{folder / 'model.pt'}: it changed while it was calibrated: wait until its training has ended."
+        )
     calibration = Calibration(
-        hash_of_file(folder / "model.pt"),
+        model_sha256,
         len(items),
         len(items) * len(kinds) * len(networks),
         list(kinds),
@@ -117,6 +114,18 @@ def calibrate(
     logger.info(
         "%s: measured on %d masks of %d imitated target scans", path, calibration.masks, len(items) * len(kinds)
     )
+
+
+def along_axes(inferer: SliceSegmenter, image: torch.Tensor) -> SliceSegmenter:
+    """Returns an inferer that takes the axes of a prepared volume (C, H, W, D) for rows, columns and slices.
+
+    Prepared volumes have been turned already. Their affine need not lead to the same turn again, since pixels have
+    other sizes than the scan's voxels.
+    """
+    affine = image.affine.numpy(force=True) if isinstance(image, MetaTensor) else np.eye(4)
+    turned = copy(inferer)
+    turned.orientation = "".join(nib.aff2axcodes(affine))
+    return turned
 
 
 def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint) -> MetaTensor:
@@ -164,16 +173,20 @@ def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.
     path = folder / "generators" / "target_generator.pt"
     if not path.is_file():
         return None
-    first = next(iter(torch.load(path, map_location="cpu", weights_only=True).values()))
-    channels = fingerprint.network.in_channels
-    generator = TargetGenerator(channels, fingerprint.network.width, num_classes=first.shape[1] - channels)
+    try:
+        first = next(iter(torch.load(path, map_location="cpu", weights_only=True).values()))
+        channels = fingerprint.network.in_channels
+        generator = TargetGenerator(channels, fingerprint.network.width, num_classes=first.shape[1] - channels)
+    except Exception as error:
+        raise InputError(f"{path}: it cannot be read ({first_line(innermost(error))}): train again.") from error
     load_weights(generator, path, device)
     return generator.to(device)
 
 
 def _weaker(folder: Path, network: Segmenter, device: str | torch.device, seed: int) -> list[nn.Module]:
-    """Returns networks of earlier epochs; where a run kept none, the model with perturbed weights."""
-    kept = sorted((folder / "epochs").glob("*/model.pt"))[:-1]
+    """Returns networks of other epochs than the model's; where a run kept none, the model with perturbed weights."""
+    model = hash_of_file(folder / "model.pt")
+    kept = [path for path in sorted((folder / "epochs").glob("*/model.pt")) if hash_of_file(path) != model]
     places: Any = np.unique(np.linspace(0, len(kept) - 1, EARLIER).round().astype(int)) if kept else []
     if kept:
         return [load_weights(deepcopy(network), kept[place], device) for place in places]

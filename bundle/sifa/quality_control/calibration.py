@@ -51,34 +51,48 @@ def read_calibration(folder: Path) -> Calibration:
     path = folder / NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: it is not valid JSON: {AGAIN}.") from error
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+    if not isinstance(content, Mapping) or type(content.get("format")) is not int or content["format"] != FORMAT:
         raise InputError(f"{path}: it is no calibration of format {FORMAT}: {AGAIN}.")
     entries = JsonEntries(content, path)
     if entries.text("model_sha256") != hash_of_file(folder / "model.pt"):
         raise InputError(f"{path}: it belongs to another model.pt than the one beside it: {AGAIN}, or remove it.")
     sections = entries.section("fits")
-    fits = {name: _read_fit(sections.section(name), signals) for name, signals in SIGNALS.items()}
+    try:
+        fits = {name: _read_fit(sections.section(name), signals) for name, signals in SIGNALS.items()}
+        scans, masks = entries.integer("scans", 1), entries.integer("masks", 1)
+    except (InputError, OverflowError) as error:
+        raise InputError(f"{path}: it is damaged: {AGAIN}, or remove it.") from error
+    for name, fitted in fits.items():
+        if not _is_fit(fitted):
+            raise InputError(f"{path}: fits.{name} is no fit of Dice: {AGAIN}, or remove it.")
+    kinds = content.get("kinds")
     return Calibration(
-        entries.text("model_sha256"),
-        entries.integer("scans", 1),
-        entries.integer("masks", 1),
-        list(content.get("kinds", ())),
-        fits,
+        entries.text("model_sha256"), scans, masks, [*map(str, kinds)] if isinstance(kinds, list) else [], fits
     )
 
 
 def _read_fit(entries: JsonEntries, signals: Sequence[str]) -> MonotoneFit:
     scores = entries.numbers("scores")
-    widths = entries.numbers("widths")
     weights = entries.section("weights")
     return MonotoneFit(
         {name: weights.number(name) for name in signals},
         entries.number("offset"),
         scores,
         entries.numbers("dice", len(scores)),
-        entries.numbers("edges", len(widths) - 1),
-        widths,
+        entries.numbers("edges"),
+        entries.numbers("widths"),
         entries.number("threshold"),
+    )
+
+
+def _is_fit(fitted: MonotoneFit) -> bool:
+    """Returns whether numbers are those of a fit: in their ranges and in order, so that no prediction falls."""
+    ordered = (fitted.scores, fitted.dice, fitted.edges)
+    return (
+        len(fitted.widths) == len(fitted.edges) + 1
+        and all(list(values) == sorted(values) for values in ordered)
+        and 0 <= fitted.dice[0] <= fitted.dice[-1] <= 1
+        and min(*fitted.weights.values(), *fitted.widths) >= 0
     )

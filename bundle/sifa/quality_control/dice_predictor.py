@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,7 +14,7 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.quality_control.calibration import NAME, read_calibration
-from sifa.quality_control.monotone_fit import needed_signals, predict
+from sifa.quality_control.monotone_fit import EMPTY, needed_signals, predict
 from sifa.quality_control.signal_meter import SIGNALS, SignalMeter
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.files import hash_of_file
@@ -70,8 +71,11 @@ class DicePredictor:
         if not self.name:
             return {}
         predicted = {}
+        values = {name: value for value, name in self.meter.fingerprint.structure_names.items()}
+        voxels = np.bincount(segmentation.labels.numpy().ravel(), minlength=len(values) + 1)
         for name, signals in self.meter.measure(volume, segmentation, self.network, device).items():
-            dice, low, high = (round(number, 3) for number in predict(self.fitted, signals))
+            found = predict(self.fitted, signals) if voxels[values[name]] else EMPTY
+            dice, low, high = (round(number, 3) for number in found)
             flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < self.fitted.threshold else []
             predicted[name] = ({"predicted_dice": dice, "low": low, "high": high}, flags)
         return predicted

@@ -37,6 +37,9 @@ class Prediction(NamedTuple):
     high: float
 
 
+EMPTY = Prediction(0.0, 0.0, 0.0)  # of an empty mask, in a scan that shows the structure
+
+
 class _Curve(NamedTuple):
     weights: np.ndarray
     offset: float
@@ -96,12 +99,13 @@ def _fit_curve(values: np.ndarray, dice: np.ndarray) -> _Curve:
 
 def _isotonic(scores: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores and Dice of the isotonic regression of (N,) values, one pair for each step."""
-    order = np.argsort(scores, kind="stable")
-    found = isotonic_regression(dice[order])
+    levels, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    means = np.bincount(places, dice) / counts  # of masks with the same score
+    found = isotonic_regression(means, weights=counts)
     blocks = np.asarray(found.blocks)
-    middles = np.array([scores[order][a:b].mean() for a, b in pairwise(blocks)])
-    levels: np.ndarray = np.clip(found.x[blocks[:-1]], 0, 1)
-    return middles, levels
+    middles = np.array([np.average(levels[a:b], weights=counts[a:b]) for a, b in pairwise(blocks)])
+    steps: np.ndarray = np.clip(found.x[blocks[:-1]], 0, 1)
+    return middles, steps
 
 
 def _conformal_quantile(residuals: np.ndarray) -> float:
@@ -116,14 +120,12 @@ def needed_signals(fitted: MonotoneFit) -> tuple[str, ...]:
 
 
 def predict(fitted: MonotoneFit, signals: Mapping[str, float]) -> Prediction:
-    """Returns what a fit predicts of a mask; 0 where it is empty, which all signals say by 0.
+    """Returns what a fit predicts of a mask that is not empty.
 
     Args:
         fitted: the fit.
         signals: at least `needed_signals`, from 0 to 1.
     """
-    if not any(signals.values()):
-        return Prediction(0.0, 0.0, 0.0)
     score = fitted.offset + sum(fitted.weights[name] * signals[name] for name in needed_signals(fitted))
     dice = float(np.interp(score, fitted.scores, fitted.dice))
     width = fitted.widths[int(np.searchsorted(fitted.edges, dice, side="right"))]

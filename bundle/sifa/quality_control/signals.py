@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+LEAST_ML = 1e-3  # volumes are rounded to it
+
 
 def soft_dice(inside: float, pixels: float, mass: float) -> float:
     """Returns the soft Dice of a mask with the probabilities that it was made of; 0 for an empty mask.
@@ -48,6 +50,6 @@ def volume_plausibility(volume_ml: float, smallest_ml: float, largest_ml: float)
     """
     if volume_ml <= 0:
         return 0.0
-    low, high = math.log(smallest_ml), math.log(largest_ml)
+    low, high = (math.log(max(size, LEAST_ML)) for size in (smallest_ml, largest_ml))
     z = (math.log(volume_ml) - (low + high) / 2) / max((high - low) / 4, 0.05)
     return math.exp(-(z**2) / 8)
