@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
 from monai.networks import one_hot
-from sifa.networks.weights import load_weights
+from sifa.networks.weights import guiding_classes, load_weights
 from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.reports.colors import COLORS
 from sifa.utils.errors import InputError
@@ -63,11 +63,12 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
     result = {"pred": refine_with_pamr(segmenter(target).softmax(dim=1), target, steps).argmax(dim=1)[0].numpy()}
     if not (model_dir / "generators").is_dir():
         return result
-    if _is_guided(parser, model_dir / "generators" / "target_generator.pt"):
-        parser["target_generator#num_classes"] = "$@fingerprint.network.out_channels"
+    weights = model_dir / "generators" / "target_generator.pt"
+    channels = parser.get_parsed_content("fingerprint").network.in_channels
+    parser["target_generator#num_classes"] = guiding_classes(weights, channels)
     generator = parser.get_parsed_content("target_generator")
     decoder = parser.get_parsed_content("source_decoder")
-    load_weights(generator, model_dir / "generators" / "target_generator.pt")
+    load_weights(generator, weights)
     load_weights(decoder, model_dir / "generators" / "source_decoder.pt")
     latent, count = segmenter.encoder(target), generator.num_classes
     truth = one_hot(sample["source_label"][None], count) if count else None
@@ -80,12 +81,6 @@ def translate(parser: ConfigParser, model_dir: Path, sample: Mapping[str, torch.
         "reconstructed_target": generator(fake_source, found),
     }
     return result | {name: image[0, 0].numpy() for name, image in images.items()}
-
-
-def _is_guided(parser: ConfigParser, weights: Path) -> bool:
-    """Returns whether G_t's first convolution takes more than the image."""
-    first = next(iter(torch.load(weights, map_location="cpu", weights_only=True).values()))
-    return bool(first.shape[1] > parser.get_parsed_content("fingerprint").network.in_channels)
 
 
 def load_row(parser: ConfigParser, source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, torch.Tensor]:

@@ -17,13 +17,13 @@ from sifa.quality_control.calibrating import along_axes
 from sifa.quality_control.imitation import (
     TRANSLATED,
     UNTRANSLATED,
-    ImitatingNetwork,
     Imitation,
     degrade,
     kinds_of_imitation,
     translate,
 )
 from sifa.quality_control.source_guide import fine_tune_on_source
+from sifa.quality_control.views import ChangedImages
 from sifa.transforms.orientation import slice_turn
 from torch import nn
 
@@ -96,7 +96,7 @@ def test_the_network_sees_the_imitation() -> None:
             seen.append(image)
             return image
 
-    ImitatingNetwork(Spy(), lambda images: images + 1)(slices())
+    ChangedImages(Spy(), lambda images: images + 1)(slices())
     assert torch.equal(seen[0], slices() + 1)
 
 

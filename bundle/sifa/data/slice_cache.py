@@ -173,7 +173,7 @@ def prepare_volumes(
     volumes: list[Volume] = []
     number_found = 0
     for item in tqdm(data, desc=description, leave=False, disable=None if is_main_process() else True):
-        prepare = partial(_cut, item, preprocessing, entries)
+        prepare = partial(cut_volume, item, preprocessing, entries)
         if cache is None:
             volumes.append(prepare())
             continue
@@ -184,10 +184,13 @@ def prepare_volumes(
     return VolumeSlices(volumes, number_found)
 
 
-def _cut(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> dict[str, torch.Tensor]:
+def cut_volume(item: Item, preprocessing: Preprocessing, entries: Sequence[str]) -> dict[str, torch.Tensor]:
     """Returns the slices of one volume by entry, (N, C, H, W), contiguous in memory, and their positions, (N,).
 
     Slices of a volume without an affine lie 1 mm apart.
+
+    Raises:
+        InputError: when the volume, which it names, cannot be prepared.
     """
     try:
         volumes = preprocessing(dict(item))

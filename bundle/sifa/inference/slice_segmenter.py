@@ -32,7 +32,7 @@ from sifa.postprocessing.pamr import refine_with_pamr
 from sifa.postprocessing.spatial_prior import SpatialPriors, remove_implausible_components
 from sifa.transforms.intensity import AIR, AIR_THRESHOLD, intensity_window
 from sifa.transforms.resampling import sample_positions
-from sifa.transforms.slices import Region, ScanSlices, as_slices, slice_steps
+from sifa.transforms.slices import Region, ScanSlices, affine_of, as_slices, slice_steps
 from sifa.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class SliceSegmenter(Inferer):
         """
         volume = inputs[0]
         if self.fingerprint is not None:
-            affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+            affine = affine_of(volume)
             name = _file_name(volume)
             try:
                 doubts = check_scan(volume.numpy(force=True), affine, self.fingerprint)
@@ -157,11 +157,11 @@ class SliceSegmenter(Inferer):
                 raise InputError(f"{name}{error}") from error
             for doubt in doubts.all:
                 logger.warning("%s%s", name, doubt)
-        labels = self.segment(volume, self._fuse(network), inputs.device).labels
+        labels = self.segment(volume, self.fuse(network), inputs.device).labels
         result = labels[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
-    def _fuse(self, network: Network) -> Network:
+    def fuse(self, network: Network) -> Network:
         """Returns the fused copy of a network; the same one as before when no weight has changed."""
         if not isinstance(network, nn.Module):
             return network
@@ -188,7 +188,7 @@ class SliceSegmenter(Inferer):
             probabilities: what `probability_volume` yields, (classes, X, Y, Z); the class probabilities of all voxels
                 are written into it. None: they are not kept.
         """
-        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+        affine = affine_of(volume)
         array = volume.numpy(force=True)
         precision = self._choose_precision(network, len(array), device)
         scan = self._as_scan_slices(array, affine)
@@ -233,7 +233,7 @@ class SliceSegmenter(Inferer):
             count: of slices, at most.
             device: of the result.
         """
-        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
+        affine = affine_of(volume)
         scan = self._as_scan_slices(volume.numpy(force=True), affine)
         places = np.unique(np.linspace(0, len(scan.slices) - 1, min(count, len(scan.slices))).round().astype(int))
         parts = [scan.sample(scan.whole._replace(slices=slice(place, place + 1)), device) for place in places.tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,13 +23,7 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
     Raises:
         InputError: when the file is missing or unreadable, or holds the weights of another network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file: point --model_dir at a folder that training wrote.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler may raise anything on a foreign file
-        raise InputError(f"{path}: it is truncated or not a PyTorch state dict: copy it again.") from error
+    state = _read_state(Path(path))
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -37,6 +32,32 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
             "one training wrote together."
         ) from error
     return network.to(device).eval()
+
+
+def guiding_classes(path: str | Path, in_channels: int) -> int:
+    """Returns how many classes a G_t takes beside its images, by the weights of its first convolution; 0: none.
+
+    Args:
+        path: `generators/target_generator.pt` of a training.
+        in_channels: of the images.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or holds no weights of a G_t.
+    """
+    state = _read_state(Path(path))
+    first = next(iter(state.values()), None) if isinstance(state, dict) else None
+    if not isinstance(first, torch.Tensor) or first.ndim != 4 or first.shape[1] < in_channels:
+        raise InputError(f"{path}: it holds no weights of G_t: copy it again from the training's output.")
+    return first.shape[1] - in_channels
+
+
+def _read_state(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file: point --model_dir at a folder that training wrote.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler may raise anything on a foreign file
+        raise InputError(f"{path}: it is truncated or not a PyTorch state dict: copy it again.") from error
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -15,20 +15,23 @@ from monai.data import MetaTensor
 from torch import nn
 from tqdm import tqdm
 
+from sifa.data.slice_cache import Preprocessing
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.networks.batch_norm import for_inference
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
-from sifa.networks.weights import load_weights
+from sifa.networks.weights import guiding_classes, load_weights
 from sifa.quality_control.calibration import Calibration, write_calibration
-from sifa.quality_control.held_out import check_held_out
-from sifa.quality_control.imitation import ImitatingNetwork, Imitation, kinds_of_imitation
+from sifa.quality_control.held_out import prepare_held_out
+from sifa.quality_control.imitation import Imitation, kinds_of_imitation
 from sifa.quality_control.monotone_fit import MonotoneFit, fit
 from sifa.quality_control.signal_meter import FULL, SIGNALS, SignalMeter
 from sifa.quality_control.signals import agreement
-from sifa.quality_control.source_guide import Loss, Preprocessing, as_images, fine_tune_on_source
-from sifa.utils.errors import InputError, first_line, innermost
+from sifa.quality_control.source_guide import Loss, fine_tune_on_source
+from sifa.quality_control.views import ChangedImages
+from sifa.transforms.padding import without_marks
+from sifa.transforms.slices import affine_of
+from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
 logger = logging.getLogger(__name__)
@@ -82,21 +85,19 @@ def calibrate(
     """
     folder = Path(model_dir)
     model_sha256 = hash_of_file(folder / "model.pt")
-    check_held_out(items, preprocessing)
+    held_out = prepare_held_out(items, preprocessing)
     generator = _load_generator(folder, fingerprint, device)
     is_guided = generator is not None and generator.num_classes > 0
     guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
-    networks = [network, *_weaker(folder, network, device, seed)]
+    networks = [network, *_weaker(folder, network, model_sha256, device, seed)]
     kinds = kinds_of_imitation(generator)
     rows: list[Row] = []
     with torch.inference_mode(False), torch.no_grad():
-        for number, item in enumerate(tqdm(items, desc="calibration scans", unit="scan", disable=None)):
-            prepared = preprocessing(dict(item))
-            meter = SignalMeter(along_axes(inferer, prepared["image"]), fingerprint, FULL)
-            truth = np.rint(np.asarray(prepared["label"])[0]).astype(np.uint8)
+        for number, (image, truth) in enumerate(tqdm(held_out, desc="calibration scans", unit="scan", disable=None)):
+            meter = SignalMeter(along_axes(inferer, image), fingerprint, FULL)
             for at, kind in enumerate(kinds):
                 imitation = Imitation(kind, generator, guide, _seed(seed, number, at))
-                scan = as_scan(prepared["image"], imitation, fingerprint)
+                scan = as_scan(image, imitation, fingerprint)
                 for each in networks:
                     rows += _measure(number, scan, truth, each, imitation, meter, device)
     if hash_of_file(folder / "model.pt") != model_sha256:
@@ -122,19 +123,18 @@ def along_axes(inferer: SliceSegmenter, image: torch.Tensor) -> SliceSegmenter:
     Prepared volumes have been turned already. Their affine need not lead to the same turn again, since pixels have
     other sizes than the scan's voxels.
     """
-    affine = image.affine.numpy(force=True) if isinstance(image, MetaTensor) else np.eye(4)
     turned = copy(inferer)
-    turned.orientation = "".join(nib.aff2axcodes(affine))
+    turned.orientation = "".join(nib.aff2axcodes(affine_of(image)))
     return turned
 
 
 def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint) -> MetaTensor:
     """Returns a prepared source volume (C, H, W, D), as the imitation degrades it, in the target's intensities."""
-    volume = imitation.degrade_source(as_images(image)).movedim(0, -1)
+    slices = without_marks(torch.as_tensor(image).as_subclass(torch.Tensor).movedim(-1, 0).float())
+    volume = imitation.degrade_source(slices).movedim(0, -1)
     rule = fingerprint.target.intensity
     lower, upper = (float(rule["lower"]), float(rule["upper"])) if rule["mode"] == "window" else (-1.0, 1.0)
-    affine = image.affine if isinstance(image, MetaTensor) else torch.eye(4)
-    return MetaTensor(lower + (volume + 1) / 2 * (upper - lower), affine=affine)
+    return MetaTensor(lower + (volume + 1) / 2 * (upper - lower), affine=torch.as_tensor(affine_of(image)))
 
 
 def _measure(
@@ -147,7 +147,7 @@ def _measure(
     device: str | torch.device,
 ) -> list[Row]:
     """Returns signals and Dice of the structures that a scan shows."""
-    segmentation = meter.inferer.segment(scan, ImitatingNetwork(for_inference(network), imitation), device)
+    segmentation = meter.inferer.segment(scan, ChangedImages(meter.inferer.fuse(network), imitation), device)
     signals = meter.measure(scan, segmentation, network, device, imitation)
     classes = meter.fingerprint.network.out_channels
     dice = agreement(truth, segmentation.labels.numpy(), classes)
@@ -173,30 +173,30 @@ def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.
     path = folder / "generators" / "target_generator.pt"
     if not path.is_file():
         return None
-    try:
-        first = next(iter(torch.load(path, map_location="cpu", weights_only=True).values()))
-        channels = fingerprint.network.in_channels
-        generator = TargetGenerator(channels, fingerprint.network.width, num_classes=first.shape[1] - channels)
-    except Exception as error:
-        raise InputError(f"{path}: it cannot be read ({first_line(innermost(error))}): train again.") from error
+    channels = fingerprint.network.in_channels
+    generator = TargetGenerator(channels, fingerprint.network.width, num_classes=guiding_classes(path, channels))
     load_weights(generator, path, device)
     return generator.to(device)
 
 
-def _weaker(folder: Path, network: Segmenter, device: str | torch.device, seed: int) -> list[nn.Module]:
+def _weaker(
+    folder: Path, network: Segmenter, model_sha256: str, device: str | torch.device, seed: int
+) -> list[nn.Module]:
     """Returns networks of other epochs than the model's; where a run kept none, the model with perturbed weights."""
-    model = hash_of_file(folder / "model.pt")
-    kept = [path for path in sorted((folder / "epochs").glob("*/model.pt")) if hash_of_file(path) != model]
-    places: Any = np.unique(np.linspace(0, len(kept) - 1, EARLIER).round().astype(int)) if kept else []
+    epochs = sorted((folder / "epochs").glob("*/model.pt"))
+    kept = [path for path in epochs if hash_of_file(path) != model_sha256]
     if kept:
+        places = np.unique(np.linspace(0, len(kept) - 1, EARLIER).round().astype(int))
         return [load_weights(deepcopy(network), kept[place], device) for place in places]
     generator = torch.Generator().manual_seed(seed)
-    perturbed: list[nn.Module] = []
-    for step in range(1, EARLIER + 1):
-        copy = deepcopy(network)
-        for parameter in copy.parameters():
-            noise = torch.randn(parameter.shape, generator=generator).to(parameter.device)
-            spread = parameter.detach().std() if parameter.numel() > 1 else parameter.detach().abs().mean()
-            parameter.data += PERTURBATION * step * spread * noise
-        perturbed.append(copy.eval())
-    return perturbed
+    return [_perturbed(network, PERTURBATION * step, generator) for step in range(1, EARLIER + 1)]
+
+
+def _perturbed(network: Segmenter, strength: float, generator: torch.Generator) -> nn.Module:
+    """Returns a copy with noise on all weights, of a strength that is a share of the spread of each tensor."""
+    perturbed = deepcopy(network)
+    for parameter in perturbed.parameters():
+        noise = torch.randn(parameter.shape, generator=generator).to(parameter.device)
+        spread = parameter.detach().std() if parameter.numel() > 1 else parameter.detach().abs().mean()
+        parameter.data += strength * spread * noise
+    return perturbed.eval()

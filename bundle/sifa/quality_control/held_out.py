@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from sifa.data.dataset_json import DatasetDescription
+from sifa.data.slice_cache import Preprocessing
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.utils.errors import InputError, find_input_error, first_line, innermost
-
-Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 LEAST_SCANS = 8
 
@@ -42,29 +42,39 @@ def require_scans(dataset: DatasetDescription, fingerprint: Fingerprint) -> None
             )
 
 
-def check_held_out(items: Sequence[Mapping[str, str]], preprocessing: Preprocessing) -> None:
-    """Prepares every held-out scan once, so that none fails after long work.
+class HeldOut(NamedTuple):
+    """A held-out source scan, prepared as in training."""
+
+    image: torch.Tensor  # (C, H, W, D) in [-1, 1], with its affine
+    label: np.ndarray  # (H, W, D), classes, uint8
+
+
+def prepare_held_out(items: Sequence[Mapping[str, str]], preprocessing: Preprocessing) -> list[HeldOut]:
+    """Prepares all held-out scans, so that none fails after long work.
 
     Raises:
         InputError: when a scan or its label cannot be read, the scan is empty or has values that are not finite, or
             the label shows no structure.
     """
-    for item in tqdm(items, desc="held-out scans", unit="scan", leave=False, disable=None):
-        try:
-            prepared = preprocessing(dict(item))
-        except Exception as error:
-            known = find_input_error(error)
-            if known is not None:
-                raise known from error
-            raise InputError(
-                f"{item['image']}: it or its label cannot be read ({first_line(innermost(error))}): replace it."
-            ) from error
-        image, label = np.asarray(prepared["image"]), np.asarray(prepared["label"])
-        if not np.isfinite(image).all():
-            raise InputError(f"{item['image']}: it has values that are not finite numbers: replace it.")
-        if image.min() == image.max():
-            raise InputError(f"{item['image']}: every voxel has the same value: it is empty; replace it.")
-        if not label.any():
-            raise InputError(
-                f"{item['label']}: it shows no structure: replace it, or take it out of source.validation."
-            )
+    scans = tqdm(items, desc="held-out scans", unit="scan", leave=False, disable=None)
+    return [_prepare(item, preprocessing) for item in scans]
+
+
+def _prepare(item: Mapping[str, str], preprocessing: Preprocessing) -> HeldOut:
+    try:
+        prepared = preprocessing(dict(item))
+    except Exception as error:
+        known = find_input_error(error)
+        if known is not None:
+            raise known from error
+        raise InputError(
+            f"{item['image']}: it or its label cannot be read ({first_line(innermost(error))}): replace it."
+        ) from error
+    image, label = np.asarray(prepared["image"]), np.rint(np.asarray(prepared["label"])[0]).astype(np.uint8)
+    if not np.isfinite(image).all():
+        raise InputError(f"{item['image']}: it has values that are not finite numbers: replace it.")
+    if image.min() == image.max():
+        raise InputError(f"{item['image']}: every voxel has the same value: it is empty; replace it.")
+    if not label.any():
+        raise InputError(f"{item['label']}: it shows no structure: replace it, or take it out of source.validation.")
+    return HeldOut(prepared["image"], label)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -18,8 +15,6 @@ TRANSLATED = ("translated", "degraded_translated", "translated_degraded", "trans
 UNTRANSLATED = ("as_it_is", "appearance", "degraded_appearance")  # where a run has no G_t
 
 MULTIPLE = 8  # of rows and columns that the networks take
-
-Images = Callable[[torch.Tensor], torch.Tensor]
 
 
 def kinds_of_imitation(target_generator: nn.Module | None) -> tuple[str, ...]:
@@ -65,27 +60,6 @@ class Imitation:
         if self.kind.endswith("_degraded"):
             images = degrade(images, self.seed)
         return random_appearance(images, self.seed) if self.kind.endswith("appearance") else images
-
-
-class ImitatingNetwork(nn.Module):
-    """A network that sees imitations of its images.
-
-    The image that masks are refined by stays the source image: its edges are those of an anatomy, as those of a real
-    target image are, while edges of translated images are blurred.
-
-    Args:
-        network: C(E(.)).
-        imitation: of its images.
-    """
-
-    def __init__(self, network: nn.Module, imitation: Images) -> None:
-        super().__init__()
-        self.network = network
-        self.imitation = imitation
-
-    def forward(self, image: torch.Tensor) -> Any:
-        """Maps source images (B, C, H, W) in [-1, 1] to logits (B, classes, H, W)."""
-        return self.network(self.imitation(image))
 
 
 @torch.no_grad()

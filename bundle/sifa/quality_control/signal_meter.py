@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from torch import nn
 
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.batch_norm import for_inference
-from sifa.quality_control.imitation import Images, ImitatingNetwork
 from sifa.quality_control.signals import agreement, soft_dice, volume_plausibility
-from sifa.quality_control.views import RandomAppearance, with_statistics_of
+from sifa.quality_control.views import ChangedImages, ImageMap, random_appearance, with_statistics_of
+from sifa.transforms.slices import affine_of
 
 FAST = ("soft_dice", "batch_norm", "volume")  # one more inference
 FULL = (*FAST, "appearance")
@@ -43,7 +44,7 @@ class SignalMeter:
         segmentation: Segmentation,
         network: nn.Module,
         device: str | torch.device,
-        imitation: Images | None = None,
+        imitation: ImageMap | None = None,
     ) -> dict[str, dict[str, float]]:
         """Returns the signals of each structure by name.
 
@@ -55,19 +56,22 @@ class SignalMeter:
             imitation: what the network sees in the place of the images; None: the images.
         """
         labels = segmentation.labels.numpy()
-        affine = volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine))) / 1000
+        voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine_of(volume)))) / 1000
         classes = self.fingerprint.network.out_channels
         voxels = np.bincount(labels.ravel(), minlength=classes)
+
+        def agree(other: nn.Module) -> np.ndarray:
+            seen = other if imitation is None else ChangedImages(other, imitation)
+            return agreement(labels, self.inferer.segment(volume, seen, device).labels.numpy(), classes)
+
         agreements = {}
         if "batch_norm" in self.signals:
-            agreements["batch_norm"] = self._under_own_statistics(volume, labels, network, device, imitation)
+            own = self._with_own_statistics(volume, network, device, imitation)
+            agreements["batch_norm"] = np.ones(classes) if own is None else agree(own)
         if "appearance" in self.signals:
-            fused = for_inference(network)
-            changed = (RandomAppearance(fused, seed) for seed in range(APPEARANCES))
-            agreements["appearance"] = np.mean(
-                [self._agreement(volume, labels, each, device, imitation) for each in changed], axis=0
-            )
+            fused = self.inferer.fuse(network)
+            changes = (partial(random_appearance, seed=seed) for seed in range(APPEARANCES))
+            agreements["appearance"] = np.mean([agree(ChangedImages(fused, change)) for change in changes], axis=0)
         measured = {}
         for value, name in self.fingerprint.structure_names.items():
             known = self.fingerprint.structures.get(name)
@@ -81,29 +85,12 @@ class SignalMeter:
             measured[name] = {signal: float(found[signal]) if voxels[value] else 0.0 for signal in self.signals}
         return measured
 
-    def _agreement(
-        self,
-        volume: torch.Tensor,
-        labels: np.ndarray,
-        network: nn.Module,
-        device: str | torch.device,
-        imitation: Images | None,
-    ) -> np.ndarray:
-        seen = network if imitation is None else ImitatingNetwork(network, imitation)
-        other = self.inferer.segment(volume, seen, device).labels.numpy()
-        return agreement(labels, other, self.fingerprint.network.out_channels)
-
-    def _under_own_statistics(
-        self,
-        volume: torch.Tensor,
-        labels: np.ndarray,
-        network: nn.Module,
-        device: str | torch.device,
-        imitation: Images | None,
-    ) -> np.ndarray:
+    def _with_own_statistics(
+        self, volume: torch.Tensor, network: nn.Module, device: str | torch.device, imitation: ImageMap | None
+    ) -> nn.Module | None:
+        """Returns the fused network with batch-norm statistics of the scan; None where it shows nothing but air."""
         slices = self.inferer.sample_slices(volume, SLICES, device)
         if not len(slices):
-            return np.ones(self.fingerprint.network.out_channels)
+            return None
         images = slices if imitation is None else imitation(slices)
-        own = with_statistics_of(network, images.split(self.inferer.windows_at_once))
-        return self._agreement(volume, labels, for_inference(own), device, imitation)
+        return for_inference(with_statistics_of(network, images.split(self.inferer.windows_at_once)))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import torch
 from torch.optim import Adam
 from tqdm import tqdm
 
+from sifa.data.slice_cache import Preprocessing, cut_volume
 from sifa.networks.segmenter import Segmenter
 from sifa.transforms.padding import without_marks
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Preprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 ITERATIONS = 200  # on the phantom, G_t is then guided as well as by the labels
 BATCH_SIZE, LEARNING_RATE = 4, 3e-4
@@ -61,14 +60,9 @@ def _prepare(items: Sequence[Mapping[str, str]], preprocessing: Preprocessing) -
     """Returns evenly spaced slices of all scans, (N, C, H, W), and their labels, (N, 1, H, W)."""
     images, labels = [], []
     for item in tqdm(items, desc="source scans of the guide", unit="scan", leave=False, disable=None):
-        prepared = preprocessing(dict(item))
-        image, label = as_images(prepared["image"]), torch.as_tensor(prepared["label"]).movedim(-1, 0)
-        places = np.linspace(0, len(image) - 1, min(len(image), max(1, SLICES // len(items)))).round().astype(int)
-        images.append(image[places])
-        labels.append(label[places].round().long())
+        slices = cut_volume(item, preprocessing, ("image", "label"))
+        count = len(slices["image"])
+        places = np.linspace(0, count - 1, min(count, max(1, SLICES // len(items)))).round().astype(int)
+        images.append(without_marks(slices["image"][places]))
+        labels.append(slices["label"][places].long())
     return torch.cat(images), torch.cat(labels)
-
-
-def as_images(volume: Any) -> torch.Tensor:
-    """Returns a prepared volume (C, H, W, D) as images (D, C, H, W) in [-1, 1]; marks of padding become air."""
-    return without_marks(torch.as_tensor(volume).as_subclass(torch.Tensor).movedim(-1, 0).float())

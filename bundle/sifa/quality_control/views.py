@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from sifa.transforms.random_appearance import RandomAppearanced
+
+ImageMap = Callable[[torch.Tensor], torch.Tensor]
 
 
 def with_statistics_of(network: nn.Module, batches: Iterable[torch.Tensor]) -> nn.Module:
@@ -25,22 +27,25 @@ def with_statistics_of(network: nn.Module, batches: Iterable[torch.Tensor]) -> n
     return copy.eval()
 
 
-class RandomAppearance(nn.Module):
-    """A network that sees its images with a random appearance (GIN), the same for all of a scan.
+class ChangedImages(nn.Module):
+    """A network that sees other images than those that it is given.
+
+    The image that masks are refined by is not changed. For an imitated target scan it is the source image: its edges
+    are those of an anatomy, as those of a real target image are, while edges of translated images are blurred.
 
     Args:
         network: C(E(.)).
-        seed: of the appearance.
+        change: maps images (B, C, H, W) in [-1, 1] to those that the network sees.
     """
 
-    def __init__(self, network: nn.Module, seed: int) -> None:
+    def __init__(self, network: ImageMap, change: ImageMap) -> None:
         super().__init__()
         self.network = network
-        self.seed = seed
+        self.change = change
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Maps images (B, C, H, W) in [-1, 1] to logits (B, classes, H, W)."""
-        return self.network(random_appearance(image, self.seed))
+        return self.network(self.change(image))
 
 
 def random_appearance(images: torch.Tensor, seed: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
+from monai.data import MetaTensor
 
 from sifa.transforms.intensity import normalize
 from sifa.transforms.orientation import slice_turn
@@ -45,6 +46,11 @@ def middle_of_labels(slices: np.ndarray) -> tuple[float, float]:
         shown = np.flatnonzero(slices.any(axis=(0, 3 - axis)))
         middles.append((shown[0] + shown[-1]) / 2 if shown.size else (size - 1) / 2)
     return float(middles[0]), float(middles[1])
+
+
+def affine_of(volume: torch.Tensor) -> np.ndarray:
+    """Returns the affine (4, 4) of a MetaTensor, to RAS in mm; the identity where a tensor has none."""
+    return volume.affine.numpy(force=True) if isinstance(volume, MetaTensor) else np.eye(4)
 
 
 class Region(NamedTuple):
