@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from benchmark_cells import Cell, CommandError, Processes, read_json, run_cell
 from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
 from benchmark_plan import plan_cells, plan_data
-from benchmark_report import as_csv, as_text, replace_table, show, split_at_table, summarize, table
+from benchmark_report import as_csv, as_text, replace_table, require_table, show, summarize, table
 from rich.console import Console
 from sifa.utils.files import write_json, write_text
 
@@ -212,7 +212,7 @@ def main(
     chosen_datasets = choose("datasets", datasets, declared["datasets"])
     joined = declared.get("joined", [])
     for place in places(chosen_datasets, tables, joined) if document else ():
-        split_at_table(Path(str(document)), place.name)
+        require_table(Path(str(document)), place.name)
     folder = Path(str(output)).absolute()
     data = plan_data(declared, chosen_datasets, chosen_seeds, folders, folder)
     cells = plan_cells(declared, chosen_methods, data, folder)

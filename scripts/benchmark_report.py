@@ -9,13 +9,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from document_tables import markdown, put_text, split_at
 from rich.console import Console
 from rich.table import Table
-from sifa.utils.errors import InputError
-from sifa.utils.files import write_text
 
 METRICS = {"dice": "mean_dice", "asd_voxels": "surface_distance_voxels", "asd_mm": "surface_distance_mm"}
-END = "<!-- end -->"
 
 Results = Mapping[int, Mapping[str, Any]]  # seed to the content of a cell's result.json
 Row = dict[str, Any]
@@ -118,12 +116,6 @@ def as_text(value: Mapping[str, float | None], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown."""
-    ruler = ["---", *("---:" for _ in lines[0][1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ruler, *lines[1:]))
-
-
 def show(title: str, lines: Sequence[Sequence[str]], console: Console) -> None:
     """Prints a table."""
     shown = Table(title=title, caption="± standard deviation over seeds; n/a: distances that could not be measured")
@@ -157,21 +149,13 @@ def _quantities(row: Row) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     yield "gate_open", "", row["gate_open"]
 
 
-def split_at_table(document: Path, name: str) -> tuple[str, str]:
-    """Returns the text before and after the named table in a document, including the two comments.
+def require_table(document: Path, name: str) -> None:
+    """Refuses a document without the two comments of the named table.
 
     Raises:
-        InputError: when the document has no such comments.
+        InputError: when it has none.
     """
-    begin = f"<!-- benchmark {name} -->\n"
-    text = document.read_text(encoding="utf-8") if document.is_file() else ""
-    before, found, rest = text.partition(begin)
-    if not found or END not in rest:
-        raise InputError(
-            f"{document}: it has no place for this table: write the lines {begin.strip()} and {END} where it goes, "
-            "or choose other --datasets or --groups."
-        )
-    return before + begin, rest[rest.index(END) :]
+    split_at(document, f"benchmark {name}", ", or choose other --datasets or --groups")
 
 
 def replace_table(document: Path, name: str, lines: Sequence[Sequence[str]]) -> None:
@@ -180,5 +164,4 @@ def replace_table(document: Path, name: str, lines: Sequence[Sequence[str]]) -> 
     Raises:
         InputError: when the document has no such comments.
     """
-    before, after = split_at_table(document, name)
-    write_text(document, f"{before}{markdown(lines)}\n{after}")
+    put_text(document, f"benchmark {name}", markdown(lines))

@@ -25,7 +25,7 @@ from benchmark import run_cells
 from benchmark_cells import Cell, CommandError, Processes, bundle, read_json
 from benchmark_options import DECLARATION, check_seeds, choose, read_declaration, run_resumable
 from benchmark_plan import plan_cells, plan_data
-from benchmark_report import as_text, replace_table, show, split_at_table, spread
+from benchmark_report import as_text, replace_table, require_table, show, spread
 from rich.console import Console
 from scipy.stats import spearmanr
 from sifa import Segmenter
@@ -150,7 +150,7 @@ def main(
     declared = read_declaration(declaration, folders, jobs, epochs, iterations_per_epoch)
     (name,) = choose("dataset", [dataset], declared["datasets"])
     if document:
-        split_at_table(Path(document), f"{name} selection")
+        require_table(Path(document), f"{name} selection")
     folder = Path(str(output)).absolute()
     cells = plan_cells(declared, [METHOD], plan_data(declared, [name], check_seeds(seeds), folders, folder), folder)
     processes = Processes()

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from benchmark_options import choose
 from command_line import run_command_line
+from document_tables import put_text
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.engines import Trainer
@@ -37,8 +38,7 @@ from sifa.data.unpaired_slices import UnpairedSampler, UnpairedSlices
 from sifa.data.worker_init import start_worker
 from sifa.fingerprint.fingerprint import NetworkSize
 from sifa.training.iteration_update import Batch, IterationUpdate
-from sifa.utils.errors import InputError
-from sifa.utils.files import write_json, write_text
+from sifa.utils.files import write_json
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -257,20 +257,6 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def replace_table(document: Path, setting: str, table: str) -> None:
-    """Replaces what stands between the two comments of a setting in a document.
-
-    Raises:
-        InputError: when the document has no such place.
-    """
-    begin, end = f"<!-- benchmark_training {setting} -->\n", "<!-- end -->"
-    text = document.read_text(encoding="utf-8")
-    if begin not in text:
-        raise InputError(f"{document}: it has no line {begin.strip()}: add it, and {end}, where the table goes.")
-    before, rest = text.split(begin)
-    write_text(document, f"{before}{begin}{table}\n{rest[rest.index(end) :]}")
-
-
 def main(
     width: float = 1,
     size: int = 256,
@@ -313,7 +299,7 @@ def main(
         content = {"setting": {"width": width, "size": size, "batch": batch}, "threads": torch.get_num_threads()}
         write_json(Path(json), {**machine, **content, "rows": rows})
     if document:
-        replace_table(Path(document), setting, markdown(rows))
+        put_text(Path(document), f"benchmark_training {setting}", markdown(rows))
 
 
 def show(rows: Sequence[dict[str, Any]], setting: str) -> None:

@@ -5,7 +5,7 @@
 Each RUN is a training on the heart phantom with a `calibration.json` (`run calibrating`). The scans are those of other
 anatomies than any seed of the trainings', most of them damaged (`mixed_quality.py`). `run inference` segments them; the
 labels are only read to measure. OUTPUT/trust.json has all figures, OUTPUT/trust.md the table, which also replaces that
-of FILE between the lines `<!-- trust -->` and `<!-- /trust -->`.
+of FILE between the comments `<!-- benchmark_trust -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from bundle_command import bundle, environment
 from command_line import run_command_line
+from document_tables import markdown, put_text, split_at
 from mixed_quality import damage
 from scipy.stats import spearmanr
 from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
@@ -36,7 +37,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 FALSE_ALARMS, WORST, POOR = 0.1, 0.1, 0.5
-BEGIN, END = "<!-- trust -->\n", "<!-- /trust -->\n"
+TABLE = "benchmark_trust"  # in documents
 
 Numbers = npt.NDArray[np.float64]
 
@@ -166,9 +167,8 @@ HEADINGS = {
 
 def as_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the Markdown table of the models' figures."""
-    lines = [f"| model | {' | '.join(HEADINGS.values())} |", "| --- |" + " ---: |" * len(HEADINGS)]
-    lines += [f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in HEADINGS)} |" for name, row in rows.items()]
-    return "\n".join(lines) + "\n"
+    figures = [[name, *(f"{row[key]:.3f}" for key in HEADINGS)] for name, row in rows.items()]
+    return markdown([["model", *HEADINGS.values()], *figures])
 
 
 def main(
@@ -188,9 +188,8 @@ def main(
     for model in models:
         if not (model / NAME).is_file():
             raise InputError(f"{model / NAME}: there is no such file: run calibrating for this model first.")
-    text = Path(document).read_text(encoding="utf-8") if document else ""
-    if document and (text.count(BEGIN), text.count(END)) != (1, 1):
-        raise InputError(f"{document}: it has no lines {BEGIN.strip()} and {END.strip()} for the table.")
+    if document:
+        split_at(Path(document), TABLE)
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / f"scans_{scans}_{seed}"
     if not (data / "damages.json").is_file():
@@ -206,10 +205,9 @@ def main(
         rows[model.name], masks[model.name] = summarize(found), [mask._asdict() for mask in found]
     write_json(folder / "trust.json", {"scans": scans, "seed": seed, "models": rows, "masks": masks})
     table = as_table(rows)
-    write_text(folder / "trust.md", table)
+    write_text(folder / "trust.md", f"{table}\n")
     if document:
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        write_text(Path(document), f"{before}{BEGIN}\n{table}\n{END}{after}")
+        put_text(Path(document), TABLE, table)
     print(table)
 
 

@@ -19,8 +19,19 @@ def put_table(document: Path, name: str, rows: Rows) -> None:
     Raises:
         InputError: when the document has no such comments.
     """
-    before, _, after = _split(document, name)
-    write_text(document, f"{before}{_markdown(rows)}{after}")
+    put_text(document, name, markdown([list(rows[0]), *(list(row.values()) for row in rows)]))
+
+
+def put_text(document: Path, name: str, table: str) -> None:
+    """Replaces what stands between the comments by the text of a table; see `put_table`."""
+    before, _, after = split_at(document, name)
+    write_text(document, f"{before}{table}\n{after}")
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Returns lines of cells, headings first, as a table in Markdown."""
+    ruler = ["---", *("---:" for _ in lines[0][1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ruler, *lines[1:]))
 
 
 def read_table(document: Path, name: str) -> list[dict[str, str]]:
@@ -29,28 +40,26 @@ def read_table(document: Path, name: str) -> list[dict[str, str]]:
     Raises:
         InputError: when the document has no such comments, or no table between them.
     """
-    lines = [_cells(line) for line in _split(document, name)[1].splitlines() if line.startswith("|")]
+    lines = [_cells(line) for line in split_at(document, name)[1].splitlines() if line.startswith("|")]
     if len(lines) < 3 or any(len(line) != len(lines[0]) for line in lines):
         raise InputError(f"{document}: there is no table at <!-- {name} -->: let its benchmark write it (--document).")
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
-def _split(document: Path, name: str) -> tuple[str, str, str]:
-    """Returns the text before the table, with its comment, the table, and the text after it, with its comment."""
+def split_at(document: Path, name: str, hint: str = "") -> tuple[str, str, str]:
+    """Returns the text before the table, with its comment, the table, and the text after it, with its comment.
+
+    Raises:
+        InputError: when the document has no such comments; its sentence ends with the hint.
+    """
     begin = f"<!-- {name} -->\n"
     text = document.read_text(encoding="utf-8") if document.is_file() else ""
     before, found, rest = text.partition(begin)
     if not found or END not in rest:
-        raise InputError(
-            f"{document}: it has no place for this table: write the lines {begin.strip()} and {END} where it goes."
-        )
+        lines = f"{begin.strip()} and {END}"
+        raise InputError(f"{document}: it has no place for this table: write the lines {lines} where it goes{hint}.")
     table, end, after = rest.partition(END)
     return before + begin, table, end + after
-
-
-def _markdown(rows: Rows) -> str:
-    lines = [list(rows[0]), ["---", *("---:" for _ in list(rows[0])[1:])], *(list(row.values()) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cells(line: str) -> list[str]:
