@@ -26,7 +26,7 @@ import torch
 from benchmark_inference import dice_change, print_rows, read_parser
 from command_line import run_command_line
 from document_tables import put_table
-from export_bundle import export_onnx
+from export_bundle import export_onnx, seen_windows
 from monai.bundle import ConfigParser
 from onnxruntime import InferenceSession, SessionOptions
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -94,17 +94,9 @@ def prepare(model_dir: str | None, slice_size: int | None, pixel_spacing: float)
     return parser, Segmenter(width=0.25).eval()
 
 
-def seen_windows(parser: ConfigParser, scan: torch.Tensor) -> torch.Tensor:
+def some_windows(parser: ConfigParser, scan: torch.Tensor) -> torch.Tensor:
     """Returns some of the windows (N, C, H, W) that inference cuts a scan into."""
-    seen: list[torch.Tensor] = []
-    classes = parser.get_parsed_content("fingerprint").network.out_channels
-
-    def spy(windows: torch.Tensor) -> torch.Tensor:
-        seen.append(windows.as_subclass(torch.Tensor))
-        return windows.new_zeros((len(windows), classes, *windows.shape[2:]))
-
-    parser.get_parsed_content("inferer").segment(scan, spy, "cpu")
-    windows = torch.cat(seen)
+    windows = seen_windows(parser, scan)
     return windows[np.linspace(0, len(windows) - 1, min(CALIBRATION, len(windows))).astype(int)]
 
 
@@ -182,7 +174,7 @@ def main(
         start = time.process_time()
         export_onnx(network, fingerprint, whole)
         exporting = time.process_time() - start
-        quantize(whole, small, seen_windows(parser, first))
+        quantize(whole, small, some_windows(parser, first))
         engines: dict[str, Engine] = {
             "PyTorch": for_inference(network),
             "ONNX Runtime": runtime(whole),

@@ -23,6 +23,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from command_line import run_command_line
+from generated_series import PIXELS, body_slices
 from rich.console import Console
 from rich.table import Table
 from sifa.inference.content_hash import content_hash
@@ -30,21 +31,15 @@ from sifa.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PIXELS = 512
 SPACING = (0.8, 0.8, 0.7)  # mm
 GIB = 2**30
 
 
 def write_scan(path: Path, slices: int) -> None:
-    """Writes a scan of int16 HU: an elliptic body of 40 HU with noise that contains a brighter, curved cylinder."""
-    generator = np.random.default_rng(0)
-    rows, columns = np.mgrid[:PIXELS, :PIXELS] - PIXELS // 2
-    body = np.where((columns / 220) ** 2 + (rows / 160) ** 2 < 1, 40, -1000)
-    noise = generator.normal(0, 20, (8, PIXELS, PIXELS))
+    """Writes a scan of int16 HU; see `body_slices`."""
     volume = np.empty((PIXELS, PIXELS, slices), dtype=np.int16, order="F")
-    for index in range(slices):
-        bright = ((columns - 30 * np.sin(index / 60)) / 60) ** 2 + (rows / 60) ** 2 < 1
-        volume[..., index] = body + noise[index % len(noise)] + 200 * bright
+    for index, values in enumerate(body_slices(slices)):
+        volume[..., index] = values
     nib.save(nib.Nifti1Image(volume, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])), path)
 
 

@@ -166,6 +166,11 @@ def read_windows(model_dir: Path, scan: Path | None) -> torch.Tensor:
             subprocess.run([*command, *counts], check=True, capture_output=True)
             scan = Path(folder) / "data" / "ct_images" / "ct_test_000.nii.gz"
         volume = parser.get_parsed_content("preprocessing")({"image": str(scan)})["image"]
+    return seen_windows(parser, volume)
+
+
+def seen_windows(parser: ConfigParser, volume: torch.Tensor) -> torch.Tensor:
+    """Returns the windows (N, C, H, W) that inference by a config cuts a volume (C, X, Y, Z) into."""
     classes = parser.get_parsed_content("fingerprint").network.out_channels
     seen: list[torch.Tensor] = []
 

@@ -1,10 +1,12 @@
-"""Writes a CT series as DICOM, of any number of slices: a body with noise in air, for benchmarks."""
+"""A generated CT of any number of slices, a body with noise in air, for benchmarks; and its DICOM series."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -12,24 +14,32 @@ PIXELS = 512
 SPACING = (0.8, 0.8, 1.0)  # mm: rows, columns, slices
 
 
+def body_slices(count: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yields slices (512, 512) in HU: an elliptic body of 40 HU with noise that contains a brighter, curved cylinder.
+
+    Args:
+        count: of slices.
+    """
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:PIXELS, :PIXELS] - PIXELS // 2
+    body = np.where((columns / 220) ** 2 + (rows / 160) ** 2 < 1, 40, -1000)
+    noise = generator.normal(0, 20, (8, PIXELS, PIXELS))
+    for index in range(count):
+        bright = ((columns - 30 * np.sin(index / 60)) / 60) ** 2 + (rows / 60) ** 2 < 1
+        yield body + noise[index % len(noise)] + 200 * bright
+
+
 def write_series(folder: Path, slices: int) -> None:
     """Writes an uncompressed series of 512 x 512 pixels, a file a slice.
-
-    Each slice shows an elliptic body of 40 HU with noise that contains a brighter cylinder, and air of -1000 HU around.
 
     Args:
         folder: where the files go; it is created.
         slices: how many.
     """
     folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    rows, columns = np.mgrid[:PIXELS, :PIXELS] - PIXELS // 2
-    body = np.where((columns / 220) ** 2 + (rows / 160) ** 2 < 1, 40, -1000)
-    noise = generator.normal(0, 20, (8, PIXELS, PIXELS))
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    for index in range(slices):
-        bright = ((columns - 30 * np.sin(index / 60)) / 60) ** 2 + (rows / 60) ** 2 < 1
-        pixels = (body + noise[index % len(noise)] + 200 * bright + 1024).round().clip(0).astype(np.uint16)
+    for index, values in enumerate(body_slices(slices)):
+        pixels = (values + 1024).round().clip(0).astype(np.uint16)
         dicom, dicom.file_meta = Dataset(), FileMetaDataset()
         dicom.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dicom.file_meta.MediaStorageSOPClassUID = dicom.SOPClassUID = CTImageStorage
