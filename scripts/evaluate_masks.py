@@ -22,7 +22,7 @@ from command_line import run_command_line
 from mask_pairs import MaskPair, pair_masks
 from sifa.data.dataset_json import read_structures
 from sifa.fingerprint.fingerprint import read_fingerprint
-from sifa.io.grids import check_affine, require_same_grid
+from sifa.io.grids import require_affine, require_same_grid
 from sifa.io.scan_reader import load_label
 from sifa.metrics.metric_list import ASSD_MM, DICE, HD95
 from sifa.metrics.results import Results
@@ -128,10 +128,7 @@ def measure_pair(pair: MaskPair, structures: Structures, tolerance_mm: float) ->
     """
     require_same_grid(pair.mask, pair.label, "mask", "label")
     truth, affine = load_values(pair.label, structures)
-    try:
-        check_affine(affine)
-    except InputError as error:
-        raise InputError(f"{pair.label}: {error}") from error
+    require_affine(affine, pair.label)
     pred, _ = load_values(pair.mask, structures)
     return measure_case(pred, truth, sorted(structures.names), nib.affines.voxel_sizes(affine), tolerance_mm)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sifa.fingerprint.modality import is_in_hu, may_be_in_hu
 from sifa.io.formats import is_nifti
-from sifa.io.grids import Grid, check_affine
+from sifa.io.grids import Grid, require_affine
 from sifa.io.nifti_files import nifti_affine, open_nifti, require_numbers
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import is_surely_hu, not_hu_reason
@@ -69,10 +69,7 @@ def survey_image(path: Path, modality: str, channel: int | None = None) -> Image
     lower, upper = (float(value) for value in np.percentile(voxels, PERCENTILES))
     if lower == upper:
         raise InputError(f"{path}: it has no contrast (its percentiles are equal): move it away.")
-    try:
-        check_affine(affine)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    require_affine(affine, path)
     digest = hashlib.sha256(repr(voxels.shape).encode() + np.ascontiguousarray(voxels, np.float32).data).hexdigest()
     return ImageFacts(Grid(voxels.shape, affine), digest, lower, upper, _unit_fault(voxels, modality))
 

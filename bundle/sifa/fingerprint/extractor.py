@@ -32,7 +32,7 @@ from sifa.fingerprint.statistics import (
     median_triple,
 )
 from sifa.fingerprint.unit_check import UnitCheck
-from sifa.io.grids import check_affine
+from sifa.io.grids import require_affine
 from sifa.io.scan_reader import load_image
 from sifa.transforms.hounsfield import not_hu_reason
 from sifa.transforms.orientation import ACQUIRED, AXCODES, PLANES, view_direction
@@ -332,10 +332,7 @@ def _load(path: str, orientation: str) -> _Scan:
         raise InputError(f"{path}: it has {volume.ndim} dimensions, training takes 3-D volumes: convert or remove it.")
     if not np.isfinite(volume).all():
         raise InputError(f"{path}: it holds NaN or infinite values: repair it or remove it.")
-    try:
-        check_affine(affine)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    require_affine(affine, path)
     turned = as_slices(volume[None], affine, orientation)[:, 0].transpose(1, 2, 0)
     steps = [float(step) for step in slice_steps(affine, orientation)]
     return _Scan(turned, steps, view_direction(affine, orientation))

@@ -68,6 +68,14 @@ def check_affine(affine: npt.NDArray[np.float64]) -> None:
         raise InputError("its axes cannot be told apart: correct the affine in its header.")
 
 
+def require_affine(affine: npt.NDArray[np.float64], path: str | Path) -> None:
+    """Refuses the affine of a scan in a sentence that names its file; see `check_affine`."""
+    try:
+        check_affine(affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def grid_distance(one: Grid, other: Grid) -> float:
     """Returns the largest distance, in voxels of `one`, between the same corner voxel of two grids.
 

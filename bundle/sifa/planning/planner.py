@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sifa.data.dataset_json import DatasetDescription
 from sifa.fingerprint.extractor import compute_fingerprint
-from sifa.io.grids import check_affine, read_grid
+from sifa.io.grids import read_grid, require_affine
 from sifa.planning.estimate import GIB
 from sifa.planning.machine import Machine, describe_machine
 from sifa.planning.machine_fit import Fit, fit_machine, is_too_large
@@ -127,10 +127,7 @@ def _affines(dataset: DatasetDescription, adapts: bool) -> dict[str, list[npt.ND
 
 def _affine(path: str) -> npt.NDArray[np.float64]:
     affine = read_grid(path).affine
-    try:
-        check_affine(affine)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    require_affine(affine, path)
     return affine
 
 
