@@ -31,6 +31,7 @@ from scipy.stats import spearmanr
 from sifa import Segmenter
 from sifa.data.dataset_json import read_dataset
 from sifa.fingerprint.fingerprint import read_fingerprint
+from sifa.quality_control.signals import count_overlap, dice_of
 from sifa.training.checkpoint import NAME, read_state
 from sifa.utils.files import temporary_beside, write_json
 
@@ -75,15 +76,12 @@ def vote_scores(cell: Cell) -> list[float]:
         return known
     segmenters = [Segmenter.from_run(epoch, device="cpu") for epoch in sorted((cell.folder / "epochs").iterdir())]
     classes = read_fingerprint(cell.folder / "fingerprint.json").network.out_channels
-    counts = np.zeros((len(segmenters), 3, classes), dtype=np.int64)  # voxels of the epoch, of the vote, of both
+    counts = np.zeros((len(segmenters), 3, classes), dtype=np.int64)
     for item in read_dataset(cell.data.folder / "dataset.json").target_training:
         masks = np.stack([np.asarray(segmenter.segment(item["image"]).mask) for segmenter in segmenters])
         vote = np.stack([(masks == label).sum(axis=0) for label in range(classes)]).argmax(axis=0)
-        for number, mask in enumerate(masks):
-            for place, labels in enumerate((mask, vote, mask[mask == vote])):
-                counts[number, place] += np.bincount(labels.ravel(), minlength=classes)
-    found, voted, both = counts[:, :, 1:].transpose(1, 0, 2)
-    scores: list[float] = (2 * both / np.maximum(found + voted, 1)).mean(axis=1).tolist()
+        counts += np.stack([count_overlap(mask, vote, classes) for mask in masks])
+    scores = [float(dice_of(one)[1:].mean()) for one in counts]
     write_json(path, {"scores": scores})
     return scores
 

@@ -71,6 +71,12 @@ def run_script(name: str, *arguments: str, check: bool = True) -> subprocess.Com
     return run_python([str(ROOT / "scripts" / name), *arguments], Path.cwd(), check)
 
 
+def generate_phantom(folder: Path, **options: Any) -> Path:
+    """Generates a data set in a new folder, by one process; returns the folder. The options are the script's."""
+    run_script("make_phantom.py", str(folder), *as_flags({"workers": 1, **options}))
+    return folder
+
+
 def run_python(
     arguments: Sequence[str], cwd: Path | str, check: bool = True, fork: bool = True
 ) -> subprocess.CompletedProcess[str]:
@@ -91,10 +97,8 @@ def run_python(
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated data set: two MR and two CT training subjects, one CT validation and two CT test subjects."""
-    folder = tmp_path_factory.mktemp("phantom") / "data"
     counts = {"source_training": 2, "source_validation": 0, "target_training": 2, "target_validation": 1}
-    run_script("make_phantom.py", str(folder), *as_flags({**counts, "target_test": 2, "spacing": 5.0, "workers": 1}))
-    return folder
+    return generate_phantom(tmp_path_factory.mktemp("phantom") / "data", **counts, target_test=2, spacing=5.0)
 
 
 @pytest.fixture(scope="session")

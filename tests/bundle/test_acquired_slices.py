@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from builders import Array, read_json, write_nifti
-from conftest import BUNDLE, RECOMMENDED, TINY, run_bundle, run_script
+from conftest import BUNDLE, RECOMMENDED, TINY, generate_phantom, run_bundle, run_script
 from monai.bundle import ConfigParser
 from scipy.spatial.transform import Rotation
 from sifa import Segmenter
@@ -30,11 +30,9 @@ SHORT: dict[str, Any] = {**TINY, "val_interval": 0}
 @pytest.fixture(scope="module")
 def stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of short-axis stacks, bSSFP with 240 mm wide slices to LGE with 140 mm wide ones."""
-    folder = tmp_path_factory.mktemp("stacks") / "data"
     counts = {"source_training": 3, "source_validation": 0, "target_training": 3, "target_validation": 1}
-    counts |= {"target_test": 2, "labeled_target": 1, "spacing": 5, "workers": 1}
-    run_script("make_phantom.py", str(folder), "--anatomy=short_axis", *(f"--{name}={n}" for name, n in counts.items()))
-    return folder
+    counts |= {"target_test": 2, "labeled_target": 1, "spacing": 5}
+    return generate_phantom(tmp_path_factory.mktemp("stacks") / "data", anatomy="short_axis", **counts)
 
 
 @pytest.fixture(scope="module")

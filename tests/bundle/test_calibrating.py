@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders import read_json, write_nifti
-from conftest import RECOMMENDED, TINY, as_flags, run_bundle, run_script
+from conftest import RECOMMENDED, TINY, generate_phantom, run_bundle, run_script
 from monai.data import MetaTensor
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
@@ -30,10 +30,8 @@ CALIBRATE = ["train.yaml", "calibrate.yaml"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set with eight held-out source scans."""
-    folder = tmp_path_factory.mktemp("calibrating") / "data"
     counts = {"source_training": 2, "source_validation": 8, "target_training": 2, "target_validation": 0}
-    run_script("make_phantom.py", str(folder), *as_flags({**counts, "target_test": 2, "spacing": 6.0, "workers": 1}))
-    return folder
+    return generate_phantom(tmp_path_factory.mktemp("calibrating") / "data", **counts, target_test=2, spacing=6.0)
 
 
 @pytest.fixture(scope="module")

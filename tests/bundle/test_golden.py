@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import as_flags, run_bundle, run_script
+from conftest import generate_phantom, run_bundle
 from sifa.io.nifti_files import load_nifti
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -27,7 +27,7 @@ MOST_VOXELS = 5  # that may differ in a scan, since processors round differently
 
 def segment(folder: Path) -> dict[str, dict[str, Any]]:
     """Generates scans, segments them with the shipped weights and returns mask, Dice and volumes by scan."""
-    run_script("make_phantom.py", str(folder / "data"), *as_flags({**DATA, "seed": 0, "spacing": 2.5, "workers": 1}))
+    generate_phantom(folder / "data", **DATA, seed=0, spacing=2.5)
     scans = folder / "data" / "ct_images"
     run_bundle("inference", ["inference.yaml"], dataset_dir=scans, output_dir=folder / "masks", device="cpu")
     cases = json.loads((folder / "masks" / "manifest.json").read_text(encoding="utf-8"))["cases"]

@@ -22,6 +22,23 @@ def soft_dice(inside: float, pixels: float, mass: float) -> float:
     return 2 * inside / (pixels + mass) if pixels > 0 else 0.0
 
 
+def count_overlap(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
+    """Returns how many voxels of each class are in one mask, in the other, and in both at once: (3, classes).
+
+    Args:
+        one: classes, any shape.
+        other: classes, the same shape.
+        classes: number of classes, background included.
+    """
+    return np.stack([np.bincount(labels.ravel(), minlength=classes) for labels in (one, other, one[one == other])])
+
+
+def dice_of(counts: np.ndarray) -> np.ndarray:
+    """Returns the Dice of each class by the counts of `count_overlap`, (classes,); 0 where a class is in neither."""
+    found, other, both = counts
+    return np.asarray(2 * both / np.maximum(found + other, 1))
+
+
 def agreement(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
     """Returns the Dice of two masks for each class, (classes,); 0 where a class is in neither.
 
@@ -32,9 +49,7 @@ def agreement(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
         other: classes, the same shape.
         classes: number of classes, background included.
     """
-    sizes = np.bincount(one.ravel(), minlength=classes) + np.bincount(other.ravel(), minlength=classes)
-    both = np.bincount(one[one == other], minlength=classes)
-    return np.asarray(2 * both / np.maximum(sizes, 1))
+    return dice_of(count_overlap(one, other, classes))
 
 
 def volume_plausibility(volume_ml: float, smallest_ml: float, largest_ml: float) -> float:
