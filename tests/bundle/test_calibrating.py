@@ -21,6 +21,7 @@ from sifa.io.nifti_files import load_nifti
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.weights import load_weights
 from sifa.quality_control import calibrate, calibrating, source_guide
+from sifa.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -221,13 +222,16 @@ def test_labels_of_held_out_scans_reach_no_image(model: Path, monkeypatch: pytes
         held_out = [{"image": str(number), "kind": "held out"} for number in range(2)]
         training = [{"image": "99", "kind": "training"}]
         loss = lambda logits, one: torch.nn.functional.cross_entropy(logits, one[:, 0])  # noqa: E731
-        calibrate(held_out, training, prepare, loss, network, fingerprint, inferer, tmp_path, "cpu")
+        with pytest.raises(InputError, match="it has not learned them"):  # noise shows no structures
+            calibrate(held_out, training, target, prepare, loss, network, fingerprint, inferer, tmp_path, "cpu")
         return list(seen)
 
+    target = [{"image": str(tmp_path / "target.nii.gz")}]
+    write_nifti(Path(target[0]["image"]), np.random.default_rng(0).uniform(-200, 300, (32, 32, 4)), np.eye(4))
     monkeypatch.setattr(Segmenter, "forward", spy)
     monkeypatch.setattr(source_guide, "ITERATIONS", 2)
     monkeypatch.setattr(calibrating, "EARLIER", 1)
     one, other = images_seen(1.0), images_seen(2.0)
     assert len(one) == len(other) > 8
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert np.isfinite(json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))["scans"])
+    assert not (tmp_path / "calibration.json").exists()

@@ -10,9 +10,10 @@ import pytest
 from builders import read_json
 from scipy.stats import spearmanr
 from sifa.quality_control.calibration import NAME, Calibration, read_calibration, write_calibration
-from sifa.quality_control.monotone_fit import MonotoneFit, fit, needed_signals, predict
+from sifa.quality_control.monotone_fit import MonotoneFit, conformal_quantile, fit, needed_signals, predict
+from sifa.quality_control.resemblance import LatentRange, Resemblance
 from sifa.quality_control.signal_meter import SIGNALS
-from sifa.quality_control.signals import agreement, soft_dice, volume_plausibility
+from sifa.quality_control.signals import agreement, position_plausibility, soft_dice, volume_plausibility
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
@@ -22,6 +23,7 @@ DICE = RNG.uniform(0, 1, 300)
 TRUE, NOISE = np.clip(DICE + RNG.normal(0, 0.05, 300), 0, 1), RNG.uniform(0, 1, 300)
 ROWS = [{"soft_dice": float(true), "noise": float(noise)} for true, noise in zip(TRUE, NOISE, strict=True)]
 FIT = fit(ROWS, DICE, SCANS)
+LATENTS = LatentRange([0.0, 1.0], [1.0, 2.0], 1.5)
 
 
 def predicted(rows: list[dict[str, float]]) -> np.ndarray:
@@ -75,6 +77,31 @@ def test_intervals_cover_nine_tenths_of_other_scans() -> None:
     assert np.mean([one.high - one.low for one in found]) < 0.3
 
 
+def test_the_conformal_quantile_is_its_formula() -> None:
+    residuals = np.arange(1, 20) / 20
+    assert conformal_quantile(residuals, np.ones(19), 0.9) == 18 / 20  # ceil(20 * 0.9)
+    assert conformal_quantile(residuals[:8], np.ones(8), 0.9) == 1  # ceil(9 * 0.9) is more than 8
+    twice = np.where(residuals > 0.5, 2.0, 1.0)
+    repeated = np.concatenate([residuals, residuals[residuals > 0.5]])
+    assert conformal_quantile(residuals, twice, 0.5) == conformal_quantile(repeated, np.ones(len(repeated)), 0.5)
+    assert conformal_quantile(residuals, np.zeros(19), 0.9) == 1
+
+
+def test_intervals_are_those_of_the_scans_that_weigh_most() -> None:
+    noise = np.where(SCANS < 15, 0.02, 0.2) * RNG.standard_normal(300)
+    rows = [{"soft_dice": float(value)} for value in np.clip(DICE + noise, 0, 1)]
+    exact, rough = (fit(rows, DICE, SCANS, np.where(of, 1.0, 0.01)) for of in (SCANS < 15, SCANS >= 15))
+    assert max(exact.widths) < 0.5 * min(rough.widths)
+    assert all(cautious >= width for cautious, width in zip(exact.cautious_widths, exact.widths, strict=True))
+
+
+def test_an_interval_is_wider_where_calibration_does_not_resemble_the_scan() -> None:
+    signals = {"soft_dice": 0.5, "noise": 0.5}
+    usual, cautious = predict(FIT, signals), predict(FIT, signals, cautiously=True)
+    assert usual.dice == cautious.dice
+    assert cautious.low < usual.low < usual.high < cautious.high
+
+
 def test_a_tenth_of_good_masks_is_flagged() -> None:
     good = predicted(ROWS)[DICE >= 0.7]
     assert 0.05 < np.mean(good < FIT.threshold) < 0.15
@@ -102,6 +129,22 @@ def test_signals_are_their_formulas() -> None:
     assert volume_plausibility(200, 10, 40) < 0.1
 
 
+def test_a_structure_that_lies_elsewhere_than_in_training_is_less_plausible() -> None:
+    priors = {
+        str(value): {"center": center, "radius_mm": 10.0}
+        for value, center in {1: [-20.0, 0, 0], 2: [20.0, 0, 0], 3: [0, 0, 0]}.items()
+    }
+    affine = np.diag([-2.0, 2, 2, 1])  # stored from right to left
+    labels = np.zeros((40, 10, 10), dtype=np.uint8)
+    labels[28:31, 4:7, 4:7], labels[8:11, 4:7, 4:7] = 1, 2
+    assert position_plausibility(labels, affine, priors) == pytest.approx({1: 1, 2: 1})
+    shifted = np.where(labels == 2, 0, labels)
+    shifted[13:16, 4:7, 4:7] = 2  # 10 mm away
+    assert position_plausibility(shifted, affine, priors) == pytest.approx(dict.fromkeys((1, 2), np.exp(-0.5)))
+    assert position_plausibility(np.where(labels == 2, 0, labels), affine, priors) == {1: 0}
+    assert position_plausibility(labels, affine, {}) == {}
+
+
 def calibration(folder: Path) -> Calibration:
     (folder / "model.pt").write_bytes(b"one")
     rows = [dict.fromkeys(SIGNALS["full"], row["soft_dice"]) for row in ROWS]
@@ -109,7 +152,9 @@ def calibration(folder: Path) -> Calibration:
         name: fit([{signal: row[signal] for signal in signals} for row in rows], DICE, SCANS)
         for name, signals in SIGNALS.items()
     }
-    return Calibration(hash_of_file(folder / "model.pt"), 8, 96, ["translated"], fits)
+    return Calibration(
+        hash_of_file(folder / "model.pt"), 8, 96, ["translated"], Resemblance(6, 0.8, 20.0), LATENTS, fits
+    )
 
 
 def test_a_calibration_is_read_back_and_refused_for_another_model(tmp_path: Path) -> None:
@@ -128,6 +173,9 @@ def test_a_calibration_is_read_back_and_refused_for_another_model(tmp_path: Path
         lambda content: content["fits"]["fast"]["weights"].pop("volume"),
         lambda content: content["fits"]["fast"]["dice"].pop(),
         lambda content: content.update(format=99),
+        lambda content: content["fits"]["fast"].pop("cautious_widths"),
+        lambda content: content["latents"].update(spread=[1.0, 0.0]),
+        lambda content: content["resemblance"].update(auroc="high"),
         lambda content: content.update(format=True),
         lambda content: content["fits"]["fast"]["dice"].__setitem__(-1, 7.0),
         lambda content: content["fits"]["fast"]["widths"].__setitem__(0, -0.1),

@@ -23,7 +23,9 @@ from sifa.quality_control.imitation import (
     translate,
 )
 from sifa.quality_control.source_guide import fine_tune_on_source
+from sifa.quality_control.target_style import with_intensities_of, with_low_frequencies_of
 from sifa.quality_control.views import ChangedImages
+from sifa.transforms.intensity import NO_AIR
 from sifa.transforms.orientation import slice_turn
 from torch import nn
 
@@ -58,18 +60,18 @@ def test_images_of_any_size_are_translated(networks: tuple[TargetGenerator, Segm
 def test_imitations_are_images_that_the_seed_reproduces(kind: str, networks: tuple[TargetGenerator, Segmenter]) -> None:
     generator, guide = networks
     used = generator if kind in TRANSLATED else None
-    one, same, other = (Imitation(kind, used, guide, seed) for seed in (1, 1, 2))
-    found = one(one.degrade_source(slices()))
+    one, same, other = (Imitation(kind, used, guide, [slices() / 2 + 0.5], seed) for seed in (1, 1, 2))
+    found = one(one.acquire(slices()))
     assert found.shape == (4, 1, 32, 32)
     assert found.abs().max() <= 1
-    assert torch.equal(found, same(same.degrade_source(slices())))
-    if kind not in ("translated", "as_it_is"):
-        assert not torch.equal(found, other(other.degrade_source(slices())))
+    assert torch.equal(found, same(same.acquire(slices())))
+    if kind not in ("translated", "histogram", "inverted_histogram"):
+        assert not torch.equal(found, other(other.acquire(slices())))
 
 
 def test_a_slice_is_imitated_once_whatever_its_batch(networks: tuple[TargetGenerator, Segmenter]) -> None:
     generator, guide = networks
-    imitation = Imitation("translated_appearance", generator, guide, 0)
+    imitation = Imitation("translated_appearance", generator, guide, [], 0)
     together = imitation(slices())
     generator.forward = pytest.fail  # type: ignore[method-assign, assignment]
     alone = torch.cat([imitation(image[None]) for image in slices()])
@@ -79,6 +81,30 @@ def test_a_slice_is_imitated_once_whatever_its_batch(networks: tuple[TargetGener
 def test_a_run_without_a_generator_has_its_own_kinds() -> None:
     assert kinds_of_imitation(None) == UNTRANSLATED
     assert kinds_of_imitation(nn.Identity()) == TRANSLATED
+
+
+def test_low_frequencies_are_the_examples_and_shapes_the_images() -> None:
+    images, example = slices() / 4, slices()[0] / 4 + 0.5
+    found = with_low_frequencies_of(images, example, 0.05)
+    spectra = [torch.fft.fft2(each + 1) for each in (images, example, found)]
+    reach = int(0.05 * 32)
+    assert found.mean(dim=(1, 2, 3)).tolist() == pytest.approx([float(example.mean())] * 4, abs=1e-5)
+    assert torch.allclose(spectra[2][..., reach, 0].abs(), spectra[1][..., reach, 0].abs(), atol=1e-3)
+    assert torch.allclose(spectra[2][..., reach + 1, 0], spectra[0][..., reach + 1, 0], atol=1e-3)
+
+
+def test_tissue_takes_the_intensities_of_the_example_and_air_stays() -> None:
+    images = slices()
+    images[:, :, :8] = -1
+    example = slices()[:, :, :16] / 4 + 0.5
+    found = with_intensities_of(images, example)
+    tissue = images >= NO_AIR
+    assert (found[~tissue] == -1).all()
+    levels = torch.linspace(0, 1, 11)
+    assert torch.allclose(found[tissue].quantile(levels), example.flatten().quantile(levels), atol=0.01)
+    order = images[tissue].argsort()
+    assert (found[tissue][order].diff() >= 0).all()
+    assert (with_intensities_of(images, example, inverted=True)[tissue][order].diff() <= 0).all()
 
 
 def test_degraded_images_depend_on_the_seed_and_not_on_the_batch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,13 @@ class Segmentation:
     uncertainty: torch.Tensor | None = None  # (X, Y, Z) uint8: share of the greatest entropy * UNCERTAINTY_SCALE
     # (classes,): sum over all sampled pixels of the probability of the class
     mass: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+class PredictedDice(NamedTuple):
+    """The Dice that is predicted of a mask; see `sifa.quality_control`."""
+
+    structures: dict[str, tuple[dict[str, Any], list[str]]]  # by name: `predicted_dice`, `low`, `high`; and flags
+    doubts: list[str]  # clauses about the prediction
 
 
 @dataclass

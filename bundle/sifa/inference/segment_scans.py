@@ -212,7 +212,7 @@ class SegmentScan:
                 )
             )
         return {
-            "message": "; ".join([*warnings, *doubts.all, *faults]),
+            "message": "; ".join([*warnings, *doubts.all, *found.doubts, *faults]),
             "volumes_ml": {name: entry["volume_ml"] for name, entry in found.quality.items()},
             "flags": {name: entry["flags"] for name, entry in found.quality.items() if entry["flags"]},
             "quality": found.quality,

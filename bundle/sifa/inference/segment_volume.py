@@ -13,12 +13,12 @@ from torch import nn
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference import quality
 from sifa.inference.input_checks import Doubts, intensity_unit
-from sifa.inference.results import Segmentation
+from sifa.inference.results import PredictedDice, Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.transforms.label_values import is_identity, map_labels
 
 Postprocessing = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-Predictor = Callable[..., dict[str, tuple[dict[str, Any], list[str]]]]
+Predictor = Callable[[MetaTensor, Segmentation, str | torch.device], PredictedDice]
 
 
 class MeasuredMask(NamedTuple):
@@ -27,6 +27,7 @@ class MeasuredMask(NamedTuple):
     mask: torch.Tensor  # (X, Y, Z), of the fingerprint's `mask_dtype`, with its `mask_values`
     segmentation: Segmentation  # its labels are the classes in the mask
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`
+    doubts: list[str]  # clauses about predicted Dice
 
 
 def segment_volume(
@@ -56,15 +57,15 @@ def segment_volume(
     affine, volume = np.asarray(image.affine, dtype=float), image.numpy(force=True)
     unit = "arbitrary" if doubts.unit else intensity_unit(fingerprint.target)
     segmentation = inferer.segment(image, network, device, probabilities)
-    predicted = {} if predictor is None else predictor(image, segmentation, device)
+    predicted = PredictedDice({}, []) if predictor is None else predictor(image, segmentation, device)
     cleaned = postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
     mask = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(getattr(torch, fingerprint.mask_dtype))
     segmentation.labels = _classes_of(mask, fingerprint.mask_values)
     measured = quality.measure(segmentation, volume[0], affine, unit, fingerprint)
-    for name, (figures, flags) in predicted.items():
+    for name, (figures, flags) in predicted.structures.items():
         measured[name].update(figures)
         measured[name]["flags"] += flags
-    return MeasuredMask(mask, segmentation, measured)
+    return MeasuredMask(mask, segmentation, measured, predicted.doubts)
 
 
 def _classes_of(mask: torch.Tensor, values: Mapping[int, int]) -> torch.Tensor:

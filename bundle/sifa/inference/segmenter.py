@@ -181,7 +181,9 @@ class Segmenter:
             image, doubts, self.network, self.fingerprint, self.inferer, self.postprocessing, self.device
         )
         mask = MetaTensor(found.mask, affine=image.affine)
-        return SegmentedVolume(mask, self.fingerprint.mask_names, found.quality, [*warnings, *doubts.all], scan)
+        return SegmentedVolume(
+            mask, self.fingerprint.mask_names, found.quality, [*warnings, *doubts.all, *found.doubts], scan
+        )
 
 
 def _as_volume(scan: npt.NDArray[Any] | torch.Tensor, affine: npt.ArrayLike | None) -> MetaTensor:

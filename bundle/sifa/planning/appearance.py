@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.fingerprint.modality import is_in_hu
 from sifa.fingerprint.statistics import BRIGHT
+from sifa.transforms.intensity import NO_AIR
 
 CONTRAST = 0.1  # share of bright tissue in CT beyond which structures themselves are full of contrast medium
-NO_AIR = -0.95  # lowest intensity of tissue, in [-1, 1]
 SAMPLED_ALIKE = 1.5  # ratio of voxel sizes up to which scans of both domains count as sampled alike
 LONGER = 1.1  # ratio of the lengths of scans beyond which target slices are drawn from a part
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sifa.data.slice_cache import Preprocessing
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
+from sifa.io.scan_reader import load_image
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
 from sifa.networks.weights import guiding_classes, load_weights
@@ -25,33 +26,42 @@ from sifa.quality_control.calibration import Calibration, write_calibration
 from sifa.quality_control.held_out import prepare_held_out
 from sifa.quality_control.imitation import Imitation, kinds_of_imitation
 from sifa.quality_control.monotone_fit import MonotoneFit, fit
-from sifa.quality_control.signal_meter import FULL, SIGNALS, SignalMeter
-from sifa.quality_control.signals import agreement
+from sifa.quality_control.resemblance import compare, pool_latents, range_of
+from sifa.quality_control.signal_meter import FULL, SIGNALS, SLICES, SignalMeter
+from sifa.quality_control.signals import count_overlap, dice_of
 from sifa.quality_control.source_guide import Loss, fine_tune_on_source
 from sifa.quality_control.views import ChangedImages
 from sifa.transforms.padding import without_marks
 from sifa.transforms.slices import affine_of
-from sifa.utils.errors import InputError
+from sifa.utils.errors import InputError, first_line, innermost
 from sifa.utils.files import hash_of_file
 
 logger = logging.getLogger(__name__)
 
+LEAST_MASKS = 30  # that are not empty, to fit to
 EARLIER = 2  # networks of earlier epochs, which supply poor masks
 PERTURBATION = 0.1  # of weights, where a run kept no epochs, as a share of their spread
 
 
 class Row(NamedTuple):
-    """A measured mask of a structure."""
+    """A measured mask of a structure, which is not empty."""
 
-    scan: int  # number of the held-out scan
-    structure: str
+    imitation: int  # number of the imitated scan
     signals: Mapping[str, float]
     dice: float  # with the label
+
+
+class ImitatedScan(NamedTuple):
+    """An imitated scan."""
+
+    source: int  # number of the held-out scan
+    latents: np.ndarray  # see `pool_latents`
 
 
 def calibrate(
     items: Sequence[Mapping[str, str]],
     source_training: Sequence[Mapping[str, str]],
+    target_training: Sequence[Mapping[str, str]],
     preprocessing: Preprocessing,
     loss: Loss,
     network: Segmenter,
@@ -71,6 +81,7 @@ def calibrate(
         items: held-out source scans with their labels.
         source_training: source scans with their labels that the model was trained on; where G_t is guided, its guide
             learns from them.
+        target_training: target scans that the model was trained on, which imitated scans are compared with.
         preprocessing: of source volumes in training.
         loss: Eq. 3, for the guide.
         network: the model.
@@ -81,40 +92,79 @@ def calibrate(
         seed: of everything random.
 
     Raises:
-        InputError: when a held-out scan cannot be used, or the model changes meanwhile.
+        InputError: when a held-out scan or a target scan cannot be used, nearly all masks are empty, or the model
+            changes meanwhile.
     """
     folder = Path(model_dir)
     model_sha256 = hash_of_file(folder / "model.pt")
     held_out = prepare_held_out(items, preprocessing)
+    examples = sample_target(target_training, inferer, device)
     generator = _load_generator(folder, fingerprint, device)
     is_guided = generator is not None and generator.num_classes > 0
     guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
     networks = [network, *_weaker(folder, network, model_sha256, device, seed)]
     kinds = kinds_of_imitation(generator)
     rows: list[Row] = []
+    imitated: list[ImitatedScan] = []
     with torch.inference_mode(False), torch.no_grad():
         for number, (image, truth) in enumerate(tqdm(held_out, desc="calibration scans", unit="scan", disable=None)):
             meter = SignalMeter(along_axes(inferer, image), fingerprint, FULL)
             for at, kind in enumerate(kinds):
-                imitation = Imitation(kind, generator, guide, _seed(seed, number, at))
+                imitation = Imitation(kind, generator, guide, examples, _seed(seed, number, at))
                 scan = as_scan(image, imitation, fingerprint)
+                slices = imitation(meter.inferer.sample_slices(scan, SLICES, device))
                 for each in networks:
-                    rows += _measure(number, scan, truth, each, imitation, meter, device)
+                    rows += _measure(len(imitated), scan, slices, truth, each, imitation, meter, device)
+                imitated.append(ImitatedScan(number, pool_latents(network, slices, inferer.windows_at_once)))
+        targets = [pool_latents(network, slices, inferer.windows_at_once) for slices in examples]
+    if len(rows) < LEAST_MASKS:
+        raise InputError(
+            f"{folder / 'model.pt'}: it finds structures in {len(rows)} masks of {len(imitated)} imitated scans only: "
+            "it has not learned them; train again."
+        )
     if hash_of_file(folder / "model.pt") != model_sha256:
         raise InputError(
             f"{folder / 'model.pt'}: it changed while it was calibrated: wait until its training has ended."
         )
+    latents, sources = np.array([scan.latents for scan in imitated]), np.array([scan.source for scan in imitated])
+    resemblance, weights = compare(latents, sources, np.array(targets), seed)
     calibration = Calibration(
         model_sha256,
         len(items),
-        len(items) * len(kinds) * len(networks),
+        len(imitated) * len(networks),
         list(kinds),
-        {name: _fit(rows, chosen, seed) for name, chosen in SIGNALS.items()},
+        resemblance,
+        range_of(np.vstack([latents, targets])),
+        {name: _fit(rows, chosen, sources, weights, seed) for name, chosen in SIGNALS.items()},
     )
     path = write_calibration(calibration, folder)
-    logger.info(
-        "%s: measured on %d masks of %d imitated target scans", path, calibration.masks, len(items) * len(kinds)
-    )
+    logger.info("%s: measured on %d masks of %d imitated target scans", path, calibration.masks, len(imitated))
+    if resemblance.doubt:
+        logger.warning("%s: %s; intervals are wider", path, resemblance.doubt)
+
+
+def sample_target(
+    items: Sequence[Mapping[str, str]], inferer: SliceSegmenter, device: str | torch.device
+) -> list[torch.Tensor]:
+    """Returns slices (N, C, H, W) of each target scan as the network sees them in inference.
+
+    Raises:
+        InputError: when a scan cannot be read or is empty.
+    """
+    return [
+        _sample(item["image"], inferer, device) for item in tqdm(items, desc="target scans", leave=False, disable=None)
+    ]
+
+
+def _sample(path: str, inferer: SliceSegmenter, device: str | torch.device) -> torch.Tensor:
+    try:
+        image = load_image(path)
+    except Exception as error:
+        raise InputError(f"{path}: it cannot be read ({first_line(innermost(error))}): replace it.") from error
+    slices = inferer.sample_slices(image[None] if image.ndim == 3 else image, SLICES, device)
+    if not len(slices):
+        raise InputError(f"{path}: it shows nothing but air: replace it.")
+    return slices
 
 
 def along_axes(inferer: SliceSegmenter, image: torch.Tensor) -> SliceSegmenter:
@@ -129,9 +179,9 @@ def along_axes(inferer: SliceSegmenter, image: torch.Tensor) -> SliceSegmenter:
 
 
 def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint) -> MetaTensor:
-    """Returns a prepared source volume (C, H, W, D), as the imitation degrades it, in the target's intensities."""
+    """Returns a prepared source volume (C, H, W, D), as the imitation acquires it, in the target's intensities."""
     slices = without_marks(torch.as_tensor(image).as_subclass(torch.Tensor).movedim(-1, 0).float())
-    volume = imitation.degrade_source(slices).movedim(0, -1)
+    volume = imitation.acquire(slices).movedim(0, -1)
     rule = fingerprint.target.intensity
     lower, upper = (float(rule["lower"]), float(rule["upper"])) if rule["mode"] == "window" else (-1.0, 1.0)
     return MetaTensor(lower + (volume + 1) / 2 * (upper - lower), affine=torch.as_tensor(affine_of(image)))
@@ -140,28 +190,31 @@ def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint)
 def _measure(
     number: int,
     scan: MetaTensor,
+    slices: torch.Tensor,
     truth: np.ndarray,
     network: nn.Module,
     imitation: Imitation,
     meter: SignalMeter,
     device: str | torch.device,
 ) -> list[Row]:
-    """Returns signals and Dice of the structures that a scan shows."""
+    """Returns signals and Dice of the masks that are not empty, of structures that the scan shows."""
     segmentation = meter.inferer.segment(scan, ChangedImages(meter.inferer.fuse(network), imitation), device)
-    signals = meter.measure(scan, segmentation, network, device, imitation)
-    classes = meter.fingerprint.network.out_channels
-    dice = agreement(truth, segmentation.labels.numpy(), classes)
-    shown = np.bincount(truth.ravel(), minlength=classes) > 0
+    signals = meter.measure(scan, slices, segmentation, network, device, imitation)
+    sizes, found, both = count_overlap(truth, segmentation.labels.numpy(), meter.fingerprint.network.out_channels)
+    dice = dice_of(np.stack([sizes, found, both]))
     return [
-        Row(number, name, signals[name], float(dice[value]))
+        Row(number, signals[name], float(dice[value]))
         for value, name in meter.fingerprint.structure_names.items()
-        if shown[value]
+        if sizes[value] and found[value]
     ]
 
 
-def _fit(rows: Sequence[Row], chosen: Sequence[str], seed: int) -> MonotoneFit:
+def _fit(
+    rows: Sequence[Row], chosen: Sequence[str], sources: np.ndarray, weights: np.ndarray, seed: int
+) -> MonotoneFit:
     signals = [{name: row.signals[name] for name in chosen} for row in rows]
-    return fit(signals, np.array([row.dice for row in rows]), np.array([row.scan for row in rows]), seed)
+    imitations = np.array([row.imitation for row in rows])
+    return fit(signals, np.array([row.dice for row in rows]), sources[imitations], weights[imitations], seed)
 
 
 def _seed(seed: int, scan: int, kind: int) -> int:

@@ -10,12 +10,13 @@ from typing import Any
 
 from sifa.fingerprint.json_entries import JsonEntries
 from sifa.quality_control.monotone_fit import MonotoneFit
+from sifa.quality_control.resemblance import LatentRange, Resemblance
 from sifa.quality_control.signal_meter import SIGNALS
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file, write_json
 
 NAME = "calibration.json"
-FORMAT = 1
+FORMAT = 2
 AGAIN = "run calibrating for this model"
 
 
@@ -27,6 +28,8 @@ class Calibration:
     scans: int  # held-out source scans
     masks: int  # measured
     kinds: list[str]  # of imitation
+    resemblance: Resemblance  # of imitated scans and target scans of training
+    latents: LatentRange  # of both
     fits: Mapping[str, MonotoneFit]  # by set of signals: `fast`, `full`
 
 
@@ -35,7 +38,9 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
     content: dict[str, Any] = {
         "format": FORMAT,
         "about": "predicted Dice, measured on imitated target scans",
-        **{key: value for key, value in vars(calibration).items() if key != "fits"},
+        **{key: value for key, value in vars(calibration).items() if key not in ("resemblance", "latents", "fits")},
+        "resemblance": calibration.resemblance._asdict(),
+        "latents": calibration.latents._asdict(),
         "fits": {name: fitted._asdict() for name, fitted in calibration.fits.items()},
     }
     write_json(folder / NAME, content)
@@ -62,6 +67,8 @@ def read_calibration(folder: Path) -> Calibration:
     try:
         fits = {name: _read_fit(sections.section(name), signals) for name, signals in SIGNALS.items()}
         scans, masks = entries.integer("scans", 1), entries.integer("masks", 1)
+        resemblance = _read_resemblance(entries.section("resemblance"))
+        latents = _read_latents(entries.section("latents"))
     except (InputError, OverflowError) as error:
         raise InputError(f"{path}: it is damaged: {AGAIN}, or remove it.") from error
     for name, fitted in fits.items():
@@ -69,8 +76,27 @@ def read_calibration(folder: Path) -> Calibration:
             raise InputError(f"{path}: fits.{name} is no fit of Dice: {AGAIN}, or remove it.")
     kinds = content.get("kinds")
     return Calibration(
-        entries.text("model_sha256"), scans, masks, [*map(str, kinds)] if isinstance(kinds, list) else [], fits
+        entries.text("model_sha256"),
+        scans,
+        masks,
+        [*map(str, kinds)] if isinstance(kinds, list) else [],
+        resemblance,
+        latents,
+        fits,
     )
+
+
+def _read_resemblance(entries: JsonEntries) -> Resemblance:
+    auroc = None if entries.content.get("auroc") is None else entries.number("auroc")
+    return Resemblance(entries.integer("target_scans", 1), auroc, entries.number("effective_scans"))
+
+
+def _read_latents(entries: JsonEntries) -> LatentRange:
+    mean = entries.numbers("mean")
+    spread = entries.numbers("spread", len(mean))
+    if min(spread) <= 0:
+        entries.refuse("spread", "positive")
+    return LatentRange(mean, spread, entries.number("farthest"))
 
 
 def _read_fit(entries: JsonEntries, signals: Sequence[str]) -> MonotoneFit:
@@ -83,6 +109,7 @@ def _read_fit(entries: JsonEntries, signals: Sequence[str]) -> MonotoneFit:
         entries.numbers("dice", len(scores)),
         entries.numbers("edges"),
         entries.numbers("widths"),
+        entries.numbers("cautious_widths"),
         entries.number("threshold"),
     )
 
@@ -91,8 +118,8 @@ def _is_fit(fitted: MonotoneFit) -> bool:
     """Returns whether numbers are those of a fit: in their ranges and in order, so that no prediction falls."""
     ordered = (fitted.scores, fitted.dice, fitted.edges)
     return (
-        len(fitted.widths) == len(fitted.edges) + 1
+        len(fitted.widths) == len(fitted.cautious_widths) == len(fitted.edges) + 1
         and all(list(values) == sorted(values) for values in ordered)
         and 0 <= fitted.dice[0] <= fitted.dice[-1] <= 1
-        and min(*fitted.weights.values(), *fitted.widths) >= 0
+        and min(*fitted.weights.values(), *fitted.widths, *fitted.cautious_widths) >= 0
     )

@@ -11,13 +11,17 @@ import torch
 from torch import nn
 
 from sifa.fingerprint.fingerprint import Fingerprint
-from sifa.inference.results import Segmentation
+from sifa.inference.ensemble import NetworkAverage
+from sifa.inference.results import PredictedDice, Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.quality_control.calibration import NAME, read_calibration
 from sifa.quality_control.monotone_fit import EMPTY, needed_signals, predict
-from sifa.quality_control.signal_meter import SIGNALS, SignalMeter
+from sifa.quality_control.resemblance import pool_latents
+from sifa.quality_control.signal_meter import SIGNALS, SLICES, SignalMeter
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.files import hash_of_file
+
+UNKNOWN = "this scan lies outside of all that calibration has seen"
 
 
 class DicePredictor:
@@ -27,7 +31,7 @@ class DicePredictor:
         trust: `fast`: one more inference; `full`: three more where random appearance told more in calibration; `none`:
             no prediction.
         folders: of the models; several models in one run have no calibration.
-        network: with its batch norm, in evaluation mode.
+        network: C(E(.)) with its batch norm, or its average over flips, in evaluation mode.
         inferer: that makes the masks.
         fingerprint: of the network.
 
@@ -54,14 +58,13 @@ class DicePredictor:
         if not there or trust in (None, "none"):
             return
         self.network = network
-        self.fitted = read_calibration(path.parent).fits[str(trust)]
+        self.calibration = read_calibration(path.parent)
+        self.fitted = self.calibration.fits[str(trust)]
         self.meter = SignalMeter(inferer, fingerprint, needed_signals(self.fitted))
         self.name = f"DicePredictor {trust} {hash_of_file(path)[:8]}"
 
-    def __call__(
-        self, volume: torch.Tensor, segmentation: Segmentation, device: str | torch.device
-    ) -> dict[str, tuple[dict[str, Any], list[str]]]:
-        """Returns, by structure, `predicted_dice`, `low` and `high`, and a list of flags.
+    def __call__(self, volume: torch.Tensor, segmentation: Segmentation, device: str | torch.device) -> PredictedDice:
+        """Returns what is predicted of a scan.
 
         Args:
             volume: intensities (C, X, Y, Z) with an affine.
@@ -69,13 +72,23 @@ class DicePredictor:
             device: where the network runs.
         """
         if not self.name:
-            return {}
+            return PredictedDice({}, [])
+        slices = self.meter.inferer.sample_slices(volume, SLICES, device)
+        doubt = self.calibration.resemblance.doubt or ("" if self._is_known(slices) else UNKNOWN)
         predicted = {}
         values = {name: value for value, name in self.meter.fingerprint.structure_names.items()}
         voxels = np.bincount(segmentation.labels.numpy().ravel(), minlength=len(values) + 1)
-        for name, signals in self.meter.measure(volume, segmentation, self.network, device).items():
-            found = predict(self.fitted, signals) if voxels[values[name]] else EMPTY
+        for name, signals in self.meter.measure(volume, slices, segmentation, self.network, device).items():
+            found = predict(self.fitted, signals, bool(doubt)) if voxels[values[name]] else EMPTY
             dice, low, high = (round(number, 3) for number in found)
             flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < self.fitted.threshold else []
             predicted[name] = ({"predicted_dice": dice, "low": low, "high": high}, flags)
-        return predicted
+        return PredictedDice(predicted, [f"predicted Dice: {doubt}, intervals are wider"] if doubt else [])
+
+    def _is_known(self, slices: torch.Tensor) -> bool:
+        """Returns whether the scan lies where those of calibration and of training do."""
+        if not len(slices):
+            return False
+        network: Any = self.network.networks[0] if isinstance(self.network, NetworkAverage) else self.network
+        latents = pool_latents(network, slices, self.meter.inferer.windows_at_once)
+        return self.calibration.latents.holds(latents)

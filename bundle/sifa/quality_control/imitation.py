@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from sifa.quality_control.target_style import (
+    LARGEST_SHARE,
+    LEAST_SHARE,
+    with_intensities_of,
+    with_low_frequencies_of,
+)
 from sifa.quality_control.views import random_appearance
 from sifa.transforms.intensity import AIR
 
 # What the slices of a calibration scan go through, in the order of the words
 TRANSLATED = ("translated", "degraded_translated", "translated_degraded", "translated_appearance")
-UNTRANSLATED = ("as_it_is", "appearance", "degraded_appearance")  # where a run has no G_t
+UNTRANSLATED = ("fourier", "degraded_fourier", "histogram", "degraded_histogram", "inverted_histogram")  # without G_t
 
 MULTIPLE = 8  # of rows and columns that the networks take
 
@@ -23,7 +31,7 @@ def kinds_of_imitation(target_generator: nn.Module | None) -> tuple[str, ...]:
 
 
 class Imitation:
-    """Maps slices of one source scan to slices that imitate the target, each slice once.
+    """Makes one source scan look like a target scan: first the whole scan, then what the network sees of it.
 
     The label has no part in it: G_t that is guided by classes gets those that another network predicts.
 
@@ -31,19 +39,36 @@ class Imitation:
         kind: one of `kinds_of_imitation`.
         target_generator: G_t in evaluation mode; None: there is none.
         guide: network for source images that tells G_t what they show, in evaluation mode.
-        seed: of the appearance and of the degradation.
+        examples: slices (N, C, H, W) of each target scan, whose style a run without G_t takes.
+        seed: of the appearance, the degradation and the example.
     """
 
-    def __init__(self, kind: str, target_generator: nn.Module | None, guide: nn.Module, seed: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        target_generator: nn.Module | None,
+        guide: nn.Module,
+        examples: Sequence[torch.Tensor],
+        seed: int,
+    ) -> None:
         self.kind = kind
         self.target_generator = target_generator
         self.guide = guide
+        self.examples = examples
         self.seed = seed
         self.known: dict[bytes, torch.Tensor] = {}
 
-    def degrade_source(self, slices: torch.Tensor) -> torch.Tensor:
-        """Returns the slices (N, C, H, W) in [-1, 1] of the scan as it is acquired, before anything is translated."""
-        return degrade(slices, self.seed) if self.kind.startswith("degraded") else slices
+    def acquire(self, slices: torch.Tensor) -> torch.Tensor:
+        """Returns all slices (N, C, H, W) in [-1, 1] of the scan as if they had been acquired so."""
+        changed = degrade(slices, self.seed) if self.kind.startswith("degraded") else slices
+        if self.kind not in UNTRANSLATED:
+            return changed
+        rng = np.random.default_rng([self.seed, 3])
+        example = self.examples[int(rng.integers(len(self.examples)))]
+        if self.kind.endswith("fourier"):
+            share = float(rng.uniform(LEAST_SHARE, LARGEST_SHARE))
+            return with_low_frequencies_of(changed, example[int(rng.integers(len(example)))], share)
+        return with_intensities_of(changed, example, inverted=self.kind.startswith("inverted"))
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Returns images (B, C, H, W) in [-1, 1] that look like the target."""
@@ -59,7 +84,7 @@ class Imitation:
             images = translate(images, self.target_generator, self.guide)
         if self.kind.endswith("_degraded"):
             images = degrade(images, self.seed)
-        return random_appearance(images, self.seed) if self.kind.endswith("appearance") else images
+        return random_appearance(images, self.seed) if self.kind.endswith("_appearance") else images
 
 
 @torch.no_grad()

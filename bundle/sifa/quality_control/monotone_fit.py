@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from scipy.optimize import isotonic_regression, nnls
 
 FOLDS = 5
 COVERAGE = 0.9
+CAUTIOUS_COVERAGE = 0.975  # where calibration does not resemble the scans that are segmented
 BINS = 3  # of predicted Dice, each with its own half-width
 GOOD = 0.7  # Dice from which a mask counts as good
 FALSE_ALARMS = 0.1  # share of good masks that are flagged, in calibration
@@ -26,6 +26,7 @@ class MonotoneFit(NamedTuple):
     dice: list[float]  # at these scores, not decreasing; linear in between
     edges: list[float]  # of predicted Dice between the bins
     widths: list[float]  # half of the interval, by bin
+    cautious_widths: list[float]  # likewise, where calibration does not resemble the scan
     threshold: float  # of predicted Dice, below which a structure is flagged
 
 
@@ -51,7 +52,13 @@ class _Curve(NamedTuple):
         return found
 
 
-def fit(signals: Sequence[Mapping[str, float]], dice: np.ndarray, groups: np.ndarray, seed: int = 0) -> MonotoneFit:
+def fit(
+    signals: Sequence[Mapping[str, float]],
+    dice: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray | None = None,
+    seed: int = 0,
+) -> MonotoneFit:
     """Fits the Dice of masks by their signals, with one function for all structures.
 
     A structure that the imitations show poorly learns from the others what good masks look like. Least squares with
@@ -62,6 +69,7 @@ def fit(signals: Sequence[Mapping[str, float]], dice: np.ndarray, groups: np.nda
         signals: of each mask, the same names in all, from 0 to 1.
         dice: true Dice, (N,), from 0 to 1.
         groups: number of the scan of each mask, (N,); all masks of a scan are in one fold.
+        weights: how much the residual of each mask counts in intervals, (N,); None: all alike.
         seed: of the folds.
     """
     names = list(signals[0])
@@ -73,7 +81,14 @@ def fit(signals: Sequence[Mapping[str, float]], dice: np.ndarray, groups: np.nda
         predicted[held] = _fit_curve(values[~held], dice[~held])(values[held])
     edges = np.quantile(predicted, np.arange(1, BINS) / BINS)
     bins = np.searchsorted(edges, predicted, side="right")
-    widths = [_conformal_quantile(np.abs(dice - predicted)[bins == number]) for number in range(BINS)]
+    residuals, ones = np.abs(dice - predicted), np.ones(len(dice))
+    counted = ones if weights is None else weights
+
+    def widths(share: float, counted: np.ndarray) -> list[float]:
+        return [conformal_quantile(residuals[bins == place], counted[bins == place], share) for place in range(BINS)]
+
+    usual = widths(COVERAGE, counted)
+    cautious = [max(pair) for pair in zip(usual, widths(CAUTIOUS_COVERAGE, ones), strict=True)]
     good = predicted[dice >= GOOD]
     threshold = float(np.quantile(good, FALSE_ALARMS)) if len(good) else GOOD
     curve = _fit_curve(values, dice)
@@ -83,7 +98,8 @@ def fit(signals: Sequence[Mapping[str, float]], dice: np.ndarray, groups: np.nda
         curve.scores.tolist(),
         curve.dice.tolist(),
         edges.tolist(),
-        widths,
+        usual,
+        cautious,
         threshold,
     )
 
@@ -108,10 +124,26 @@ def _isotonic(scores: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndar
     return middles, steps
 
 
-def _conformal_quantile(residuals: np.ndarray) -> float:
-    """Returns the ceil((n + 1) * COVERAGE)-th smallest residual; 1 where there are too few."""
-    rank = math.ceil((len(residuals) + 1) * COVERAGE)
-    return float(np.sort(residuals)[rank - 1]) if rank <= len(residuals) else 1.0
+def conformal_quantile(residuals: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """Returns the weighted conformal quantile of residuals; 1 where there are too few.
+
+    It is the smallest residual up to which a share of all weight lies, that of the next mask included, whose residual
+    may be anything (Tibshirani et al., NeurIPS 2019). Its weight is not known; a mask like those that are segmented has
+    the mean weight of masks drawn by their weights, sum w^2 / sum w. With equal weights this is the
+    ceil((n + 1) * share)-th smallest residual.
+
+    Args:
+        residuals: distances of predicted from true Dice, (N,).
+        weights: (N,).
+        share: of masks to cover.
+    """
+    if not weights.any():
+        return 1.0
+    order = np.argsort(residuals)
+    reached = np.cumsum(weights[order])
+    needed = share * (weights.sum() + (weights**2).sum() / weights.sum())
+    place = int(np.searchsorted(reached, needed * (1 - 1e-12)))
+    return float(residuals[order][place]) if place < len(residuals) else 1.0
 
 
 def needed_signals(fitted: MonotoneFit) -> tuple[str, ...]:
@@ -119,14 +151,16 @@ def needed_signals(fitted: MonotoneFit) -> tuple[str, ...]:
     return tuple(name for name, weight in fitted.weights.items() if weight > 0)
 
 
-def predict(fitted: MonotoneFit, signals: Mapping[str, float]) -> Prediction:
+def predict(fitted: MonotoneFit, signals: Mapping[str, float], cautiously: bool = False) -> Prediction:
     """Returns what a fit predicts of a mask that is not empty.
 
     Args:
         fitted: the fit.
         signals: at least `needed_signals`, from 0 to 1.
+        cautiously: whether calibration does not resemble the scan.
     """
     score = fitted.offset + sum(fitted.weights[name] * signals[name] for name in needed_signals(fitted))
     dice = float(np.interp(score, fitted.scores, fitted.dice))
-    width = fitted.widths[int(np.searchsorted(fitted.edges, dice, side="right"))]
+    widths = fitted.cautious_widths if cautiously else fitted.widths
+    width = widths[int(np.searchsorted(fitted.edges, dice, side="right"))]
     return Prediction(dice, max(0.0, dice - width), min(1.0, dice + width))

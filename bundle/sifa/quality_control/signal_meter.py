@@ -13,11 +13,11 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.batch_norm import for_inference
-from sifa.quality_control.signals import agreement, soft_dice, volume_plausibility
+from sifa.quality_control.signals import agreement, position_plausibility, soft_dice, volume_plausibility
 from sifa.quality_control.views import ChangedImages, ImageMap, random_appearance, with_statistics_of
 from sifa.transforms.slices import affine_of
 
-FAST = ("soft_dice", "batch_norm", "volume")  # one more inference
+FAST = ("soft_dice", "batch_norm", "volume", "position")  # one more inference
 FULL = (*FAST, "appearance")
 SIGNALS = {"fast": FAST, "full": FULL}
 APPEARANCES = 2  # views of random appearance
@@ -41,6 +41,7 @@ class SignalMeter:
     def measure(
         self,
         volume: torch.Tensor,
+        slices: torch.Tensor,
         segmentation: Segmentation,
         network: nn.Module,
         device: str | torch.device,
@@ -50,6 +51,7 @@ class SignalMeter:
 
         Args:
             volume: intensities (C, X, Y, Z) with an affine (a MetaTensor).
+            slices: some of this scan as the network sees them (N, C, H, W); see `SliceSegmenter.sample_slices`.
             segmentation: of this scan, as the inferer returned it.
             network: that made it, with its batch norm, in evaluation mode, on `device`.
             device: where the network runs.
@@ -66,12 +68,13 @@ class SignalMeter:
 
         agreements = {}
         if "batch_norm" in self.signals:
-            own = self._with_own_statistics(volume, network, device, imitation)
+            own = self._with_statistics_of(slices, network)
             agreements["batch_norm"] = np.ones(classes) if own is None else agree(own)
         if "appearance" in self.signals:
             fused = self.inferer.fuse(network)
             changes = (partial(random_appearance, seed=seed) for seed in range(APPEARANCES))
             agreements["appearance"] = np.mean([agree(ChangedImages(fused, change)) for change in changes], axis=0)
+        positions = position_plausibility(labels, affine_of(volume), self.fingerprint.spatial_prior)
         measured = {}
         for value, name in self.fingerprint.structure_names.items():
             known = self.fingerprint.structures.get(name)
@@ -80,17 +83,14 @@ class SignalMeter:
             found = {
                 "soft_dice": soft_dice(kept * inside, kept * segmentation.pixels[value], mass - (1 - kept) * inside),
                 "volume": volume_plausibility(voxels[value] * voxel_ml, known.min, known.max) if known else 1.0,
+                "position": positions.get(value, 1.0),
                 **{signal: float(each[value]) for signal, each in agreements.items()},
             }
             measured[name] = {signal: float(found[signal]) if voxels[value] else 0.0 for signal in self.signals}
         return measured
 
-    def _with_own_statistics(
-        self, volume: torch.Tensor, network: nn.Module, device: str | torch.device, imitation: ImageMap | None
-    ) -> nn.Module | None:
-        """Returns the fused network with batch-norm statistics of the scan; None where it shows nothing but air."""
-        slices = self.inferer.sample_slices(volume, SLICES, device)
+    def _with_statistics_of(self, slices: torch.Tensor, network: nn.Module) -> nn.Module | None:
+        """Returns the fused network with batch-norm statistics of slices; None where the scan shows only air."""
         if not len(slices):
             return None
-        images = slices if imitation is None else imitation(slices)
-        return for_inference(with_statistics_of(network, images.split(self.inferer.windows_at_once)))
+        return for_inference(with_statistics_of(network, slices.split(self.inferer.windows_at_once)))

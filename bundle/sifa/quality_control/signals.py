@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from scipy.ndimage import center_of_mass
 
 LEAST_ML = 1e-3  # volumes are rounded to it
 
@@ -68,3 +71,28 @@ def volume_plausibility(volume_ml: float, smallest_ml: float, largest_ml: float)
     low, high = (math.log(max(size, LEAST_ML)) for size in (smallest_ml, largest_ml))
     z = (math.log(volume_ml) - (low + high) / 2) / max((high - low) / 4, 0.05)
     return math.exp(-(z**2) / 8)
+
+
+def position_plausibility(
+    labels: np.ndarray, affine: np.ndarray, priors: Mapping[str, Mapping[str, Any]]
+) -> dict[int, float]:
+    """Returns how well each structure lies relative to the others as in training: exp(-d^2 / 2), by value.
+
+    d is the distance of the structure's center from where the centers of all others put it, in units of its radius in
+    training. It is 0 where none of the others was found.
+
+    Args:
+        labels: values of structures, (X, Y, Z).
+        affine: (4, 4), from indices to mm (RAS+).
+        priors: by value of the structure, see `sifa.postprocessing.spatial_prior.measure_spatial_prior`.
+    """
+    found = [value for value in map(int, priors) if (labels == value).any()]
+    centers = np.array(center_of_mass(np.ones(labels.shape, dtype=np.uint8), labels, found)).reshape(-1, 3)
+    placed = centers @ affine[:3, :3].T + affine[:3, 3]
+    common = placed - np.array([priors[str(value)]["center"] for value in found]).reshape(-1, 3)
+    plausible = {}
+    for number, value in enumerate(found):
+        others = np.delete(common, number, axis=0)
+        distance = np.linalg.norm(common[number] - others.mean(axis=0)) if len(others) else math.inf
+        plausible[value] = math.exp(-((distance / priors[str(value)]["radius_mm"]) ** 2) / 2)
+    return plausible

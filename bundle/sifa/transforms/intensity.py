@@ -12,6 +12,7 @@ from sifa.utils.errors import InputError
 
 # Normalized intensities, without unit, in [-1, 1].
 AIR = -1.0  # of everything at or below the lower end of the window
+NO_AIR = -0.95  # lowest intensity of tissue
 AIR_THRESHOLD = -0.999  # an image without a pixel above it shows only air; not -1, since resampling rounds
 
 

@@ -1,0 +1,131 @@
+"""How much imitated scans look like target scans, and one scan like all of these, by their latents."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.stats import mannwhitneyu
+from torch.nn import functional
+
+from sifa.networks.segmenter import Segmenter
+from sifa.transforms.intensity import NO_AIR
+
+FOLDS = 5
+PENALTY = 0.01  # on the squared weights of the classifier
+LEAST_SPREAD = 1e-6  # of a channel that is always the same
+LARGEST_WEIGHT = 10.0  # of an imitated scan
+TOO_DIFFERENT, TOO_FEW = 0.95, 15  # AUROC from which, and effective scans below which, there is no resemblance
+
+
+class Resemblance(NamedTuple):
+    """What the classifier found; plain numbers."""
+
+    target_scans: int
+    auroc: float | None  # 0.5: imitated scans and target scans cannot be told apart; 1: always; None: too few to tell
+    effective_scans: float  # imitated scans that count, (sum w)^2 / sum w^2
+
+    @property
+    def doubt(self) -> str:
+        """Why imitated scans may say little of target scans, as a clause; empty where they resemble them."""
+        if self.auroc is None:
+            return f"{self.target_scans} target scans are too few to compare imitated scans with"
+        if self.auroc > TOO_DIFFERENT:
+            return f"imitated scans do not resemble the target scans (AUROC {self.auroc:.2f})"
+        if self.effective_scans < TOO_FEW:
+            return f"too few imitated scans resemble the target scans (as many as {self.effective_scans:.0f})"
+        return ""
+
+
+class LatentRange(NamedTuple):
+    """Where the pooled latents of imitated scans and of target scans lie; plain numbers."""
+
+    mean: list[float]
+    spread: list[float]  # standard deviation, positive
+    farthest: float  # root mean square of the deviations of the scan that lies farthest, in units of the spread
+
+    def holds(self, pooled: np.ndarray) -> bool:
+        """Returns whether a scan with pooled latents (F,) lies no farther than all of these scans."""
+        return self.distance(pooled) <= self.farthest
+
+    def distance(self, pooled: np.ndarray) -> float:
+        """Returns the root mean square of the deviations of pooled latents (F,), in units of the spread."""
+        return math.sqrt(np.mean(((pooled - np.array(self.mean)) / np.array(self.spread)) ** 2))
+
+
+def range_of(pooled: np.ndarray) -> LatentRange:
+    """Returns the range of pooled latents (N, F)."""
+    spread = np.maximum(pooled.std(axis=0), LEAST_SPREAD)
+    found = LatentRange(pooled.mean(axis=0).tolist(), spread.tolist(), 0.0)
+    return found._replace(farthest=max(map(found.distance, pooled)))
+
+
+@torch.no_grad()
+def pool_latents(network: Segmenter, images: torch.Tensor, batch_size: int) -> np.ndarray:
+    """Returns mean and standard deviation of each channel of E over all positions that show tissue, (2 * channels,).
+
+    Args:
+        network: C(E(.)), in evaluation mode.
+        images: slices of one scan (N, C, H, W) in [-1, 1], N >= 1.
+        batch_size: of images.
+    """
+    multiple = network.multiple
+    margins = (0, -images.shape[3] % multiple, 0, -images.shape[2] % multiple)
+    padded = functional.pad(images, margins, mode="replicate")
+    latents = torch.cat([network.encoder(batch) for batch in padded.split(batch_size)]).movedim(1, -1)
+    tissue = functional.avg_pool2d((padded.amax(dim=1, keepdim=True) >= NO_AIR).float(), multiple)[:, 0]
+    shown = latents[tissue >= min(0.5, float(tissue.max()))]
+    pooled = torch.cat([shown.mean(dim=0), shown.std(dim=0, correction=0)])
+    return pooled.numpy(force=True).astype(np.float64)
+
+
+def compare(
+    imitated: np.ndarray, groups: np.ndarray, target: np.ndarray, seed: int = 0
+) -> tuple[Resemblance, np.ndarray]:
+    """Returns how much imitated scans look like target scans, and the weights (N,) of imitated scans.
+
+    A classifier (logistic regression) tells the two apart; the odds that it gives a scan that it has not seen, up to
+    10, are the density ratio by which conformal prediction weights the scan (Tibshirani et al., NeurIPS 2019).
+
+    Args:
+        imitated: pooled latents (N, F).
+        groups: number of the source scan of each imitated one, (N,); all of a source scan are in one fold.
+        target: pooled latents of target scans (M, F).
+        seed: of the folds.
+    """
+    if len(target) < FOLDS:
+        return Resemblance(len(target), None, float(len(imitated))), np.ones(len(imitated))
+    features = np.vstack([imitated, target])
+    is_target = np.arange(len(features)) >= len(imitated)
+    features = (
+        (features - features.mean(axis=0))
+        / (np.maximum(features.std(axis=0), LEAST_SPREAD))
+        / np.sqrt(features.shape[1])
+    )
+    every = np.concatenate([groups, groups.max() + 1 + np.arange(len(target))])
+    log_odds = np.zeros(len(features))
+    for part in np.array_split(np.random.default_rng(seed).permutation(np.unique(every)), FOLDS):
+        held = np.isin(every, part)
+        log_odds[held] = _classify(features[~held], is_target[~held], features[held])
+    auroc = mannwhitneyu(log_odds[is_target], log_odds[~is_target]).statistic / (len(imitated) * len(target))
+    weights = np.minimum(np.exp(log_odds[~is_target]) * len(imitated) / len(target), LARGEST_WEIGHT)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    return Resemblance(len(target), float(auroc), float(effective)), weights
+
+
+def _classify(features: np.ndarray, is_target: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the log odds of other features (K, F) by a logistic regression that is fitted to features (N, F)."""
+    signs = np.where(is_target, 1.0, -1.0)
+    with_one = np.hstack([features, np.ones((len(features), 1))])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = signs * (with_one @ weights)
+        penalized = np.append(weights[:-1], 0)
+        gradient = -(signs / (1 + np.exp(margins))) @ with_one / len(signs) + PENALTY * penalized
+        return float(np.logaddexp(0, -margins).mean() + PENALTY / 2 * penalized @ penalized), gradient
+
+    found = minimize(loss, np.zeros(with_one.shape[1]), jac=True, method="L-BFGS-B").x
+    return others @ found[:-1] + found[-1]
