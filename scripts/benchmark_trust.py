@@ -1,11 +1,13 @@
-"""Compares predicted Dice with true Dice on generated CT scans of mixed quality.
+"""Compares predicted Dice with true Dice, on generated CT scans of mixed quality or on the labeled scans of a data set.
 
     python scripts/benchmark_trust.py OUTPUT --model_dirs "[RUN,...]" [--scans 60] [--seed 100] [--document FILE]
+    python scripts/benchmark_trust.py OUTPUT --model_dirs "[RUN,...]" --dataset_dir DATA [--document FILE --table NAME]
 
-Each RUN is a training on the heart phantom with a `calibration.json` (`run calibrating`). The scans are those of other
-anatomies than any seed of the trainings', most of them damaged (`mixed_quality.py`). `run inference` segments them; the
+Each RUN is a training with a `calibration.json` (`run calibrating`), on the heart phantom or on the data set. Generated
+scans are those of other anatomies than any seed of the trainings', most of them damaged (`mixed_quality.py`). Of a data
+set, `target.test` is taken, or `target.validation` where there is no such list. `run inference` segments the scans; the
 labels are only read to measure. OUTPUT/trust.json has all figures, OUTPUT/trust.md the table, which also replaces that
-of FILE between the comments `<!-- benchmark_trust -->` and `<!-- end -->`.
+of FILE between the comments `<!-- NAME -->` (`benchmark_trust`) and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from command_line import run_command_line
 from document_tables import markdown, put_text, split_at
 from mixed_quality import damage
 from scipy.stats import spearmanr
+from sifa.data.dataset_json import read_dataset
 from sifa.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from sifa.inference.manifest_file import read_cases
 from sifa.io.nifti_files import load_nifti
+from sifa.io.scan_reader import load_label
 from sifa.quality_control.calibration import NAME
 from sifa.quality_control.signals import agreement
+from sifa.transforms.label_values import map_labels
 from sifa.utils.errors import InputError
 from sifa.utils.files import write_json, write_text
 from sifa.utils.options import names_of
@@ -37,7 +42,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 FALSE_ALARMS, WORST, POOR = 0.1, 0.1, 0.5
-TABLE = "benchmark_trust"  # in documents
+UNDAMAGED = "none"
 
 Numbers = npt.NDArray[np.float64]
 
@@ -77,17 +82,39 @@ def write_scans(folder: Path, count: int, seed: int) -> dict[str, str]:
     return damages
 
 
+def copy_scans(folder: Path, dataset_dir: str) -> dict[str, str]:
+    """Copies the labeled target scans of a data set, with classes in labels, likewise."""
+    dataset = read_dataset(Path(dataset_dir) / "dataset.json", needs_target=False)
+    items = dataset.target_test or dataset.target_validation
+    if not items:
+        raise InputError(f"{dataset.path}: neither target.test nor target.validation lists labeled scans: add some.")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    damages = {}
+    for item in items:
+        image, (values, affine) = Path(item["image"]), load_label(item["label"])
+        name = image.name if image.name.endswith(".nii.gz") else f"{image.name}.nii.gz"
+        if name in damages:
+            raise InputError(f"{image}: another labeled scan has the same name: rename one.")
+        nib.save(load_nifti(image), folder / "images" / name)
+        labels = map_labels(values, dataset.target_label_map) if dataset.target_label_map else values
+        nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), folder / "labels" / name)
+        damages[name] = UNDAMAGED
+    return damages
+
+
 def measure(scans: Path, masks: Path, damages: Mapping[str, str], fingerprint: Fingerprint) -> list[Mask]:
     """Compares the masks of a run with labels, and what the run predicted with both."""
     found = []
-    classes = fingerprint.network.out_channels
+    classes = {value: index for index, value in fingerprint.mask_values.items()}
     for case in read_cases(masks / "manifest.json"):
         if not case.is_segmented or case.quality is None:
             raise InputError(f"{masks}: {case.input} was not segmented ({case.message}).")
         truth, mask = (
             np.asarray(load_nifti(path).dataobj) for path in (scans / "labels" / case.input, masks / str(case.output))
         )
-        dice = agreement(truth.astype(np.uint8), mask.astype(np.uint8), classes)
+        segmented = map_labels(mask, classes).astype(np.uint8)
+        dice = agreement(truth.astype(np.uint8), segmented, len(classes))
         for value, name in fingerprint.structure_names.items():
             entry = case.quality[name]
             if "predicted_dice" not in entry:
@@ -172,16 +199,25 @@ def as_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main(
-    output: str, *, model_dirs: list[str] | str, scans: int = 60, seed: int = 100, document: str | None = None
+    output: str,
+    *,
+    model_dirs: list[str] | str,
+    scans: int = 60,
+    seed: int = 100,
+    dataset_dir: str | None = None,
+    document: str | None = None,
+    table: str = "benchmark_trust",
 ) -> None:
-    """Compares predicted Dice with true Dice on generated scans of mixed quality; the same command resumes.
+    """Compares predicted Dice with true Dice; the same command resumes.
 
     Args:
         output: folder of scans, masks and tables.
-        model_dirs: trainings on the heart phantom, with calibration.json.
-        scans: number of scans.
+        model_dirs: trainings on the heart phantom or on the data set, with calibration.json.
+        scans: number of generated scans.
         seed: of their anatomies and damages; choose one that no training had.
+        dataset_dir: data set whose labeled target scans take the place of generated ones.
         document: Markdown file whose table is replaced.
+        table: its name there.
     """
     folder = Path(output).absolute()
     models = [Path(one) for one in names_of("model_dirs", model_dirs)]
@@ -189,12 +225,14 @@ def main(
         if not (model / NAME).is_file():
             raise InputError(f"{model / NAME}: there is no such file: run calibrating for this model first.")
     if document:
-        split_at(Path(document), TABLE)
+        split_at(Path(document), table)
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"scans_{scans}_{seed}"
+    data = folder / ("scans" if dataset_dir else f"scans_{scans}_{seed}")
     if not (data / "damages.json").is_file():
         data.mkdir()
-        write_json(data / "damages.json", write_scans(data, scans, seed))
+        write_json(
+            data / "damages.json", copy_scans(data, dataset_dir) if dataset_dir else write_scans(data, scans, seed)
+        )
     damages: dict[str, str] = json.loads((data / "damages.json").read_text(encoding="utf-8"))
     rows, masks = {}, {}
     for model in models:
@@ -203,12 +241,12 @@ def main(
         subprocess.run(bundle("inference", ["inference.yaml"], **options), check=True, env=environment())
         found = measure(data, made, damages, read_fingerprint(model / "fingerprint.json"))
         rows[model.name], masks[model.name] = summarize(found), [mask._asdict() for mask in found]
-    write_json(folder / "trust.json", {"scans": scans, "seed": seed, "models": rows, "masks": masks})
-    table = as_table(rows)
-    write_text(folder / "trust.md", f"{table}\n")
+    write_json(folder / "trust.json", {"scans": len(damages), "seed": seed, "models": rows, "masks": masks})
+    text = as_table(rows)
+    write_text(folder / "trust.md", f"{text}\n")
     if document:
-        put_text(Path(document), TABLE, table)
-    print(table)
+        put_text(Path(document), table, text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_files import load_nifti
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.weights import load_weights
-from sifa.quality_control import calibrate, calibrating, source_guide
+from sifa.quality_control import calibrate, source_guide, weaker_networks
 from sifa.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -230,7 +230,7 @@ def test_labels_of_held_out_scans_reach_no_image(model: Path, monkeypatch: pytes
     write_nifti(Path(target[0]["image"]), np.random.default_rng(0).uniform(-200, 300, (32, 32, 4)), np.eye(4))
     monkeypatch.setattr(Segmenter, "forward", spy)
     monkeypatch.setattr(source_guide, "ITERATIONS", 2)
-    monkeypatch.setattr(calibrating, "EARLIER", 1)
+    monkeypatch.setattr(weaker_networks, "EARLIER", 1)
     one, other = images_seen(1.0), images_seen(2.0)
     assert len(one) == len(other) > 8
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.segmenter import Segmenter
 from sifa.networks.target_generator import TargetGenerator
-from sifa.quality_control.calibrating import along_axes
 from sifa.quality_control.imitation import (
     TRANSLATED,
     UNTRANSLATED,
@@ -22,6 +21,7 @@ from sifa.quality_control.imitation import (
     kinds_of_imitation,
     translate,
 )
+from sifa.quality_control.prepared_scan import along_axes
 from sifa.quality_control.source_guide import fine_tune_on_source
 from sifa.quality_control.target_style import with_intensities_of, with_low_frequencies_of
 from sifa.quality_control.views import ChangedImages

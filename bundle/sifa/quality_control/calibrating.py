@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -18,29 +16,25 @@ from tqdm import tqdm
 from sifa.data.slice_cache import Preprocessing
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.slice_segmenter import SliceSegmenter
-from sifa.io.scan_reader import load_image
 from sifa.networks.segmenter import Segmenter
-from sifa.networks.target_generator import TargetGenerator
-from sifa.networks.weights import guiding_classes, load_weights
 from sifa.quality_control.calibration import Calibration, write_calibration
 from sifa.quality_control.held_out import prepare_held_out
-from sifa.quality_control.imitation import Imitation, kinds_of_imitation
+from sifa.quality_control.imitation import Imitation, kinds_of_imitation, load_target_generator
 from sifa.quality_control.monotone_fit import MonotoneFit, fit
+from sifa.quality_control.prepared_scan import along_axes, as_scan
 from sifa.quality_control.resemblance import compare, pool_latents, range_of
 from sifa.quality_control.signal_meter import FULL, SIGNALS, SLICES, SignalMeter
 from sifa.quality_control.signals import count_overlap, dice_of
 from sifa.quality_control.source_guide import Loss, fine_tune_on_source
+from sifa.quality_control.target_examples import sample_target
 from sifa.quality_control.views import ChangedImages
-from sifa.transforms.padding import without_marks
-from sifa.transforms.slices import affine_of
-from sifa.utils.errors import InputError, first_line, innermost
+from sifa.quality_control.weaker_networks import weaker_networks
+from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
 logger = logging.getLogger(__name__)
 
 LEAST_MASKS = 30  # that are not empty, to fit to
-EARLIER = 2  # networks of earlier epochs, which supply poor masks
-PERTURBATION = 0.1  # of weights, where a run kept no epochs, as a share of their spread
 
 
 class Row(NamedTuple):
@@ -99,10 +93,10 @@ def calibrate(
     model_sha256 = hash_of_file(folder / "model.pt")
     held_out = prepare_held_out(items, preprocessing)
     examples = sample_target(target_training, inferer, device)
-    generator = _load_generator(folder, fingerprint, device)
+    generator = load_target_generator(folder, fingerprint, device)
     is_guided = generator is not None and generator.num_classes > 0
     guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
-    networks = [network, *_weaker(folder, network, model_sha256, device, seed)]
+    networks = [network, *weaker_networks(folder, network, model_sha256, device, seed)]
     kinds = kinds_of_imitation(generator)
     rows: list[Row] = []
     imitated: list[ImitatedScan] = []
@@ -143,50 +137,6 @@ def calibrate(
         logger.warning("%s: %s; intervals are wider", path, resemblance.doubt)
 
 
-def sample_target(
-    items: Sequence[Mapping[str, str]], inferer: SliceSegmenter, device: str | torch.device
-) -> list[torch.Tensor]:
-    """Returns slices (N, C, H, W) of each target scan as the network sees them in inference.
-
-    Raises:
-        InputError: when a scan cannot be read or is empty.
-    """
-    return [
-        _sample(item["image"], inferer, device) for item in tqdm(items, desc="target scans", leave=False, disable=None)
-    ]
-
-
-def _sample(path: str, inferer: SliceSegmenter, device: str | torch.device) -> torch.Tensor:
-    try:
-        image = load_image(path)
-    except Exception as error:
-        raise InputError(f"{path}: it cannot be read ({first_line(innermost(error))}): replace it.") from error
-    slices = inferer.sample_slices(image[None] if image.ndim == 3 else image, SLICES, device)
-    if not len(slices):
-        raise InputError(f"{path}: it shows nothing but air: replace it.")
-    return slices
-
-
-def along_axes(inferer: SliceSegmenter, image: torch.Tensor) -> SliceSegmenter:
-    """Returns an inferer that takes the axes of a prepared volume (C, H, W, D) for rows, columns and slices.
-
-    Prepared volumes have been turned already. Their affine need not lead to the same turn again, since pixels have
-    other sizes than the scan's voxels.
-    """
-    turned = copy(inferer)
-    turned.orientation = "".join(nib.aff2axcodes(affine_of(image)))
-    return turned
-
-
-def as_scan(image: torch.Tensor, imitation: Imitation, fingerprint: Fingerprint) -> MetaTensor:
-    """Returns a prepared source volume (C, H, W, D), as the imitation acquires it, in the target's intensities."""
-    slices = without_marks(torch.as_tensor(image).as_subclass(torch.Tensor).movedim(-1, 0).float())
-    volume = imitation.acquire(slices).movedim(0, -1)
-    rule = fingerprint.target.intensity
-    lower, upper = (float(rule["lower"]), float(rule["upper"])) if rule["mode"] == "window" else (-1.0, 1.0)
-    return MetaTensor(lower + (volume + 1) / 2 * (upper - lower), affine=torch.as_tensor(affine_of(image)))
-
-
 def _measure(
     number: int,
     scan: MetaTensor,
@@ -219,37 +169,3 @@ def _fit(
 
 def _seed(seed: int, scan: int, kind: int) -> int:
     return int(np.random.SeedSequence([seed, scan, kind]).generate_state(1)[0])
-
-
-def _load_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.device) -> TargetGenerator | None:
-    """Returns G_t of the run; None where its method has none."""
-    path = folder / "generators" / "target_generator.pt"
-    if not path.is_file():
-        return None
-    channels = fingerprint.network.in_channels
-    generator = TargetGenerator(channels, fingerprint.network.width, num_classes=guiding_classes(path, channels))
-    load_weights(generator, path, device)
-    return generator.to(device)
-
-
-def _weaker(
-    folder: Path, network: Segmenter, model_sha256: str, device: str | torch.device, seed: int
-) -> list[nn.Module]:
-    """Returns networks of other epochs than the model's; where a run kept none, the model with perturbed weights."""
-    epochs = sorted((folder / "epochs").glob("*/model.pt"))
-    kept = [path for path in epochs if hash_of_file(path) != model_sha256]
-    if kept:
-        places = np.unique(np.linspace(0, len(kept) - 1, EARLIER).round().astype(int))
-        return [load_weights(deepcopy(network), kept[place], device) for place in places]
-    generator = torch.Generator().manual_seed(seed)
-    return [_perturbed(network, PERTURBATION * step, generator) for step in range(1, EARLIER + 1)]
-
-
-def _perturbed(network: Segmenter, strength: float, generator: torch.Generator) -> nn.Module:
-    """Returns a copy with noise on all weights, of a strength that is a share of the spread of each tensor."""
-    perturbed = deepcopy(network)
-    for parameter in perturbed.parameters():
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter.device)
-        spread = parameter.detach().std() if parameter.numel() > 1 else parameter.detach().abs().mean()
-        parameter.data += strength * spread * noise
-    return perturbed.eval()

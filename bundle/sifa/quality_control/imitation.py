@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from sifa.fingerprint.fingerprint import Fingerprint
+from sifa.networks.target_generator import TargetGenerator
+from sifa.networks.weights import guiding_classes, load_weights
 from sifa.quality_control.target_style import (
     LARGEST_SHARE,
     LEAST_SHARE,
@@ -117,3 +121,14 @@ def degrade(images: torch.Tensor, seed: int) -> torch.Tensor:
         noise = np.random.default_rng([seed, 2]).standard_normal(image.shape)
         changed.append(2 * share - 1 + 0.5 * strength[3] * noise)
     return torch.from_numpy(np.clip(changed, -1, 1).astype(np.float32)).to(images.device)
+
+
+def load_target_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.device) -> TargetGenerator | None:
+    """Returns G_t of the run; None where its method has none."""
+    path = folder / "generators" / "target_generator.pt"
+    if not path.is_file():
+        return None
+    channels = fingerprint.network.in_channels
+    generator = TargetGenerator(channels, fingerprint.network.width, num_classes=guiding_classes(path, channels))
+    load_weights(generator, path, device)
+    return generator.to(device)
