@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
         AttributeError: for any other name.
     """
     if name == "Segmenter":
-        return import_module("sifa.inference.segmenter").Segmenter  # only here: importing `sifa` does not load torch
+        return import_module("sifa.api").Segmenter  # only here: importing `sifa` does not load torch
     if name not in REMOVED.split():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     errors = import_module("sifa.utils.errors")

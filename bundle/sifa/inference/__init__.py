@@ -11,7 +11,6 @@ from sifa.inference.merge_shards import merge_shards
 from sifa.inference.output_names import require_naming
 from sifa.inference.read_ahead import with_next
 from sifa.inference.segment_scans import SegmentScan
-from sifa.inference.segmenter import Segmenter
 from sifa.inference.slice_segmenter import SliceSegmenter
 
 WRITERS = ("DicomSegWriter", "PreviewWriter", "ProbabilityWriter", "RtStructWriter", "UncertaintyWriter")
@@ -19,7 +18,6 @@ WRITERS = ("DicomSegWriter", "PreviewWriter", "ProbabilityWriter", "RtStructWrit
 __all__ = [
     "Manifest",
     "SegmentScan",
-    "Segmenter",
     "SliceSegmenter",
     "find_scans",
     "flips_of",

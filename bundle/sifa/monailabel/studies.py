@@ -1,19 +1,14 @@
-"""Training from MONAI Label: its studies and a target folder as training data, and installation of the new weights."""
+"""Training from MONAI Label: its studies and a target folder as training data."""
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from ignite.engine import Engine, Events
-from torch import nn
 
 from sifa.data.dataset_json import check_labels
 from sifa.data.unpaired_slices import UnpairedSlices
@@ -21,9 +16,7 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.find_scans import DATASTORE, find_scans
 from sifa.io.formats import suffix_of
 from sifa.io.scan_reader import load_image
-from sifa.training.model_files import save_state
 from sifa.transforms.dictionary import MapLabelsd
-from sifa.utils.distributed import is_main_process
 from sifa.utils.errors import InputError, first_line, innermost
 
 logger = logging.getLogger(__name__)
@@ -143,40 +136,3 @@ def _are_segments_numbered(label: Path, known: Sequence[str]) -> bool:
             f"it with the segments {', '.join(known)}, in this order, empty where a structure is absent."
         )
     return bool(names)
-
-
-class WeightsInstaller:
-    """Installs the segmenter's weights when training is complete and keeps the previous ones.
-
-    Args:
-        segmenter: C(E(.)).
-        model_dir: folder of the `model.pt` and `fingerprint.json` in use; only the first is replaced.
-        earlier_dir: folder in which the previous pair is kept, in a subfolder named by the time.
-        enabled: whether to install the weights at all.
-    """
-
-    def __init__(self, segmenter: nn.Module, model_dir: str | Path, earlier_dir: str | Path, enabled: bool) -> None:
-        self.segmenter = segmenter
-        self.model_dir = Path(model_dir)
-        self.earlier_dir = Path(earlier_dir)
-        self.enabled = enabled
-
-    def attach(self, engine: Engine) -> None:
-        """Registers `install` for the end of `engine`'s run, on the main process."""
-        if self.enabled and is_main_process():
-            engine.add_event_handler(Events.COMPLETED, self.install)
-
-    def install(self, engine: Engine) -> None:
-        """Copies the pair in use to `earlier_dir` and replaces its weights.
-
-        Raises:
-            InputError: when training diverged; the weights in use are then kept.
-        """
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in self.segmenter.state_dict().values()):
-            raise InputError("training diverged (weights are not finite), so those in use are kept: train again.")
-        earlier = self.earlier_dir / datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
-        earlier.mkdir(parents=True)
-        for name in ("model.pt", "fingerprint.json"):
-            shutil.copy2(self.model_dir / name, earlier / name)
-        save_state(self.segmenter, self.model_dir / "model.pt")
-        logger.info("the new weights are in use; the previous ones are kept in %s", earlier)

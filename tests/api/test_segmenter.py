@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from builders import make_fingerprint, refusal, write_nifti
+from builders import calibrate_by_hand, make_fingerprint, read_json, refusal, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle
 from monai.data import MetaTensor
 from sifa import Segmenter
@@ -111,6 +113,43 @@ def test_several_runs_and_flips_are_averaged(image: nib.Nifti1Image, tmp_path: P
     assert flipped.shape == masks[0].shape
 
 
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights with a calibration."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    for name in ("model.pt", "fingerprint.json"):
+        shutil.copy(MODELS / name, folder)
+    calibrate_by_hand(folder)
+    return folder
+
+
+@pytest.mark.parametrize("trust", ["fast", "full"])
+def test_predicted_dice_is_that_of_the_command_line(
+    trust: str, calibrated: Path, segmenter: Segmenter, scan: Path, tmp_path: Path
+) -> None:
+    places: dict[str, Any] = {"model_dir": calibrated, "dataset_dir": scan, "output_dir": tmp_path}
+    run_bundle("inference", ["inference.yaml"], trust=trust, **places)
+    (case,) = read_json(tmp_path / "manifest.json")["cases"]
+
+    found = Segmenter.from_run(calibrated, device="cpu", trust=trust).segment(scan)
+
+    assert found.quality == case["quality"]
+    assert all({"predicted_dice", "low", "high"} <= set(figures) for figures in found.quality.values())
+    assert any("predicted Dice" in flag for figures in found.quality.values() for flag in figures["flags"])
+    assert torch.equal(found.mask.as_tensor(), segmenter.segment(scan).mask.as_tensor())
+
+
+def test_dice_is_not_predicted_without_trust_and_for_several_runs(
+    calibrated: Path, segmenter: Segmenter, image: nib.Nifti1Image
+) -> None:
+    array, affine = np.asarray(image.dataobj), image.affine
+    plain = segmenter.segment(array, affine).quality
+
+    assert Segmenter.from_run(calibrated, device="cpu", trust="none").segment(array, affine).quality == plain
+    several = Segmenter.from_run([calibrated, MODELS], device="cpu").segment(array, affine)
+    assert not any("predicted_dice" in figures for figures in several.quality.values())
+
+
 # --- bad input ---
 
 
@@ -152,9 +191,20 @@ def test_wrong_settings_are_refused_before_anything_is_segmented(tmp_path: Path)
         ({"precision": "float16"}, "choose float32"),
         ({"tta": "slices"}, "no axis"),
         ({"device": "cuda:77"}, "no such device"),
+        ({"trust": "blind"}, "choose fast, full or none"),
+        ({"trust": "full"}, "there is no calibration"),
     ):
         assert words in refusal(partial(Segmenter.from_run, MODELS, **{"device": "cpu", **settings}))
     assert "there is no fingerprint" in refusal(partial(Segmenter.from_run, tmp_path))
+
+
+def test_a_calibration_of_another_model_is_refused(calibrated: Path, tmp_path: Path) -> None:
+    for name in ("model.pt", "fingerprint.json", "calibration.json"):
+        shutil.copy(calibrated / name, tmp_path)
+    state = torch.load(tmp_path / "model.pt")
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "model.pt")
+
+    assert "belongs to another model.pt" in refusal(partial(Segmenter.from_run, tmp_path, device="cpu"))
 
 
 def test_a_mask_is_saved_as_nifti_only(segmenter: Segmenter, scan: Path, tmp_path: Path) -> None:

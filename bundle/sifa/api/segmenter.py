@@ -19,13 +19,14 @@ from sifa.inference.ensemble import flips_of, load_networks, model_folders, shar
 from sifa.inference.find_scans import find_scans
 from sifa.inference.input_checks import check_scan
 from sifa.inference.read_scan import read_scan
-from sifa.inference.segment_volume import segment_volume
+from sifa.inference.segment_volume import Predictor, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.dicom_reader import SeriesReader
 from sifa.io.nifti_writer import write_mask
 from sifa.io.scan_reader import ScanReader
 from sifa.networks.batch_norm import for_inference
 from sifa.networks.segmenter import Segmenter as Network
+from sifa.quality_control.dice_predictor import DicePredictor
 from sifa.transforms.dictionary import MapLabelsd
 from sifa.utils.devices import require_device
 from sifa.utils.errors import InputError
@@ -42,6 +43,7 @@ class SegmentedVolume:
         mask: (X, Y, Z), uint8 or int16, in the scan's own grid and order, with its affine (RAS, mm).
         structures: names of the structures by their values in the mask.
         quality: figures and flags by structure, the columns of `volumes.csv`; see `sifa.inference.quality.measure`.
+            With a calibrated model they include `predicted_dice`, `low` and `high`.
         warnings: clauses about what is unusual in the scan or its file.
         scan: the file or folder; None for an array.
     """
@@ -77,6 +79,7 @@ class Segmenter:
         device: where the network runs.
         largest_component: names or values in the mask of structures of which only the largest connected component is
             kept.
+        predictor: predicts the Dice of structures, see `sifa.quality_control`; None: no prediction.
 
     Raises:
         UsageError: when a structure in `largest_component` is unknown.
@@ -89,11 +92,13 @@ class Segmenter:
         inferer: SliceSegmenter,
         device: str | torch.device,
         largest_component: Sequence[str | int] = (),
+        predictor: Predictor | None = None,
     ) -> None:
         self.network = for_inference(network)
         self.fingerprint = fingerprint
         self.inferer = inferer
         self.device = torch.device(device)
+        self.predictor = predictor
         values = structure_values("largest_component", list(largest_component), fingerprint.mask_names)
         keep = [KeepLargestConnectedComponentd("pred", fingerprint.classes_of(values))] if values else []
         self.postprocessing = Compose([*keep, MapLabelsd("pred", fingerprint.mask_values)])
@@ -108,6 +113,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         tta: bool | str | None = None,
         largest_component: Sequence[str | int] = (),
+        trust: str | None = "fast",
         **settings: Any,
     ) -> Segmenter:
         """Loads a trained network, or the mean of several.
@@ -118,11 +124,13 @@ class Segmenter:
             tta: flips of test-time augmentation; see `sifa.inference.ensemble.flips_of`.
             largest_component: names or values in the mask of structures of which only the largest connected component
                 is kept.
+            trust: predicted Dice, where `calibration.json` lies beside one model: `fast`, `full` or `none`, as
+                `--trust` of `run inference`.
             **settings: arguments of `SliceSegmenter`, such as `precision` or `region_step`.
 
         Raises:
-            InputError: when a file is missing or does not fit, several trainings cannot be averaged, or a setting is
-                wrong.
+            InputError: when a file is missing or does not fit, several trainings cannot be averaged, a setting is
+                wrong, or `full` is asked for without a calibration.
         """
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         require_device(device)
@@ -131,7 +139,8 @@ class Segmenter:
         flips = flips_of(tta, fingerprint.orientation)
         network = load_networks(Network(**asdict(fingerprint.network)), folders, device, flips)
         inferer = SliceSegmenter.from_fingerprint(fingerprint, **settings)
-        return cls(network, fingerprint, inferer, device, largest_component)
+        predictor = DicePredictor(trust, folders, network, inferer, fingerprint)
+        return cls(network, fingerprint, inferer, device, largest_component, predictor)
 
     @torch.inference_mode()
     def segment(
@@ -178,7 +187,14 @@ class Segmenter:
     def _segment(self, image: MetaTensor, warnings: list[str], scan: Path | None = None) -> SegmentedVolume:
         doubts = check_scan(image.numpy(force=True), np.asarray(image.affine, dtype=float), self.fingerprint)
         found = segment_volume(
-            image, doubts, self.network, self.fingerprint, self.inferer, self.postprocessing, self.device
+            image,
+            doubts,
+            self.network,
+            self.fingerprint,
+            self.inferer,
+            self.postprocessing,
+            self.device,
+            predictor=self.predictor,
         )
         mask = MetaTensor(found.mask, affine=image.affine)
         return SegmentedVolume(
