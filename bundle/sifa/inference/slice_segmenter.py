@@ -141,6 +141,14 @@ class SliceSegmenter(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Segments a scan (1, C, X, Y, Z) with an affine: labels (1, 1, X, Y, Z), uint8, on the same grid and device.
 
+        Raises:
+            InputError: when there is a fingerprint and the scan cannot be segmented.
+        """
+        return on_grid_of(inputs, self.check_and_segment(inputs, network).labels)
+
+    def check_and_segment(self, inputs: torch.Tensor, network: Network) -> Segmentation:
+        """Segments a scan (1, C, X, Y, Z) with an affine.
+
         For callers that have neither checked the scan nor fused the network, such as servers and evaluators. The fused
         copy of the network is kept until a weight changes.
 
@@ -157,9 +165,7 @@ class SliceSegmenter(Inferer):
                 raise InputError(f"{name}{error}") from error
             for doubt in doubts.all:
                 logger.warning("%s%s", name, doubt)
-        labels = self.segment(volume, self.fuse(network), inputs.device).labels
-        result = labels[None, None].to(inputs.device)
-        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+        return self.segment(volume, self.fuse(network), inputs.device)
 
     def fuse(self, network: Network) -> Network:
         """Returns the fused copy of a network; the same one as before when no weight has changed."""
@@ -301,6 +307,12 @@ class SliceSegmenter(Inferer):
             for part, window in zip((region.rows, region.columns), windows, strict=True)
         )
         return probabilities[:, :, rows, columns]
+
+
+def on_grid_of(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns labels (X, Y, Z) as (1, 1, X, Y, Z), with the device and the metadata of a scan (1, C, X, Y, Z)."""
+    result = labels[None, None].to(inputs.device)
+    return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
 
 def _file_name(volume: torch.Tensor) -> str:

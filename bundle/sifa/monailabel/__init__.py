@@ -1,6 +1,8 @@
-"""Training from MONAI Label."""
+"""MONAI Label: training from its studies, and predicted Dice in its replies."""
 
+from sifa.monailabel.predicting_inferer import PredictingInferer
+from sifa.monailabel.prediction_to_reply import PredictionToReplyd
 from sifa.monailabel.studies import studies_slices
 from sifa.monailabel.weights_installer import WeightsInstaller
 
-__all__ = ["WeightsInstaller", "studies_slices"]
+__all__ = ["PredictingInferer", "PredictionToReplyd", "WeightsInstaller", "studies_slices"]
