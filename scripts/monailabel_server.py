@@ -4,11 +4,12 @@ It writes to `.venv-monailabel/` and to the working folder (`build/monailabel/`)
 
     apps/monaibundle/                the app of MONAI Label, unchanged
     apps/monaibundle/model/<name>/   a copy of the bundle, which training through the server changes
-        models/                      the weights in use and their fingerprint
+        models/                      the weights in use, their fingerprint and their calibration, if there is one
         output/                      weights and losses of the last training
         earlier/<time>/              the weights that a training replaced
     studies/<folder>-<hash>/         a copy of the studies, into which the server writes labels
-    python-of-monailabel/            on the server's path: plain replies, stubs of packages that cannot be imported
+    python-of-monailabel/            on the server's path: plain replies, a strategy of active learning, stubs of
+                                     packages that cannot be imported
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ENVIRONMENT = ROOT / ".venv-monailabel"
 IMAGES = (".nii.gz", ".nii", ".nrrd")  # the files that the server lists
 MASK = "_seg.nii.gz"  # suffix of masks of `run inference`
 PAIR = ("model.pt", "fingerprint.json")
+CALIBRATION = "calibration.json"  # beside them where their Dice is predicted
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--target", metavar="DIR", help="folder of unlabeled CT (NIfTI) that training adapts to")
     parser.add_argument(
-        "--model_dir", metavar="DIR", help="model.pt and fingerprint.json of a training; else the bundle's"
+        "--model_dir", metavar="DIR", help="model.pt, fingerprint.json and, if any, calibration.json; else the bundle's"
     )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves the whole network, without any password")
@@ -143,7 +145,7 @@ def make_app(work: Path) -> Path:
 
 
 def make_model(app: Path, model_dir: str | None) -> Path:
-    """Copies the bundle into the app, under its model name, with the training config for a server.
+    """Copies the bundle into the app, under its model name, with the configs for a server.
 
     Weights that a training through the server made stay in use unless `model_dir` names others.
 
@@ -151,12 +153,13 @@ def make_model(app: Path, model_dir: str | None) -> Path:
         The copy.
 
     Raises:
-        sifa.utils.errors.InputError: when the weights do not fit their fingerprint.
+        sifa.utils.errors.InputError: when the weights do not fit their fingerprint, or the calibration not them.
     """
     from monai.bundle import ConfigParser  # not installed when a fresh machine checks the input
     from sifa.fingerprint.fingerprint import read_fingerprint
     from sifa.networks import Segmenter
     from sifa.networks.weights import load_weights
+    from sifa.quality_control.calibration import read_calibration
 
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     model = app / "model" / model_name(metadata["name"])
@@ -165,17 +168,21 @@ def make_model(app: Path, model_dir: str | None) -> Path:
             shutil.rmtree(model / part)
         shutil.copytree(BUNDLE / part, model / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(BUNDLE / "LICENSE", model)
-    configs = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "recommended.yaml", "monailabel.yaml")]
-    merged: Any = ConfigParser.load_config_files(configs)
-    ConfigParser.export_config_file(merged, str(model / "configs" / "train.yaml"), fmt="yaml", sort_keys=False)
+    configs = BUNDLE / "configs"
+    training = [configs / name for name in ("train.yaml", "recommended.yaml", "monailabel.yaml")]
+    for files in (training, [configs / "inference.yaml", SUPPORT / "inference.yaml"]):
+        merged: Any = ConfigParser.load_config_files([str(file) for file in files])
+        ConfigParser.export_config_file(merged, str(model / "configs" / files[0].name), fmt="yaml", sort_keys=False)
 
-    def check_pair(weights: Path) -> None:
-        fingerprint = read_fingerprint(weights / "fingerprint.json")
-        load_weights(Segmenter(**asdict(fingerprint.network)), weights / "model.pt")
+    def check_weights(folder: Path) -> None:
+        fingerprint = read_fingerprint(folder / "fingerprint.json")
+        load_weights(Segmenter(**asdict(fingerprint.network)), folder / "model.pt")
+        if (folder / CALIBRATION).is_file():
+            read_calibration(folder)
 
-    check_pair(Path(model_dir or BUNDLE / "models"))
+    check_weights(Path(model_dir or BUNDLE / "models"))
     put_weights(model, model_dir)
-    check_pair(model / "models")
+    check_weights(model / "models")
     return model
 
 
@@ -185,7 +192,10 @@ def model_name(name: str) -> str:
 
 
 def put_weights(model: Path, model_dir: str | None) -> None:
-    """Copies weights and fingerprint into a copy of the bundle, and prints which ones are in use."""
+    """Copies weights, fingerprint and calibration into a copy of the bundle, and prints which ones are in use.
+
+    A calibration that was made there stays while the weights are the same.
+    """
     source, models, record = Path(model_dir or BUNDLE / "models"), model / "models", model / "put.json"
     put = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
     trained = (models / "model.pt").is_file() and digest(models) != put
@@ -196,8 +206,13 @@ def put_weights(model: Path, model_dir: str | None) -> None:
         number = 1 + sum(1 for _ in (model / "earlier").glob("replaced-*"))
         models.rename(exist(model / "earlier") / f"replaced-{number}")
     models.mkdir(exist_ok=True)
+    is_same = (models / "model.pt").is_file() and digest(models) == digest(source)
+    if not is_same:
+        (models / CALIBRATION).unlink(missing_ok=True)
     for name in PAIR:
         shutil.copy2(source / name, models / name)
+    if (source / CALIBRATION).is_file():
+        shutil.copy2(source / CALIBRATION, models / CALIBRATION)
     record.write_text(json.dumps(digest(models)), encoding="utf-8")
     print(f"Weights: {source}")
 
@@ -230,12 +245,13 @@ def copy_studies(studies: Path, work: Path) -> Path:
 
 
 def make_python(work: Path, python: Path) -> Path:
-    """Creates the folder for the server's path: plain replies, and stubs of packages whose import fails."""
+    """Creates the folder for the server's path: plain replies, a strategy, and stubs of packages whose import fails."""
     folder = work / "python-of-monailabel"
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    shutil.copy2(SUPPORT / "plain_replies.py", folder)
+    for name in ("plain_replies.py", "lowest_predicted_dice.py"):
+        shutil.copy2(SUPPORT / name, folder)
     for stub in sorted(path for path in (SUPPORT / "stubs").iterdir() if path.is_dir()):
         if subprocess.run([str(python), "-c", f"import {stub.name}"], capture_output=True, check=False).returncode != 0:
             shutil.copytree(stub, folder / stub.name, ignore=shutil.ignore_patterns("__pycache__"))

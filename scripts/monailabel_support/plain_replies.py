@@ -1,5 +1,7 @@
 """Wraps MONAI Label's server so that its replies to errors are one sentence: `--uvicorn_app plain_replies:app`.
 
+The app gets one more strategy of active learning, too.
+
 MONAI Label itself replies `Internal Server Error` to every request that fails, and some replies are wrong: it continues
 with random weights if the weights file is gone, and with the preprocessing of the weights that it was started with if
 they were replaced.
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from lowest_predicted_dice import NAME, LowestPredictedDice
 from monailabel.app import app
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
@@ -78,6 +81,7 @@ class PlainReplies:
 
 
 app.add_middleware(PlainReplies)
+app_instance()._strategies[NAME] = LowestPredictedDice(MODELS)  # the app has no public way to add one
 
 
 def takes_options(path: str) -> bool:
