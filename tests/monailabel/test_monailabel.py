@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import Array, read_json, stored_as, write_nifti
+from builders import Array, calibrate_by_hand, read_json, stored_as, write_nifti
 from conftest import BUNDLE, ROOT, run_bundle
 from sifa.io.nifti_files import load_nifti
 
@@ -30,6 +31,7 @@ SCRIPT = ROOT / "scripts" / "monailabel.sh"
 SET_UP, REPLY, BACKGROUND = 420, 120, 240  # seconds to wait at most
 ORIENTATIONS = {"ras": "RAS", "lps": "LPS", "permuted": "SAL", "oblique": "PRS"}
 NO_GPU = {"device": "cpu", "multi_gpu": False}
+STRATEGY = "/activelearning/lowest_predicted_dice"
 
 
 @dataclass
@@ -87,6 +89,19 @@ class Server:
         status, content = self.send_form("POST", f"/infer/{self.model}?image={image}&output=image", params)
         return as_image(status, content, folder / f"{image}.nii.gz")
 
+    def reply(self, image: str, **params: Any) -> dict[str, Any]:
+        """Segments a scan among the studies and returns the JSON part of the reply."""
+        path = f"/infer/{self.model}?image={image}&output=json"
+        status, content = self.send_form("POST", path, {"device": "cpu", **params})
+        assert status == 200, content
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+    def submit(self, image: str, label: Path) -> None:
+        """Uploads a final label."""
+        status, content = self.send_form("PUT", f"/datastore/label?image={image}&tag=final", {}, {"label": label})
+        assert status == 200, content
+
     def wait_for(self, task: str) -> dict[str, Any]:
         """Waits for a background task and returns how it ended."""
         end = time.monotonic() + BACKGROUND
@@ -130,6 +145,11 @@ def masks_of_run_inference(scans: Path, weights: Path, output: Path) -> dict[str
     return {path.name.removesuffix("_seg.nii.gz"): load_nifti(path) for path in output.glob("*_seg.nii.gz")}
 
 
+def predictions_of(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `run inference` and the server both say about each structure, but for the flags."""
+    return {name: {key: one[key] for key in ("predicted_dice", "low", "high")} for name, one in quality.items()}
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -157,7 +177,19 @@ def studies(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(studies: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights with a calibration."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    for name in ("model.pt", "fingerprint.json"):
+        shutil.copy(BUNDLE / "models" / name, folder)
+    calibrate_by_hand(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(
+    studies: Path, phantom: Path, calibrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server on a loopback address, for the length of this module; each process of pytest-xdist has its own."""
     if not (ROOT / ".venv").is_dir():
         pytest.skip("MONAI Label's environment is made on top of .venv, which scripts/test.sh makes and is absent here")
@@ -165,7 +197,8 @@ def server(studies: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactor
     target = tmp_path_factory.mktemp("target")
     for image in (phantom / "ct_images").glob("ct_training_*.nii.gz"):
         (target / image.name).write_bytes(image.read_bytes())
-    command = ["bash", str(SCRIPT), str(studies), "--port", str(port), "--work_dir", str(work), "--target", str(target)]
+    command = ["bash", str(SCRIPT), str(studies), "--model_dir", str(calibrated), "--target", str(target)]
+    command += ["--port", str(port), "--work_dir", str(work)]
     log = work / "server.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd="/", start_new_session=True)
@@ -201,6 +234,7 @@ def test_the_server_says_what_it_serves(server: Server) -> None:
     assert model["labels"] == {name: int(value) for value, name in structures.items() if value != "0"}
     assert info["trainers"][server.model]["config"]["target_dir"] == str(server.target)
     assert info["datastore"]["total"] == 6
+    assert "lowest_predicted_dice" in info["strategies"]
 
 
 def test_labels_are_those_of_run_inference_voxel_for_voxel(server: Server, tmp_path: Path) -> None:
@@ -210,6 +244,34 @@ def test_labels_are_those_of_run_inference_voxel_for_voxel(server: Server, tmp_p
         scan = server.studies / f"{name}.nii.gz"
         reply = server.send_form("POST", f"/infer/{server.model}?output=image", {"device": "cpu"}, {"file": scan})
         assert_same(as_image(*reply, tmp_path / "uploaded" / scan.name), masks[name], f"{name}, uploaded")
+
+
+def test_a_reply_carries_the_predicted_dice_of_run_inference(server: Server, tmp_path: Path) -> None:
+    masks_of_run_inference(server.studies / "ras.nii.gz", server.weights, tmp_path)
+    (case,) = read_json(tmp_path / "manifest.json")["cases"]
+    reply = server.reply("ras")
+    assert predictions_of(reply["quality"]) == predictions_of(case["quality"])
+    assert reply["lowest_predicted_dice"] == min(one["predicted_dice"] for one in case["quality"].values())
+    flags = [flag for one in reply["quality"].values() for flag in one["flags"]]
+    assert flags == [flag for one in case["quality"].values() for flag in one["flags"] if "predicted Dice" in flag]
+    assert flags
+
+
+def test_the_study_with_the_lowest_predicted_dice_comes_first_and_those_without_one_last(
+    server: Server, tmp_path: Path
+) -> None:
+    status, content = server.ask("POST", STRATEGY)
+    assert status == 400
+    assert b"no study has been segmented with the weights in use" in content
+    server.reply("oblique", save_label=True)
+    assert json.loads(server.ask("POST", STRATEGY)[1])["id"] == "oblique"  # `lps` is not segmented yet
+    label = tmp_path / "oblique.nii.gz"
+    label.write_bytes(server.ask("GET", "/datastore/label?label=oblique&tag=original")[1])
+    server.submit("oblique", label)
+    following = json.loads(server.ask("POST", STRATEGY)[1])
+    assert following["id"] == "lps"
+    assert "lowest_predicted_dice" not in following
+    server.ask("DELETE", "/datastore/label?id=oblique&tag=final")
 
 
 def test_3d_slicers_request_is_answered_with_labels_and_their_names(server: Server) -> None:
@@ -231,17 +293,27 @@ def test_batch_inference_labels_all_scans_and_leaves_the_studies_alone(server: S
         assert_same(as_image(*reply, tmp_path / f"{name}.nii.gz"), server.infer(name, tmp_path / "single"), name)
     assert sorted(server.studies.rglob("*")) == before
 
+    (kept,) = server.app_model.parents[3].glob("studies/*/datastore_v2.json")  # read again at each start
+    predicted = {
+        image: study["labels"]["original"]["info"]["params"]["lowest_predicted_dice"]
+        for image, study in read_json(kept)["objects"].items()
+    }
+    assert predicted["ras"] == server.reply("ras")["lowest_predicted_dice"]
+    chosen = json.loads(server.ask("POST", STRATEGY)[1])
+    assert chosen["id"] == min(sorted(predicted), key=lambda image: predicted[image])
+    assert chosen["lowest_predicted_dice"] == min(predicted.values())
+
 
 def test_training_adapts_to_unlabeled_ct_and_the_next_request_uses_the_new_weights(
     server: Server, phantom: Path, tmp_path: Path
 ) -> None:
     shipped = {path: hashlib.sha256(path.read_bytes()).digest() for path in (BUNDLE / "models").iterdir()}
     before, in_use = voxels(server.infer("ras", tmp_path / "before")), (server.weights / "model.pt").read_bytes()
+    calibration = (server.weights / "calibration.json").read_bytes()
     fingerprint = (server.weights / "fingerprint.json").read_bytes()
     for label in sorted((phantom / "mr_labels").glob("*.nii.gz")):
         image = label.name.removesuffix(".nii.gz")
-        status, content = server.send_form("PUT", f"/datastore/label?image={image}&tag=final", {}, {"label": label})
-        assert status == 200, content
+        server.submit(image, label)
     assert len(server.get("/datastore/?output=train")) == 2
 
     empty = tmp_path / "empty"
@@ -259,8 +331,14 @@ def test_training_adapts_to_unlabeled_ct_and_the_next_request_uses_the_new_weigh
     masks = masks_of_run_inference(server.studies / "ras.nii.gz", server.weights, tmp_path / "masks")
     assert np.array_equal(voxels(after), voxels(masks["ras"]))
     assert (server.weights / "fingerprint.json").read_bytes() == fingerprint
-    kept = [path / "model.pt" for path in (server.app_model / "earlier").iterdir()]
-    assert in_use in [path.read_bytes() for path in kept]
+    (kept,) = (server.app_model / "earlier").iterdir()
+    assert (kept / "model.pt").read_bytes() == in_use
+    assert (kept / "calibration.json").read_bytes() == calibration
+    assert any("no Dice is predicted with the new weights" in line for line in trained["details"])
+    assert "quality" not in server.reply("ras")
+    status, content = server.ask("POST", STRATEGY)
+    assert status == 400
+    assert b"there is no calibration.json beside the weights in use" in content
     assert {path: hashlib.sha256(path.read_bytes()).digest() for path in (BUNDLE / "models").iterdir()} == shipped
 
 
@@ -304,6 +382,19 @@ def test_a_server_whose_weights_are_gone_or_of_another_fingerprint_refuses_to_se
     assert b"start it again" in content
     status, _ = server.send_form("POST", f"/infer/{server.model}?image=ras", {"device": "cpu"})
     assert status == 200
+
+
+def test_a_damaged_calibration_is_refused_when_the_server_starts(
+    server: Server, calibrated: Path, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(calibrated, tmp_path / "damaged")
+    (damaged / "calibration.json").write_text("{}", encoding="utf-8")
+    command = ["bash", str(SCRIPT), str(server.studies), "--model_dir", str(damaged), "--work_dir", str(tmp_path / "w")]
+    command += ["--port", str(free_port())]
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=REPLY)
+    assert result.returncode == 1
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert sentence.startswith(f"error: {damaged / 'calibration.json'}: it is no calibration")
 
 
 def test_wrong_input_of_the_script_is_one_sentence_before_anything_long(tmp_path: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import monailabel_server
 import numpy as np
 import pytest
 import torch
 from builders import Array, diagonal_affine, read_json, refusal, write_nifti
-from conftest import BUNDLE, ROOT
+from conftest import BUNDLE
 from ignite.engine import Engine
 from monai.bundle import ConfigParser, ConfigWorkflow
 from sifa.data.unpaired_slices import Draw, UnpairedSlices
@@ -169,6 +169,18 @@ def test_new_weights_come_into_use_and_the_earlier_pair_is_kept(tmp_path: Path) 
     ]
 
 
+def test_a_calibration_goes_with_the_weights_that_it_belongs_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = in_use(tmp_path / "models")
+    (models / "calibration.json").write_text("of the earlier", encoding="utf-8")
+    run(WeightsInstaller(torch.nn.Linear(2, 1), models, tmp_path / "earlier", enabled=True))
+    kept = next((tmp_path / "earlier").iterdir())
+    assert (kept / "calibration.json").read_text(encoding="utf-8") == "of the earlier"
+    assert not (models / "calibration.json").exists()
+    assert "no Dice is predicted with the new weights" in caplog.text
+
+
 def test_weights_stay_in_use_where_new_ones_are_not_wanted_or_diverged(tmp_path: Path) -> None:
     network, models = torch.nn.Linear(2, 1), in_use(tmp_path / "models")
     run(WeightsInstaller(network, models, tmp_path / "earlier", enabled=False))
@@ -196,12 +208,28 @@ def test_the_servers_training_config_lacks_no_property_and_takes_a_device_by_nam
     assert not (tmp_path / "bundle" / "output").exists()
 
 
+def test_a_calibration_is_copied_with_its_weights_and_never_left_beside_others(tmp_path: Path) -> None:
+    model, calibrated, others = tmp_path / "model", in_use(tmp_path / "calibrated"), in_use(tmp_path / "others")
+    (calibrated / "calibration.json").write_text("of calibrated", encoding="utf-8")
+    (others / "model.pt").write_text("others", encoding="utf-8")
+    model.mkdir()
+    copy = model / "models" / "calibration.json"
+
+    monailabel_server.put_weights(model, str(calibrated))
+    assert copy.read_text(encoding="utf-8") == "of calibrated"
+    monailabel_server.put_weights(model, str(others))
+    assert not copy.exists()
+    copy.write_text("made on the server", encoding="utf-8")  # by run calibrating
+    monailabel_server.put_weights(model, str(others))
+    assert copy.read_text(encoding="utf-8") == "made on the server"
+    (model / "models" / "model.pt").write_text("trained", encoding="utf-8")
+    copy.unlink()
+    monailabel_server.put_weights(model, str(calibrated))  # as with the folder of earlier weights
+    assert copy.read_text(encoding="utf-8") == "of calibrated"
+
+
 def test_trained_weights_stay_until_others_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("monailabel_server", ROOT / "scripts" / "monailabel_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = monailabel_server
     model, others = tmp_path / "model", in_use(tmp_path / "others")
     model.mkdir()
 
