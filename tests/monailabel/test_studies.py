@@ -16,10 +16,12 @@ from builders import Array, diagonal_affine, read_json, refusal, write_nifti
 from conftest import BUNDLE
 from ignite.engine import Engine
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.data import MetaTensor
 from sifa.data.unpaired_slices import Draw, UnpairedSlices
 from sifa.fingerprint.fingerprint import read_fingerprint
 from sifa.io.scan_reader import load_image
-from sifa.monailabel import WeightsInstaller, studies_slices
+from sifa.monailabel import PredictingInferer, WeightsInstaller, studies_slices
+from sifa.monailabel.predicting_inferer import PREDICTION
 
 FINGERPRINT = read_fingerprint(BUNDLE / "models" / "fingerprint.json")
 STRUCTURES = list(FINGERPRINT.structure_names.values())
@@ -92,6 +94,26 @@ def test_masks_have_the_values_of_the_labels_but_for_viewers_which_number_segmen
     assert for_files.dtype == torch.int16
     assert torch.equal(for_files, torch.tensor(values, dtype=torch.int16)[kept.int()])
     assert torch.equal(for_viewers.to(torch.uint8), kept)
+
+
+def test_a_prediction_reaches_the_reply_through_all_of_postprocessing(tmp_path: Path) -> None:
+    content = read_json(BUNDLE / "models" / "fingerprint.json")
+    content |= {"format": 3, "label_values": {"0": 0, "1": 205, "2": 420, "3": 3, "4": 1}}
+    (tmp_path / "fingerprint.json").write_text(json.dumps(content), encoding="utf-8")
+    files = [BUNDLE / "configs" / "inference.yaml", monailabel_server.SUPPORT / "inference.yaml"]
+    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+    parser.update({"bundle_root": str(BUNDLE), "model_dir": str(tmp_path), "largest_component": [420]})
+    inferer, postprocessing = (parser.get_parsed_content(name) for name in ("inferer", "postprocessing"))
+    pred = MetaTensor(torch.ones((1, 6, 5, 4), dtype=torch.uint8))
+
+    assert "result" not in postprocessing({"pred": pred})
+    pred.meta[PREDICTION] = {"lowest_predicted_dice": 0.5}
+    item = postprocessing({"pred": pred, "result": {"kept": True}})
+
+    assert item["result"] == {"kept": True, "lowest_predicted_dice": 0.5}
+    assert bool((item["pred"] == 205).all())
+    assert isinstance(inferer, PredictingInferer)
+    assert inferer.inferer.settings()["overlap"] == 0.25
 
 
 def slices(data: Any, target_dir: Path | str, held_back: Any = ()) -> UnpairedSlices:
