@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,18 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
-from sifa.fingerprint.fingerprint import Domain, Fingerprint, NetworkSize, TrainingSummary, VolumeRange
+from sifa.fingerprint.fingerprint import (
+    Domain,
+    Fingerprint,
+    NetworkSize,
+    TrainingSummary,
+    VolumeRange,
+    read_fingerprint,
+)
+from sifa.networks.segmenter import Segmenter
 from sifa.quality_control.calibration import Calibration, write_calibration
 from sifa.quality_control.monotone_fit import fit
+from sifa.quality_control.resemblance import LatentRange, Resemblance
 from sifa.quality_control.signal_meter import SIGNALS
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
@@ -305,7 +314,12 @@ def calibrate_by_hand(folder: Path) -> Path:
         )
         for name, used in SIGNALS.items()
     }
-    return write_calibration(Calibration(hash_of_file(folder / "model.pt"), 12, 60, ["by hand"], fits), folder)
+    network = Segmenter(**asdict(read_fingerprint(folder / "fingerprint.json").network))
+    size = 2 * network.encoder.out_channels
+    latents = LatentRange([0.0] * size, [1.0] * size, 1e9)  # holds every scan
+    resemblance = Resemblance(30, 0.6, 40.0)
+    known = Calibration(hash_of_file(folder / "model.pt"), 12, 60, ["by hand"], resemblance, latents, fits)
+    return write_calibration(known, folder)
 
 
 def refusal(action: Callable[[], Any]) -> str:

@@ -255,6 +255,7 @@ def test_a_reply_carries_the_predicted_dice_of_run_inference(server: Server, tmp
     flags = [flag for one in reply["quality"].values() for flag in one["flags"]]
     assert flags == [flag for one in case["quality"].values() for flag in one["flags"] if "predicted Dice" in flag]
     assert flags
+    assert reply["doubts"] == []
 
 
 def test_the_study_with_the_lowest_predicted_dice_comes_first_and_those_without_one_last(
@@ -262,7 +263,7 @@ def test_the_study_with_the_lowest_predicted_dice_comes_first_and_those_without_
 ) -> None:
     status, content = server.ask("POST", STRATEGY)
     assert status == 400
-    assert b"no study has been segmented with the weights in use" in content
+    assert b"no study has been segmented with the weights and the calibration in use" in content
     server.reply("oblique", save_label=True)
     assert json.loads(server.ask("POST", STRATEGY)[1])["id"] == "oblique"  # `lps` is not segmented yet
     label = tmp_path / "oblique.nii.gz"

@@ -56,7 +56,7 @@ class PredictingInferer(Inferer):
         """Segments a scan (1, C, X, Y, Z) with an affine: labels (1, 1, X, Y, Z), uint8, on the same grid and device.
 
         The metadata of the labels hold the prediction, if there is one: by structure `predicted_dice`, `low`, `high`
-        and `flags`; the lowest predicted Dice; the SHA-256 of the calibration that it comes from.
+        and `flags`; doubts about the prediction; the lowest predicted Dice; the SHA-256 of the calibration.
 
         Raises:
             InputError: when the calibration is damaged or belongs to other weights, or the scan cannot be segmented.
@@ -66,10 +66,11 @@ class PredictingInferer(Inferer):
         segmentation = self.inferer.check_and_segment(inputs, network)
         predicted = predictor(inputs[0], segmentation, inputs.device)
         labels: Any = on_grid_of(inputs, segmentation.labels)
-        if predicted:
+        if structures := predicted.structures:
             prediction = {
-                "quality": {name: {**figures, "flags": flags} for name, (figures, flags) in predicted.items()},
-                "lowest_predicted_dice": min(figures["predicted_dice"] for figures, _ in predicted.values()),
+                "quality": {name: {**figures, "flags": flags} for name, (figures, flags) in structures.items()},
+                "doubts": predicted.doubts,
+                "lowest_predicted_dice": min(figures["predicted_dice"] for figures, _ in structures.values()),
                 "calibration_sha256": calibration,
             }
             labels.meta = {**labels.meta, PREDICTION: prediction}
