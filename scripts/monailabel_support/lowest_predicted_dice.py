@@ -44,7 +44,7 @@ class LowestPredictedDice(Strategy):
         predicted = {image: dice for image, dice in found.items() if dice is not None}
         if not predicted:
             reason = (
-                "no study has been segmented with the weights and the calibration in use: send POST /batch/infer/<model>"
+                "no study has been segmented with the weights and calibration in use: send POST /batch/infer/<model>"
                 if in_use
                 else "there is no calibration.json beside the weights in use: calibrate them (run calibrating)"
             )
