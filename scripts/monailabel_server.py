@@ -153,7 +153,8 @@ def make_model(app: Path, model_dir: str | None) -> Path:
         The copy.
 
     Raises:
-        sifa.utils.errors.InputError: when the weights do not fit their fingerprint, or the calibration not them.
+        sifa.utils.errors.InputError: when the weights do not fit their fingerprint, or the calibration does not fit
+            the weights.
     """
     from monai.bundle import ConfigParser  # not installed when a fresh machine checks the input
     from sifa.fingerprint.fingerprint import read_fingerprint
