@@ -140,26 +140,39 @@ def area_under_risk_coverage(order_by: Numbers, dice: Numbers) -> float:
     return float(np.mean(np.cumsum(risks) / np.arange(1, len(risks) + 1)))
 
 
+def order_of(predicted: Numbers, dice: Numbers) -> float:
+    """Returns Spearman's correlation; 0 where all predictions are equal, NaN where all masks are equally good."""
+    if np.ptp(dice) == 0:
+        return float("nan")
+    return float(spearmanr(predicted, dice).statistic) if np.ptp(predicted) else 0.0
+
+
 def caught_at(predicted: Numbers, dice: Numbers) -> float:
-    """Returns the share of the worst tenth below the threshold that a tenth of the other masks is below."""
+    """Returns the share of the worst tenth below the threshold that a tenth of the other masks is below.
+
+    NaN where all masks are equally good.
+    """
+    if np.ptp(dice) == 0:
+        return float("nan")
     is_worst = dice <= np.quantile(dice, WORST)
     threshold = np.quantile(predicted[~is_worst], FALSE_ALARMS)
     return float(np.mean(predicted[is_worst] <= threshold))
 
 
 def summarize(masks: Sequence[Mask]) -> dict[str, Any]:
-    """Returns the figures of one model; correlations and shares are means over structures."""
+    """Returns the figures of one model; correlations and shares are means over structures that define them."""
     structures = dict.fromkeys(mask.structure for mask in masks)
     groups = [[mask for mask in masks if mask.structure == name] for name in structures]
 
     def over_structures(function: Callable[[Numbers, Numbers], float], field: str = "predicted") -> float:
-        return float(np.mean([function(column(group, field), column(group, "dice")) for group in groups]))
+        found = np.array([function(column(group, field), column(group, "dice")) for group in groups])
+        return float(np.mean(found[np.isfinite(found)])) if np.isfinite(found).any() else float("nan")
 
     dice, predicted, low, high = (column(masks, field) for field in ("dice", "predicted", "low", "high"))
     return {
         "masks": len(masks),
         "dice": float(dice.mean()),
-        "spearman": over_structures(lambda found, true: float(spearmanr(found, true).statistic)),
+        "spearman": over_structures(order_of),
         "mae": float(np.abs(predicted - dice).mean()),
         "mae_of_median": over_structures(lambda _, true: float(np.abs(true - np.median(true)).mean())),
         "bias": float((predicted - dice).mean()),

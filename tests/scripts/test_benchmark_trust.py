@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmark_trust import Mask, area_under_risk_coverage, as_table, caught_at, summarize
+from benchmark_trust import Mask, area_under_risk_coverage, as_table, caught_at, order_of, summarize
 from mixed_quality import DAMAGES, damage
 
 
@@ -45,6 +45,14 @@ def test_the_worst_tenth_is_caught_by_a_prediction_that_orders_masks_and_not_by_
     dice = np.linspace(0, 1, 100)
     assert caught_at(dice, dice) == 1
     assert caught_at(1 - dice, dice) == 0
+
+
+def test_masks_that_are_all_equally_good_have_no_order_and_equal_predictions_have_none_right() -> None:
+    dice, same = np.linspace(0, 1, 10), np.full(10, 0.3)
+    assert order_of(dice, dice) == pytest.approx(1)
+    assert order_of(same, dice) == 0
+    assert np.isnan(order_of(dice, same))
+    assert np.isnan(caught_at(dice, same))
 
 
 def test_a_row_of_the_table_holds_bias_coverage_and_the_error_of_the_median() -> None:

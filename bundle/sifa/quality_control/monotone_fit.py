@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression, nnls
 
 FOLDS = 5
 COVERAGE = 0.9
-CAUTIOUS_COVERAGE = 0.975  # where calibration does not resemble the scans that are segmented
+CAUTIOUS_COVERAGE = 0.95  # where calibration does not resemble the scans that are segmented
 BINS = 3  # of predicted Dice, each with its own half-width
 GOOD = 0.7  # Dice from which a mask counts as good
 FALSE_ALARMS = 0.1  # share of good masks that are flagged, in calibration
