@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from benchmark_trust import Mask, area_under_risk_coverage, as_table, caught_at, order_of, summarize
+from benchmark_trust import Mask, area_under_risk_coverage, as_table, caught_at, copy_scans, order_of, summarize
+from builders import write_dataset, write_description, write_nifti
 from mixed_quality import DAMAGES, damage
+from sifa.io.nifti_files import load_nifti
+from sifa.transforms.label_values import map_labels
+from sifa.utils.errors import InputError
 
 
 def test_every_damage_changes_a_scan_and_keeps_image_and_labels_together() -> None:
@@ -79,3 +85,28 @@ def test_a_row_of_the_table_holds_bias_coverage_and_the_error_of_the_median() ->
     assert found["mae_of_median"] == pytest.approx(np.abs(dice - np.median(dice)).mean())
     assert "| model | true Dice |" in as_table({"a": found})
     assert "| a | 0.500 | 1.000 | 0.050 |" in as_table({"a": found})
+
+
+def test_labeled_scans_of_a_data_set_are_copied_with_classes_in_their_labels(tmp_path: Path) -> None:
+    content = write_dataset(tmp_path)
+    values = {0: 0, 1: 205, 2: 420}
+    for path in (tmp_path / "labels").iterdir():
+        label = load_nifti(path)
+        write_nifti(path, map_labels(np.asarray(label.dataobj).astype(int), values), label.affine)
+    content["label_map"] = {str(value): index for index, value in values.items()}
+    write_description(tmp_path, content)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    names = [Path(item["image"]).name for item in content["target"]["test"]]
+    assert copy_scans(copies, str(tmp_path)) == dict.fromkeys(names, "none")
+    label = load_nifti(copies / "labels" / names[0])
+    assert set(np.unique(np.asarray(label.dataobj))) <= {0, 1, 2}
+    assert (copies / "images" / names[0]).is_file()
+
+
+def test_a_data_set_without_labeled_target_scans_is_refused(tmp_path: Path) -> None:
+    content = write_dataset(tmp_path)
+    content["target"] = {**content["target"], "test": [], "validation": []}
+    write_description(tmp_path, content)
+    with pytest.raises(InputError, match=r"neither target\.test nor target\.validation lists labeled scans"):
+        copy_scans(tmp_path, str(tmp_path))
