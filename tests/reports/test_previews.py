@@ -156,13 +156,15 @@ def test_the_legend_has_names_volumes_flags_and_what_is_not_in_the_picture() -> 
     mask = box_mask()
     mask[19, 15, 11] = 2
     flags = {"liver": ["two pieces", "costs $5 or $6"], "scan": ["oblique"]}
-    figure = preview(mask, volumes_ml={"liver": 12.34, "spleen": 1.0}, flags=flags)
+    notes = {"spleen": "predicted Dice 0.84 (0.70 to 0.98)"}
+    figure = preview(mask, volumes_ml={"liver": 12.34, "spleen": 1.0}, flags=flags, notes=notes)
     expected = {
         "liver",
         "12.3 ml",
         "two pieces; costs $5 or $6",
         "spleen",
         "in none of these planes",
+        "predicted Dice 0.84 (0.70 to 0.98)",
         "scan",
         "oblique",
     }

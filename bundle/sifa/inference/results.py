@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,11 @@ class PredictedDice(NamedTuple):
 
     structures: dict[str, tuple[dict[str, Any], list[str]]]  # by name: `predicted_dice`, `low`, `high`; and flags
     doubts: list[str]  # clauses about the prediction
+
+
+def prediction_clause(figures: Mapping[str, Any]) -> str:
+    """Returns `predicted_dice`, `low` and `high` of a structure as a clause."""
+    return "predicted Dice {predicted_dice:.2f} ({low:.2f} to {high:.2f})".format(**figures)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import sifa
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.output_names import PROBABILITIES_SUFFIX, UNCERTAINTY_SUFFIX, beside
-from sifa.inference.results import PROBABILITY_SCALE, UNCERTAINTY_SCALE, SegmentedScan
+from sifa.inference.results import PROBABILITY_SCALE, UNCERTAINTY_SCALE, SegmentedScan, prediction_clause
 from sifa.io.dicom_seg import require_highdicom, write_dicom_seg
 from sifa.io.nifti_writer import write_mask
 from sifa.io.rtstruct import write_rtstruct
@@ -35,6 +35,9 @@ class PreviewWriter:
     def __call__(self, scan: SegmentedScan) -> dict[str, Any]:
         """Writes the preview and returns `{"preview": path below output_dir}`."""
         path = beside(scan.mask, "_preview.png")
+        predicted = {
+            name: prediction_clause(entry) for name, entry in scan.quality.items() if "predicted_dice" in entry
+        }
         write_preview(
             path,
             scan.volume,
@@ -45,6 +48,7 @@ class PreviewWriter:
             {name: entry["flags"] for name, entry in scan.quality.items() if entry["flags"]},
             scan.window,
             colors_of(self.fingerprint.structure_names, self.fingerprint.colors),
+            {name: clause for name, clause in predicted.items() if clause not in scan.quality[name]["flags"]},
         )
         return {"preview": os.path.relpath(path, self.output_dir)}
 

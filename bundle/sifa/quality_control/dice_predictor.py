@@ -12,7 +12,7 @@ from torch import nn
 
 from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.ensemble import NetworkAverage
-from sifa.inference.results import PredictedDice, Segmentation
+from sifa.inference.results import PredictedDice, Segmentation, prediction_clause
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.quality_control.calibration import NAME, read_calibration
 from sifa.quality_control.monotone_fit import EMPTY, needed_signals, predict
@@ -80,9 +80,9 @@ class DicePredictor:
         voxels = np.bincount(segmentation.labels.numpy().ravel(), minlength=len(values) + 1)
         for name, signals in self.meter.measure(volume, slices, segmentation, self.network, device).items():
             found = predict(self.fitted, signals, bool(doubt)) if voxels[values[name]] else EMPTY
-            dice, low, high = (round(number, 3) for number in found)
-            flags = [f"predicted Dice {dice:.2f} ({low:.2f} to {high:.2f})"] if dice < self.fitted.threshold else []
-            predicted[name] = ({"predicted_dice": dice, "low": low, "high": high}, flags)
+            figures = dict(zip(("predicted_dice", "low", "high"), (round(number, 3) for number in found), strict=True))
+            flags = [prediction_clause(figures)] if figures["predicted_dice"] < self.fitted.threshold else []
+            predicted[name] = (figures, flags)
         return PredictedDice(predicted, [f"predicted Dice: {doubt}, intervals are wider"] if doubt else [])
 
     def _is_known(self, slices: torch.Tensor) -> bool:

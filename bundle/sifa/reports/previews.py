@@ -108,6 +108,7 @@ def draw_preview(
     flags: Mapping[str, Sequence[str]],
     window: tuple[float, float],
     colors: Mapping[int, str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draws the contours of a mask over three planes of its scan, with a legend.
 
@@ -120,6 +121,7 @@ def draw_preview(
         flags: warnings about a structure or about the scan, by name.
         window: HU that are drawn black and white, respectively.
         colors: of the structures, `#rrggbb`, by value; None: those of `sifa.reports.colors`.
+        notes: a remark on a structure that is no warning, by name.
 
     Raises:
         ValueError: when image and mask differ in shape.
@@ -130,7 +132,7 @@ def draw_preview(
     images, masks = plane_slices(image, affine, point), plane_slices(mask, affine, point)
     contours = colors_of(labels) if colors is None else colors
     drawn = {name for value, name in labels.items() if any((part.pixels == value).any() for part in masks.values())}
-    rows = _legend({name: contours[value] for value, name in labels.items()}, volumes_ml, flags, drawn)
+    rows = _legend({name: contours[value] for value, name in labels.items()}, volumes_ml, flags, notes or {}, drawn)
     heights, widths = np.transpose([np.multiply(part.pixels.shape, part.spacing) for part in images.values()])  # mm
     scale = (WIDTH - 2 * MARGIN - 2 * GAP) / widths.sum()
     panels = float(np.clip(scale * heights.max(), *PANEL_HEIGHTS))
@@ -168,12 +170,18 @@ def _draw_plane(
 
 
 def _legend(
-    colors: Mapping[str, str], volumes_ml: Mapping[str, float], flags: Mapping[str, Sequence[str]], drawn: set[str]
+    colors: Mapping[str, str],
+    volumes_ml: Mapping[str, float],
+    flags: Mapping[str, Sequence[str]],
+    remarks: Mapping[str, str],
+    drawn: set[str],
 ) -> list[Row]:
     """Returns the lines of the legend: one per structure, and more for long notes."""
     rows: list[Row] = []
     for name in dict.fromkeys([*colors, *flags]):
         notes = [(line, FLAGGED) for line in wrap("; ".join(flags.get(name, ())), LONGEST_NOTE)]
+        if name in remarks:
+            notes.append((remarks[name], MUTED))
         if name in colors and name not in drawn and volumes_ml.get(name):
             notes.append(("in none of these planes", MUTED))
         first, *more = notes or [("", MUTED)]
@@ -197,10 +205,11 @@ def _write_legend(figure: Figure, rows: Sequence[Row], height: float) -> None:
 def write_preview(
     path: Path, image: Array, mask: Array, affine: Array, labels: Mapping[int, str], volumes_ml: Mapping[str, float],
     flags: Mapping[str, Sequence[str]], window: tuple[float, float], colors: Mapping[int, str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Writes the figure of `draw_preview` as a PNG file without text metadata, whole or not at all."""
     drawn = colors_of(labels) if colors is None else colors
-    figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window, drawn)
+    figure = draw_preview(image, mask, affine, labels, volumes_ml, flags, window, drawn, notes)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     palette = Image.new("P", (1, 1))
