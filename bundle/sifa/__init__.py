@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 # Modules of version 0.1.0, which its configs name and later versions do not have.
 REMOVED = """
