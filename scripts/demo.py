@@ -2,13 +2,13 @@
 
     python scripts/demo.py [--output_dir demo] [--seed 0]
 
-Trains the same compact segmenter twice, side by side on two cores: without adaptation (source-only) and with SIFA.
-Writes
+Trains the same compact segmenter twice: with SIFA on one core, and beside it, on another one, without adaptation
+(source-only), after the shipped weights have segmented the scans. Writes
 
     results.json   mean Dice of the CT test scans in percent, and per structure, of both
     report.html    the table, and panels: MR, fake CT, CT, fake MR, prediction, truth
     masks/         masks of the folder of CT test scans, written by `run inference`: of both, and first of the shipped
-                   weights, with pictures and a page to look at while the trainings run (masks/shipped/index.html)
+                   weights, with pictures and a page to look at meanwhile (masks/shipped/index.html)
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from bundle_command import as_flags, bundle, environment
@@ -43,61 +45,97 @@ def script(name: str, **options: Any) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / name), *as_flags(options)]
 
 
-def run(command: list[str], log: Path) -> None:
-    """Runs a command with its output in `log`; ends the demo with a sentence when it fails."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as stream:
-        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment()).returncode
-    if status != 0:
-        sys.exit(f"error: this command failed with status {status}; {log} says why:\n  {' '.join(command)}")
+class Commands:
+    """Runs commands, also at the same time. When one fails, all are stopped, and the demo ends with its sentence."""
 
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.error = ""
 
-def train(output: Path, data: Path, options: Mapping[str, Any]) -> dict[str, float]:
-    """Trains all methods at the same time, each in its own process, and returns their seconds."""
-    started = time.monotonic()
-    children: dict[str, subprocess.Popen[bytes]] = {}
-    logs = {method: output / "logs" / f"training_{method}.log" for method in METHODS}
-    for method, overlays in METHODS.items():
-        command = bundle(
-            "training",
-            ["train.yaml", "recommended.yaml", "compact.yaml", *overlays],
-            dataset_dir=data,
-            output_dir=output / "models" / method,
-            **options,
-        )
-        logs[method].parent.mkdir(parents=True, exist_ok=True)
-        with open(logs[method], "wb") as stream:
-            children[method] = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment())
-    seconds: dict[str, float] = {}
-    try:
-        with Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(),
-            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-        ) as progress:
-            bars = {method: progress.add_task(method, total=options["epochs"]) for method in METHODS}
-            while len(seconds) < len(children):
-                time.sleep(1)
-                for method, child in children.items():
-                    epochs = EPOCH.findall(logs[method].read_text(encoding="utf-8", errors="replace"))
-                    if epochs:
-                        done, total = map(int, epochs[-1])
-                        progress.update(bars[method], completed=done, total=total)
-                    if method not in seconds and child.poll() is not None:
-                        seconds[method] = time.monotonic() - started
-                        if child.returncode != 0:
-                            sys.exit(
-                                f"error: training {method} failed with status {child.returncode}; see {logs[method]}"
-                            )
-    finally:
-        for child in children.values():
-            if child.poll() is None:
+    def run(self, command: list[str], log: Path) -> None:
+        """Runs a command with its output in `log`.
+
+        Raises:
+            SystemExit: when it or another one failed.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "wb") as stream, self.lock:
+            if self.error:
+                sys.exit(self.error)
+            child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment())
+            self.running.add(child)
+        status = child.wait()
+        with self.lock:
+            self.running.discard(child)
+        if status != 0:
+            self.stop(f"error: this command failed with status {status}; {log} says why:\n  {' '.join(command)}")
+            sys.exit(self.error)
+
+    def stop(self, error: str) -> None:
+        """Stops all commands for a reason; the first reason counts."""
+        with self.lock:
+            self.error = self.error or error
+            for child in self.running:
                 child.terminate()
-    return seconds
+
+
+def train(
+    method: str, output: Path, data: Path, options: Mapping[str, Any], commands: Commands, progress: Progress
+) -> float:
+    """Trains a method and returns its seconds; a bar shows the epochs."""
+    command = bundle(
+        "training",
+        ["train.yaml", "recommended.yaml", "compact.yaml", *METHODS[method]],
+        dataset_dir=data,
+        output_dir=output / "models" / method,
+        **options,
+    )
+    log = output / "logs" / f"training_{method}.log"
+    bar = progress.add_task(method, total=options["epochs"])
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(commands.run, command, log)
+        while not training.done():
+            time.sleep(1)
+            epochs = EPOCH.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+            if epochs:
+                done, total = map(int, epochs[-1])
+                progress.update(bar, completed=done, total=total)
+        training.result()
+    return time.monotonic() - started
+
+
+def measure(method: str, output: Path, data: Path, commands: Commands) -> dict[str, Any]:
+    """Segments the folder of scans with a trained model, draws panels, and measures Dice, all at the same time."""
+    model, measured = output / "models" / method, output / "evaluation" / method
+    places = {"dataset_dir": output / "scans", "output_dir": output / "masks" / method}
+    against = {"dataset_dir": data, "output_dir": measured}
+    panels = {"model_dir": model, "dataset_dir": data, "output": output / f"panels_{method}.png"}
+    lines = {
+        "evaluating": bundle("evaluating", ["train.yaml", "evaluate.yaml"], model_dir=model, **against),
+        "inference": bundle("inference", ["inference.yaml"], model_dir=model, **places),
+        "panels": script("panels.py", **panels),
+    }
+    with ThreadPoolExecutor(len(lines)) as pool:
+        logs = {name: output / "logs" / f"{name}_{method}.log" for name in lines}
+        runs = [pool.submit(commands.run, line, logs[name]) for name, line in lines.items()]
+        for each in runs:
+            each.result()
+    return read_dice(measured / "results.json")
+
+
+def epochs_bars() -> Progress:
+    """Returns the display of trainings: epochs, time passed and time left."""
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        console=console,
+    )
 
 
 def gather_scans(data: Path, scans: Path) -> None:
@@ -170,50 +208,43 @@ def main(
     (output / MARK).write_text("scripts/demo.py made this folder and replaces all of it.\n", encoding="utf-8")
     data = output / "data"
     console.print("Demo on generated data: about 9 minutes on two cores, most of it SIFA's training.")
-    console.print("1/5 generating MR and CT subjects")
+    console.print("1/3 generating MR and CT subjects")
     counts = {"source_training": subjects, "target_training": subjects, "target_test": test_subjects}
-    run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
+    commands = Commands()
+    commands.run(script("make_phantom.py", output_dir=data, seed=seed, **counts), output / "logs" / "data.log")
     gather_scans(data, output / "scans")
-    console.print("2/5 segmenting the folder of CT test scans with the shipped weights")
-    first = output / "masks" / "shipped"
-    shown = bundle("inference", ["inference.yaml"], dataset_dir=output / "scans", output_dir=first, previews=True)
-    run(shown, output / "logs" / "inference_shipped.log")
-    console.print(f"    first masks after {time.monotonic() - started:.0f} s: look at {first / 'index.html'}")
-    console.print("3/5 training without adaptation and with SIFA, side by side")
+    console.print(
+        "2/3 adapting with SIFA; beside it segmenting with the shipped weights, then training without adaptation"
+    )
     options = {"seed": seed, "epochs": epochs, "iterations_per_epoch": iterations_per_epoch}
-    seconds = train(output, data, options)
-    console.print("4/5 segmenting the same folder with both, measuring")
+
+    def follow(method: str, progress: Progress) -> tuple[float, dict[str, Any]]:
+        seconds = train(method, output, data, options, commands, progress)
+        return seconds, measure(method, output, data, commands)
+
+    def show_shipped_and_follow(method: str, progress: Progress) -> tuple[float, dict[str, Any]]:
+        first = output / "masks" / "shipped"
+        shown = bundle("inference", ["inference.yaml"], dataset_dir=output / "scans", output_dir=first, previews=True)
+        commands.run(shown, output / "logs" / "inference_shipped.log")
+        progress.console.print(f"    masks after {time.monotonic() - started:.0f} s: look at {first / 'index.html'}")
+        return follow(method, progress)
+
+    with epochs_bars() as progress, ThreadPoolExecutor(len(METHODS)) as pool:
+        lanes = {
+            "source_only": pool.submit(show_shipped_and_follow, "source_only", progress),
+            "sifa": pool.submit(follow, "sifa", progress),
+        }
+        try:
+            found = {method: lane.result() for method, lane in lanes.items()}
+        except BaseException:
+            commands.stop("error: interrupted.")
+            raise
+    console.print("3/3 writing the report")
     results: dict[str, Any] = {
         "seed": seed,
-        "training_seconds": {name: round(value) for name, value in seconds.items()},
+        "training_seconds": {method: round(seconds) for method, (seconds, _) in found.items()},
+        **{method: dice for method, (_, dice) in found.items()},
     }
-    for method in METHODS:
-        model, measured = output / "models" / method, output / "evaluation" / method
-        run(
-            bundle(
-                "inference",
-                ["inference.yaml"],
-                model_dir=model,
-                dataset_dir=output / "scans",
-                output_dir=output / "masks" / method,
-            ),
-            output / "logs" / f"inference_{method}.log",
-        )
-        run(
-            bundle(
-                "evaluating", ["train.yaml", "evaluate.yaml"], model_dir=model, dataset_dir=data, output_dir=measured
-            ),
-            output / "logs" / f"evaluating_{method}.log",
-        )
-        results[method] = read_dice(measured / "results.json")
-    console.print("5/5 drawing")
-    for method in METHODS:
-        panels = {
-            "model_dir": output / "models" / method,
-            "dataset_dir": data,
-            "output": output / f"panels_{method}.png",
-        }
-        run(script("panels.py", **panels), output / "logs" / f"panels_{method}.log")
     masks = sorted(str(path.relative_to(output)) for path in (output / "masks").rglob("*.nii.gz"))
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     (output / "report.html").write_text(report(results, masks, time.monotonic() - started), encoding="utf-8")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from builders import assert_refused, read_json
 from conftest import run_script
+from demo import Commands
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +44,19 @@ def test_the_demo_segments_the_folder_of_test_scans_and_draws_them(demo: Path) -
     for method in ("source_only", "sifa"):
         assert f"models/{method}/report.html" in report
         assert (demo / "models" / method / "report.html").is_file()
+
+
+def test_a_command_that_fails_stops_the_others_and_is_named_with_its_log(tmp_path: Path) -> None:
+    commands = Commands()
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(commands.run, [sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "slow.log")
+        bad = pool.submit(commands.run, [sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "bad.log")
+        messages = {str(each.exception()) for each in (slow, bad)}
+    assert len(messages) == 1
+    assert "failed with status 3" in messages.pop()
+    with pytest.raises(SystemExit, match=r"bad\.log says why"):
+        commands.run([sys.executable, "-c", ""], tmp_path / "late.log")
+    assert not commands.running
 
 
 def test_the_demo_does_not_overwrite_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
