@@ -44,7 +44,7 @@ class LowestPredictedDice(Strategy):
         predicted = {image: dice for image, dice in found.items() if dice is not None}
         if not predicted:
             reason = (
-                "no study has been segmented with the weights and calibration in use: send POST /batch/infer/<model>"
+                "the datastore keeps no mask of the weights and calibration in use: send POST /batch/infer/<model>"
                 if in_use
                 else "there is no calibration.json beside the weights in use: calibrate them (run calibrating)"
             )
@@ -59,6 +59,9 @@ def _lowest(datastore: Datastore, image: str, calibrations: Sequence[str]) -> fl
     """Returns the lowest predicted Dice of a study by one of these calibrations; None where there is none."""
     for tag, label in datastore.get_labels_by_image_id(image).items():
         reply = datastore.get_label_info(label, tag).get("params")
-        if isinstance(reply, dict) and reply.get("calibration_sha256") in calibrations:
-            return float(reply[NAME])
+        if not isinstance(reply, dict) or reply.get("calibration_sha256") not in calibrations:
+            continue
+        dice = reply.get(NAME)
+        if isinstance(dice, int | float) and math.isfinite(dice):
+            return float(dice)
     return None

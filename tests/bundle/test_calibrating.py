@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sifa
 import torch
 from builders import read_json, write_nifti
 from conftest import RECOMMENDED, TINY, generate_phantom, run_bundle, run_script
@@ -31,7 +32,7 @@ CALIBRATE = ["train.yaml", "calibrate.yaml"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set with eight held-out source scans."""
-    counts = {"source_training": 2, "source_validation": 8, "target_training": 2, "target_validation": 0}
+    counts = {"source_training": 2, "source_validation": 8, "target_training": 5, "target_validation": 0}
     return generate_phantom(tmp_path_factory.mktemp("calibrating") / "data", **counts, target_test=2, spacing=6.0)
 
 
@@ -59,6 +60,40 @@ def test_the_file_says_what_it_was_measured_on(model: Path) -> None:
     assert content["scans"] == 8
     assert content["masks"] == 8 * 4 * 2  # four kinds of imitation; the model and the other epoch
     assert set(content["fits"]) == {"fast", "full"}
+    assert content["resemblance"]["target_scans"] == 5
+    assert 0 <= content["resemblance"]["auroc"] <= 1
+
+
+def test_a_run_without_a_generator_is_calibrated_on_the_style_of_target_scans(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    for name in ("model.pt", "fingerprint.json"):
+        shutil.copy(model / name, tmp_path)
+    result = run_bundle("calibrating", CALIBRATE, dataset_dir=data, model_dir=tmp_path)
+    content = read_json(tmp_path / "calibration.json")
+    assert content["kinds"][0] == "fourier"
+    assert ", ".join(content["kinds"]) in result.stdout + result.stderr
+
+
+def test_a_scan_and_a_model_in_doubt_have_wider_intervals_and_say_so(data: Path, model: Path, tmp_path: Path) -> None:
+    doubtful = tmp_path / "doubtful"
+    shutil.copytree(model, doubtful, ignore=shutil.ignore_patterns("epochs", "checkpoints"))
+    content = read_json(model / "calibration.json")
+    widths = {}
+    for name, auroc, farthest in (("known", 0.5, 1e9), ("far", 0.5, 0.0), ("unlike", 1.0, 1e9)):
+        content["resemblance"].update(auroc=auroc, effective_scans=30.0)
+        content["latents"]["farthest"] = farthest
+        for fitted in content["fits"].values():
+            fitted.update(scores=[0.0], dice=[0.5], widths=[0.01] * 3, cautious_widths=[0.02] * 3)
+        (doubtful / "calibration.json").write_text(json.dumps(content), encoding="utf-8")
+        segmenter = sifa.Segmenter.from_run(doubtful, device="cpu")
+        found = segmenter.segment(next(iter((data / "ct_images").glob("ct_test_*"))))
+        figures = [entry for entry in found.quality.values() if 0.1 < entry["predicted_dice"] < 0.9]
+        widths[name] = [entry["high"] - entry["low"] for entry in figures]
+        assert any("does not resemble this scan" in warning for warning in found.warnings) == (name == "far")
+    assert widths["known"] == pytest.approx([0.02] * len(widths["known"]), abs=2e-3)
+    assert widths["far"] == widths["unlike"] == pytest.approx([0.04] * len(widths["known"]), abs=2e-3)
+    assert widths["known"]
 
 
 def test_inference_predicts_dice_and_masks_stay_as_they_are(data: Path, model: Path, tmp_path: Path) -> None:
@@ -95,7 +130,8 @@ def test_scans_without_predictions_are_done_again_when_there_is_a_calibration(
 def test_a_calibration_of_another_model_is_refused_before_any_scan(data: Path, model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(model, other, ignore=shutil.ignore_patterns("epochs", "checkpoints"))
-    shutil.copy(model / "epochs" / "0001" / "model.pt", other / "model.pt")
+    epochs = [path.read_bytes() for path in sorted((model / "epochs").glob("*/model.pt"))]
+    (other / "model.pt").write_bytes(next(each for each in epochs if each != (model / "model.pt").read_bytes()))
     places: dict[str, Any] = {"dataset_dir": scans_of(data, tmp_path / "scans"), "output_dir": tmp_path / "masks"}
     result = run_bundle("inference", ["inference.yaml"], model_dir=other, check=False, **places)
     assert result.returncode == 1
@@ -147,6 +183,25 @@ def damaged_data(data: Path, folder: Path, change: str) -> Path:
         first[kind] = str(folder / "damaged.nii.gz")
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder / "dataset.json"
+
+
+def test_target_scans_that_cannot_be_segmented_are_refused_by_name(data: Path, model: Path, tmp_path: Path) -> None:
+    content = read_json(data / "dataset.json")
+    for entries in (*content["source"].values(), *content["target"].values()):
+        for entry in entries if isinstance(entries, list) else []:
+            entry.update({kind: str(data / path) for kind, path in entry.items()})
+    image = load_nifti(Path(content["target"]["training"][1]["image"]))
+    values = np.asarray(image.dataobj).astype(np.float32)
+    values[3, 3, 3] = np.nan
+    assert image.affine is not None
+    write_nifti(tmp_path / "damaged.nii.gz", values, image.affine)
+    content["target"]["training"][1]["image"] = str(tmp_path / "damaged.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    options: dict[str, Any] = {"dataset_file": tmp_path / "dataset.json", "model_dir": model}
+    result = run_bundle("calibrating", CALIBRATE, check=False, **options)
+    assert result.returncode == 1
+    assert "damaged.nii.gz: it holds NaN or infinite values" in result.stderr.splitlines()[-1]
+    assert "calibration scans" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -227,7 +282,7 @@ def test_labels_of_held_out_scans_reach_no_image(model: Path, monkeypatch: pytes
         return list(seen)
 
     target = [{"image": str(tmp_path / "target.nii.gz")}]
-    write_nifti(Path(target[0]["image"]), np.random.default_rng(0).uniform(-200, 300, (32, 32, 4)), np.eye(4))
+    write_nifti(Path(target[0]["image"]), np.random.default_rng(0).uniform(-200, 300, (32, 32, 32)), np.eye(4))
     monkeypatch.setattr(Segmenter, "forward", spy)
     monkeypatch.setattr(source_guide, "ITERATIONS", 2)
     monkeypatch.setattr(weaker_networks, "EARLIER", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from sifa.quality_control.calibration import NAME, Calibration, read_calibration
 from sifa.quality_control.monotone_fit import MonotoneFit, conformal_quantile, fit, needed_signals, predict
 from sifa.quality_control.resemblance import LatentRange, Resemblance
 from sifa.quality_control.signal_meter import SIGNALS
-from sifa.quality_control.signals import agreement, position_plausibility, soft_dice, volume_plausibility
+from sifa.quality_control.signals import (
+    agreement,
+    count_along_axes,
+    count_overlap,
+    position_plausibility,
+    soft_dice,
+    volume_plausibility,
+)
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file
 
@@ -129,20 +137,40 @@ def test_signals_are_their_formulas() -> None:
     assert volume_plausibility(200, 10, 40) < 0.1
 
 
+def test_counts_are_those_of_the_whole_masks() -> None:
+    one, other = np.random.default_rng(0).integers(0, 3, (2, 5, 6, 7)).astype(np.uint8)
+    expected = [np.bincount(labels.ravel(), minlength=4) for labels in (one, other, one[one == other])]
+    assert np.array_equal(count_overlap(one, other, 4), expected)
+    counts = count_along_axes(one, 4)
+    assert [len(each) for each in counts] == [5, 6, 7]
+    assert all(np.array_equal(each.sum(axis=0), expected[0]) for each in counts)
+
+
+def test_few_masks_have_one_interval() -> None:
+    rows, dice = ROWS[:40], DICE[:40]
+    found = fit(rows, dice, SCANS[:40] + np.arange(40) % 2)
+    assert len(set(found.widths)) == 1
+    assert found.widths[0] < 0.5
+
+
 def test_a_structure_that_lies_elsewhere_than_in_training_is_less_plausible() -> None:
     priors = {
         str(value): {"center": center, "radius_mm": 10.0}
         for value, center in {1: [-20.0, 0, 0], 2: [20.0, 0, 0], 3: [0, 0, 0]}.items()
     }
     affine = np.diag([-2.0, 2, 2, 1])  # stored from right to left
+
+    def plausible(labels: np.ndarray, priors: dict[str, Any]) -> dict[int, float]:
+        return position_plausibility(count_along_axes(labels, 4), affine, priors)
+
     labels = np.zeros((40, 10, 10), dtype=np.uint8)
     labels[28:31, 4:7, 4:7], labels[8:11, 4:7, 4:7] = 1, 2
-    assert position_plausibility(labels, affine, priors) == pytest.approx({1: 1, 2: 1})
+    assert plausible(labels, priors) == pytest.approx({1: 1, 2: 1})
     shifted = np.where(labels == 2, 0, labels)
     shifted[13:16, 4:7, 4:7] = 2  # 10 mm away
-    assert position_plausibility(shifted, affine, priors) == pytest.approx(dict.fromkeys((1, 2), np.exp(-0.5)))
-    assert position_plausibility(np.where(labels == 2, 0, labels), affine, priors) == {1: 0}
-    assert position_plausibility(labels, affine, {}) == {}
+    assert plausible(shifted, priors) == pytest.approx(dict.fromkeys((1, 2), np.exp(-0.5)))
+    assert plausible(np.where(labels == 2, 0, labels), priors) == {1: 0}
+    assert plausible(labels, {}) == {}
 
 
 def calibration(folder: Path) -> Calibration:
@@ -176,6 +204,10 @@ def test_a_calibration_is_read_back_and_refused_for_another_model(tmp_path: Path
         lambda content: content["fits"]["fast"].pop("cautious_widths"),
         lambda content: content["latents"].update(spread=[1.0, 0.0]),
         lambda content: content["resemblance"].update(auroc="high"),
+        lambda content: content["resemblance"].update(auroc=7),
+        lambda content: content["resemblance"].pop("auroc"),
+        lambda content: content["fits"]["fast"].update(cautious_widths=[0.0, 0.0, 0.0]),
+        lambda content: content["latents"].update(farthest=-1),
         lambda content: content.update(format=True),
         lambda content: content["fits"]["fast"]["dice"].__setitem__(-1, 7.0),
         lambda content: content["fits"]["fast"]["widths"].__setitem__(0, -0.1),

@@ -139,3 +139,10 @@ def test_an_entry_that_is_missing_is_refused_unless_it_may_be() -> None:
         RandomAppearanced("image")({"label": draw_image()})
     data: Mapping[Hashable, Any] = {"label": draw_image()}
     assert RandomAppearanced("image", allow_missing_keys=True)(data) == data
+
+
+def test_images_change_under_autocast_as_well() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = changed(draw_image())
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, draw_image())

@@ -57,8 +57,9 @@ class WeightsInstaller:
         calibration = self.model_dir / CALIBRATION
         is_calibrated = calibration.is_file()
         if is_calibrated:
-            shutil.move(calibration, earlier / CALIBRATION)
+            shutil.copy2(calibration, earlier / CALIBRATION)
         save_state(self.segmenter, self.model_dir / "model.pt")
+        calibration.unlink(missing_ok=True)
         logger.info("the new weights are in use; the previous ones are kept in %s", earlier)
         if is_calibrated:
             logger.warning(

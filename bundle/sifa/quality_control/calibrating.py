@@ -20,7 +20,7 @@ from sifa.networks.segmenter import Segmenter
 from sifa.quality_control.calibration import Calibration, write_calibration
 from sifa.quality_control.held_out import prepare_held_out
 from sifa.quality_control.imitation import Imitation, kinds_of_imitation, load_target_generator
-from sifa.quality_control.monotone_fit import MonotoneFit, fit
+from sifa.quality_control.monotone_fit import FOLDS, MonotoneFit, fit
 from sifa.quality_control.prepared_scan import along_axes, as_scan
 from sifa.quality_control.resemblance import compare, pool_latents, range_of
 from sifa.quality_control.signal_meter import FULL, SIGNALS, SLICES, SignalMeter
@@ -49,6 +49,7 @@ class ImitatedScan(NamedTuple):
     """An imitated scan."""
 
     source: int  # number of the held-out scan
+    example: int  # number of the target scan whose style it has; -1: of none
     latents: np.ndarray  # see `pool_latents`
 
 
@@ -86,18 +87,19 @@ def calibrate(
         seed: of everything random.
 
     Raises:
-        InputError: when a held-out scan or a target scan cannot be used, nearly all masks are empty, or the model
+        InputError: when a held-out scan or a target scan cannot be used, too few masks show structures, or the model
             changes meanwhile.
     """
     folder = Path(model_dir)
     model_sha256 = hash_of_file(folder / "model.pt")
     held_out = prepare_held_out(items, preprocessing)
-    examples = sample_target(target_training, inferer, device)
+    examples = sample_target(target_training, fingerprint, inferer)
     generator = load_target_generator(folder, fingerprint, device)
     is_guided = generator is not None and generator.num_classes > 0
     guide = fine_tune_on_source(network, source_training, preprocessing, loss, device, seed) if is_guided else network
     networks = [network, *weaker_networks(folder, network, model_sha256, device, seed)]
     kinds = kinds_of_imitation(generator)
+    logger.info("imitated target scans: %s", ", ".join(kinds))
     rows: list[Row] = []
     imitated: list[ImitatedScan] = []
     with torch.inference_mode(False), torch.no_grad():
@@ -109,26 +111,29 @@ def calibrate(
                 slices = imitation(meter.inferer.sample_slices(scan, SLICES, device))
                 for each in networks:
                     rows += _measure(len(imitated), scan, slices, truth, each, imitation, meter, device)
-                imitated.append(ImitatedScan(number, pool_latents(network, slices, inferer.windows_at_once)))
-        targets = [pool_latents(network, slices, inferer.windows_at_once) for slices in examples]
-    if len(rows) < LEAST_MASKS:
+                latents = pool_latents(network, slices, inferer.windows_at_once)
+                imitated.append(ImitatedScan(number, imitation.example, latents))
+        targets = [pool_latents(network, slices.to(device), inferer.windows_at_once) for slices in examples]
+    found_in = {imitated[row.imitation].source for row in rows}
+    if len(rows) < LEAST_MASKS or len(found_in) < FOLDS:
         raise InputError(
-            f"{folder / 'model.pt'}: it finds structures in {len(rows)} masks of {len(imitated)} imitated scans only: "
+            f"{folder / 'model.pt'}: it finds structures in {len(rows)} masks of {len(found_in)} held-out scans only: "
             "it has not learned them; train again."
         )
     if hash_of_file(folder / "model.pt") != model_sha256:
         raise InputError(
             f"{folder / 'model.pt'}: it changed while it was calibrated: wait until its training has ended."
         )
-    latents, sources = np.array([scan.latents for scan in imitated]), np.array([scan.source for scan in imitated])
-    resemblance, weights = compare(latents, sources, np.array(targets), seed)
+    ours, theirs = np.array([scan.latents for scan in imitated]), np.array(targets)
+    sources, styles = np.array([scan.source for scan in imitated]), np.array([scan.example for scan in imitated])
+    resemblance, weights = compare(ours, sources, styles, theirs, seed)
     calibration = Calibration(
         model_sha256,
         len(items),
         len(imitated) * len(networks),
         list(kinds),
         resemblance,
-        range_of(np.vstack([latents, targets])),
+        range_of(np.vstack([ours, theirs])),
         {name: _fit(rows, chosen, sources, weights, seed) for name, chosen in SIGNALS.items()},
     )
     path = write_calibration(calibration, folder)
@@ -150,12 +155,12 @@ def _measure(
     """Returns signals and Dice of the masks that are not empty, of structures that the scan shows."""
     segmentation = meter.inferer.segment(scan, ChangedImages(meter.inferer.fuse(network), imitation), device)
     signals = meter.measure(scan, slices, segmentation, network, device, imitation)
-    sizes, found, both = count_overlap(truth, segmentation.labels.numpy(), meter.fingerprint.network.out_channels)
-    dice = dice_of(np.stack([sizes, found, both]))
+    counts = count_overlap(truth, segmentation.labels.numpy(), meter.fingerprint.network.out_channels)
+    dice = dice_of(counts)
     return [
         Row(number, signals[name], float(dice[value]))
         for value, name in meter.fingerprint.structure_names.items()
-        if sizes[value] and found[value]
+        if counts[0, value] and name in signals
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sifa.fingerprint.json_entries import JsonEntries
 from sifa.quality_control.monotone_fit import MonotoneFit
-from sifa.quality_control.resemblance import LatentRange, Resemblance
+from sifa.quality_control.resemblance import LEAST_SPREAD, LatentRange, Resemblance
 from sifa.quality_control.signal_meter import SIGNALS
 from sifa.utils.errors import InputError
 from sifa.utils.files import hash_of_file, write_json
@@ -57,9 +57,9 @@ def read_calibration(folder: Path) -> Calibration:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: it is not valid JSON: {AGAIN}.") from error
+        raise InputError(f"{path}: it is not valid JSON: {AGAIN}, or remove it.") from error
     if not isinstance(content, Mapping) or type(content.get("format")) is not int or content["format"] != FORMAT:
-        raise InputError(f"{path}: it is no calibration of format {FORMAT}: {AGAIN}.")
+        raise InputError(f"{path}: it is no calibration of format {FORMAT}: {AGAIN}, or remove it.")
     entries = JsonEntries(content, path)
     if entries.text("model_sha256") != hash_of_file(folder / "model.pt"):
         raise InputError(f"{path}: it belongs to another model.pt than the one beside it: {AGAIN}, or remove it.")
@@ -87,16 +87,18 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def _read_resemblance(entries: JsonEntries) -> Resemblance:
-    auroc = None if entries.content.get("auroc") is None else entries.number("auroc")
+    auroc = None if entries.content.get("auroc", 0) is None else entries.number("auroc")
+    if not 0 <= (auroc or 0) <= 1:
+        entries.refuse("auroc", "from 0 to 1")
     return Resemblance(entries.integer("target_scans", 1), auroc, entries.number("effective_scans"))
 
 
 def _read_latents(entries: JsonEntries) -> LatentRange:
     mean = entries.numbers("mean")
-    spread = entries.numbers("spread", len(mean))
-    if min(spread) <= 0:
+    found = LatentRange(mean, entries.numbers("spread", len(mean)), entries.number("farthest"))
+    if min(found.spread) < LEAST_SPREAD or found.farthest < 0:
         entries.refuse("spread", "positive")
-    return LatentRange(mean, spread, entries.number("farthest"))
+    return found
 
 
 def _read_fit(entries: JsonEntries, signals: Sequence[str]) -> MonotoneFit:
@@ -121,5 +123,7 @@ def _is_fit(fitted: MonotoneFit) -> bool:
         len(fitted.widths) == len(fitted.cautious_widths) == len(fitted.edges) + 1
         and all(list(values) == sorted(values) for values in ordered)
         and 0 <= fitted.dice[0] <= fitted.dice[-1] <= 1
-        and min(*fitted.weights.values(), *fitted.widths, *fitted.cautious_widths) >= 0
+        and min(*fitted.weights.values(), *fitted.widths) >= 0
+        and all(wide >= usual for wide, usual in zip(fitted.cautious_widths, fitted.widths, strict=True))
+        and 0 <= fitted.threshold <= 1
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +21,9 @@ from sifa.quality_control.signal_meter import SIGNALS, SLICES, SignalMeter
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.files import hash_of_file
 
-UNKNOWN = "this scan lies outside of all that calibration has seen"
+logger = logging.getLogger(__name__)
+
+FAR = "predicted Dice: calibration does not resemble this scan, so intervals are wider"
 
 
 class DicePredictor:
@@ -60,6 +62,10 @@ class DicePredictor:
         self.network = network
         self.calibration = read_calibration(path.parent)
         self.fitted = self.calibration.fits[str(trust)]
+        if len(self.calibration.latents.mean) != 2 * _one_of(network).encoder.out_channels:
+            raise InputError(f"{path}: its latents are not those of this network: run calibrating for this model.")
+        if doubt := self.calibration.resemblance.doubt:
+            logger.warning("%s: %s, so intervals are wider", path, doubt)
         self.meter = SignalMeter(inferer, fingerprint, needed_signals(self.fitted))
         self.name = f"DicePredictor {trust} {hash_of_file(path)[:8]}"
 
@@ -74,21 +80,25 @@ class DicePredictor:
         if not self.name:
             return PredictedDice({}, [])
         slices = self.meter.inferer.sample_slices(volume, SLICES, device)
-        doubt = self.calibration.resemblance.doubt or ("" if self._is_known(slices) else UNKNOWN)
+        is_far = not self._is_near(slices)
+        signals = self.meter.measure(volume, slices, segmentation, self.network, device)
         predicted = {}
-        values = {name: value for value, name in self.meter.fingerprint.structure_names.items()}
-        voxels = np.bincount(segmentation.labels.numpy().ravel(), minlength=len(values) + 1)
-        for name, signals in self.meter.measure(volume, slices, segmentation, self.network, device).items():
-            found = predict(self.fitted, signals, bool(doubt)) if voxels[values[name]] else EMPTY
+        for name in self.meter.fingerprint.structure_names.values():
+            cautiously = is_far or bool(self.calibration.resemblance.doubt)
+            found = predict(self.fitted, signals[name], cautiously) if name in signals else EMPTY
             figures = dict(zip(("predicted_dice", "low", "high"), (round(number, 3) for number in found), strict=True))
             flags = [prediction_clause(figures)] if figures["predicted_dice"] < self.fitted.threshold else []
             predicted[name] = (figures, flags)
-        return PredictedDice(predicted, [f"predicted Dice: {doubt}, intervals are wider"] if doubt else [])
+        return PredictedDice(predicted, [FAR] if is_far else [])
 
-    def _is_known(self, slices: torch.Tensor) -> bool:
+    def _is_near(self, slices: torch.Tensor) -> bool:
         """Returns whether the scan lies where those of calibration and of training do."""
         if not len(slices):
             return False
-        network: Any = self.network.networks[0] if isinstance(self.network, NetworkAverage) else self.network
-        latents = pool_latents(network, slices, self.meter.inferer.windows_at_once)
+        latents = pool_latents(_one_of(self.network), slices, self.meter.inferer.windows_at_once)
         return self.calibration.latents.holds(latents)
+
+
+def _one_of(network: nn.Module) -> Any:
+    """Returns the network itself, or of an average over flips."""
+    return network.networks[0] if isinstance(network, NetworkAverage) else network

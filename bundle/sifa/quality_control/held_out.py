@@ -18,7 +18,9 @@ LEAST_SCANS = 8
 
 
 def require_scans(dataset: DatasetDescription, fingerprint: Fingerprint) -> None:
-    """Refuses a data set with too few held-out source scans, or with other structures or modalities than the model's.
+    """Refuses a data set with too few held-out source scans, without target scans, or unlike the model's.
+
+    Structures and modalities have to be the model's.
 
     Raises:
         InputError: when it is refused.
@@ -28,6 +30,11 @@ def require_scans(dataset: DatasetDescription, fingerprint: Fingerprint) -> None
         raise InputError(
             f"{dataset.path}: source.validation lists {count} scans: calibrating needs at least {LEAST_SCANS} labeled "
             "source scans that were not trained on; list more there and train again."
+        )
+    if not dataset.target_images:
+        raise InputError(
+            f"{dataset.path}: target.training lists no scans: calibrating compares held-out scans with them; list the "
+            "unlabeled target scans there."
         )
     pairs = {
         "structures": (list(dataset.labels.values()), list(fingerprint.labels.values())),

@@ -60,6 +60,8 @@ class Imitation:
         self.guide = guide
         self.examples = examples
         self.seed = seed
+        rng = np.random.default_rng([seed, 3])
+        self.example = int(rng.integers(len(examples))) if kind in UNTRANSLATED else -1  # number; -1: none
         self.known: dict[bytes, torch.Tensor] = {}
 
     def acquire(self, slices: torch.Tensor) -> torch.Tensor:
@@ -67,8 +69,7 @@ class Imitation:
         changed = degrade(slices, self.seed) if self.kind.startswith("degraded") else slices
         if self.kind not in UNTRANSLATED:
             return changed
-        rng = np.random.default_rng([self.seed, 3])
-        example = self.examples[int(rng.integers(len(self.examples)))]
+        rng, example = np.random.default_rng([self.seed, 4]), self.examples[self.example]
         if self.kind.endswith("fourier"):
             share = float(rng.uniform(LEAST_SHARE, LARGEST_SHARE))
             return with_low_frequencies_of(changed, example[int(rng.integers(len(example)))], share)
@@ -124,7 +125,7 @@ def degrade(images: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def load_target_generator(folder: Path, fingerprint: Fingerprint, device: str | torch.device) -> TargetGenerator | None:
-    """Returns G_t of the run; None where its method has none."""
+    """Returns G_t of the run; None where its folder has none."""
     path = folder / "generators" / "target_generator.pt"
     if not path.is_file():
         return None

@@ -12,6 +12,7 @@ from scipy.optimize import isotonic_regression, nnls
 FOLDS = 5
 COVERAGE = 0.9
 CAUTIOUS_COVERAGE = 0.95  # where calibration does not resemble the scans that are segmented
+LEAST_IN_BIN = 20  # masks; a bin with fewer has the half-width of all
 BINS = 3  # of predicted Dice, each with its own half-width
 GOOD = 0.7  # Dice from which a mask counts as good
 FALSE_ALARMS = 0.1  # share of good masks that are flagged, in calibration
@@ -85,7 +86,9 @@ def fit(
     counted = ones if weights is None else weights
 
     def widths(share: float, counted: np.ndarray) -> list[float]:
-        return [conformal_quantile(residuals[bins == place], counted[bins == place], share) for place in range(BINS)]
+        parts = [bins == place for place in range(BINS)]
+        parts = [part if part.sum() >= LEAST_IN_BIN else np.ones_like(part) for part in parts]
+        return [conformal_quantile(residuals[part], counted[part], share) for part in parts]
 
     usual = widths(COVERAGE, counted)
     cautious = [max(pair) for pair in zip(usual, widths(CAUTIOUS_COVERAGE, ones), strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from sifa.transforms.intensity import NO_AIR
 FOLDS = 5
 PENALTY = 0.01  # on the squared weights of the classifier
 LEAST_SPREAD = 1e-6  # of a channel that is always the same
+NEAR = 0.95  # share of scans within the range of latents
 LARGEST_WEIGHT = 10.0  # of an imitated scan
 TOO_DIFFERENT, TOO_FEW = 0.95, 15  # AUROC from which, and effective scans below which, there is no resemblance
 
@@ -32,11 +34,11 @@ class Resemblance(NamedTuple):
     def doubt(self) -> str:
         """Why imitated scans may say little of target scans, as a clause; empty where they resemble them."""
         if self.auroc is None:
-            return f"{self.target_scans} target scans are too few to compare imitated scans with"
+            return f"{self.target_scans} target scans of training are too few to compare calibration with"
         if self.auroc > TOO_DIFFERENT:
-            return f"imitated scans do not resemble the target scans (AUROC {self.auroc:.2f})"
+            return f"calibration does not resemble the target scans (AUROC {self.auroc:.2f})"
         if self.effective_scans < TOO_FEW:
-            return f"too few imitated scans resemble the target scans (as many as {self.effective_scans:.0f})"
+            return f"too few scans of calibration resemble the target scans (as many as {self.effective_scans:.0f})"
         return ""
 
 
@@ -45,10 +47,10 @@ class LatentRange(NamedTuple):
 
     mean: list[float]
     spread: list[float]  # standard deviation, positive
-    farthest: float  # root mean square of the deviations of the scan that lies farthest, in units of the spread
+    farthest: float  # what is far: the distance within which most of these scans lie
 
     def holds(self, pooled: np.ndarray) -> bool:
-        """Returns whether a scan with pooled latents (F,) lies no farther than all of these scans."""
+        """Returns whether a scan with pooled latents (F,) lies as near as most of these scans."""
         return self.distance(pooled) <= self.farthest
 
     def distance(self, pooled: np.ndarray) -> float:
@@ -60,7 +62,7 @@ def range_of(pooled: np.ndarray) -> LatentRange:
     """Returns the range of pooled latents (N, F)."""
     spread = np.maximum(pooled.std(axis=0), LEAST_SPREAD)
     found = LatentRange(pooled.mean(axis=0).tolist(), spread.tolist(), 0.0)
-    return found._replace(farthest=max(map(found.distance, pooled)))
+    return found._replace(farthest=float(np.quantile([*map(found.distance, pooled)], NEAR)))
 
 
 @torch.no_grad()
@@ -83,43 +85,47 @@ def pool_latents(network: Segmenter, images: torch.Tensor, batch_size: int) -> n
 
 
 def compare(
-    imitated: np.ndarray, groups: np.ndarray, target: np.ndarray, seed: int = 0
+    imitated: np.ndarray, sources: np.ndarray, examples: np.ndarray, target: np.ndarray, seed: int = 0
 ) -> tuple[Resemblance, np.ndarray]:
     """Returns how much imitated scans look like target scans, and the weights (N,) of imitated scans.
 
-    A classifier (logistic regression) tells the two apart; the odds that it gives a scan that it has not seen, up to
-    10, are the density ratio by which conformal prediction weights the scan (Tibshirani et al., NeurIPS 2019).
+    A classifier (logistic regression) tells the two apart. It never judges a scan that it has seen, nor one whose
+    source scan or whose example it has seen. The AUROC counts pairs that the same classifier has judged. The odds,
+    divided by those of the scans that the classifier has seen and cut at 10, are the density ratio by which conformal
+    prediction weights a scan (Tibshirani et al., NeurIPS 2019).
 
     Args:
         imitated: pooled latents (N, F).
-        groups: number of the source scan of each imitated one, (N,); all of a source scan are in one fold.
+        sources: number of the source scan of each imitated one, (N,).
+        examples: number of the target scan whose style each imitated one has, (N,); -1: of none.
         target: pooled latents of target scans (M, F).
         seed: of the folds.
     """
     if len(target) < FOLDS:
         return Resemblance(len(target), None, float(len(imitated))), np.ones(len(imitated))
     features = np.vstack([imitated, target])
-    is_target = np.arange(len(features)) >= len(imitated)
-    features = (
-        (features - features.mean(axis=0))
-        / (np.maximum(features.std(axis=0), LEAST_SPREAD))
-        / np.sqrt(features.shape[1])
-    )
-    every = np.concatenate([groups, groups.max() + 1 + np.arange(len(target))])
-    log_odds = np.zeros(len(features))
-    for part in np.array_split(np.random.default_rng(seed).permutation(np.unique(every)), FOLDS):
-        held = np.isin(every, part)
-        log_odds[held] = _classify(features[~held], is_target[~held], features[held])
-    auroc = mannwhitneyu(log_odds[is_target], log_odds[~is_target]).statistic / (len(imitated) * len(target))
-    weights = np.minimum(np.exp(log_odds[~is_target]) * len(imitated) / len(target), LARGEST_WEIGHT)
-    effective = weights.sum() ** 2 / (weights**2).sum()
-    return Resemblance(len(target), float(auroc), float(effective)), weights
+    features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), LEAST_SPREAD)
+    features /= np.sqrt(features.shape[1])
+    ours, theirs = features[: len(imitated)], features[len(imitated) :]
+    rng = np.random.default_rng(seed)
+    source_parts = np.array_split(rng.permutation(np.unique(sources)), FOLDS)
+    target_parts = np.array_split(rng.permutation(len(target)), FOLDS)
+    weights, right, pairs = np.zeros(len(imitated)), 0.0, 0
+    for held_sources, held_targets in zip(source_parts, target_parts, strict=True):
+        judged, unseen = np.isin(sources, held_sources), np.isin(np.arange(len(target)), held_targets)
+        seen = ~judged & ~np.isin(examples, held_targets)
+        classify = _fit_classifier(ours[seen], theirs[~unseen])
+        weights[judged] = np.exp(classify(ours[judged])) * seen.sum() / (~unseen).sum()
+        right += mannwhitneyu(classify(theirs[unseen]), classify(ours[judged])).statistic
+        pairs += int(unseen.sum() * judged.sum())
+    weights = np.minimum(weights, LARGEST_WEIGHT)
+    return Resemblance(len(target), float(right / pairs), float(weights.sum() ** 2 / (weights**2).sum())), weights
 
 
-def _classify(features: np.ndarray, is_target: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns the log odds of other features (K, F) by a logistic regression that is fitted to features (N, F)."""
-    signs = np.where(is_target, 1.0, -1.0)
-    with_one = np.hstack([features, np.ones((len(features), 1))])
+def _fit_classifier(ours: np.ndarray, theirs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the log odds of features (K, F) for the second of two sets (N, F) and (M, F), by logistic regression."""
+    signs = np.repeat([-1.0, 1.0], [len(ours), len(theirs)])
+    with_one = np.hstack([np.vstack([ours, theirs]), np.ones((len(signs), 1))])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         margins = signs * (with_one @ weights)
@@ -128,4 +134,4 @@ def _classify(features: np.ndarray, is_target: np.ndarray, others: np.ndarray) -
         return float(np.logaddexp(0, -margins).mean() + PENALTY / 2 * penalized @ penalized), gradient
 
     found = minimize(loss, np.zeros(with_one.shape[1]), jac=True, method="L-BFGS-B").x
-    return others @ found[:-1] + found[-1]
+    return lambda features: features @ found[:-1] + found[-1]

@@ -13,12 +13,18 @@ from sifa.fingerprint.fingerprint import Fingerprint
 from sifa.inference.results import Segmentation
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.networks.batch_norm import for_inference
-from sifa.quality_control.signals import agreement, position_plausibility, soft_dice, volume_plausibility
+from sifa.quality_control.signals import (
+    agreement,
+    count_along_axes,
+    position_plausibility,
+    soft_dice,
+    volume_plausibility,
+)
 from sifa.quality_control.views import ChangedImages, ImageMap, random_appearance, with_statistics_of
 from sifa.transforms.slices import affine_of
 
-FAST = ("soft_dice", "batch_norm", "volume", "position")  # one more inference
-FULL = (*FAST, "appearance")
+FAST = ("soft_dice", "batch_norm", "volume")  # one more inference
+FULL = (*FAST, "position", "appearance")
 SIGNALS = {"fast": FAST, "full": FULL}
 APPEARANCES = 2  # views of random appearance
 SLICES = 32  # of a scan, on which its batch-norm statistics are measured
@@ -47,7 +53,7 @@ class SignalMeter:
         device: str | torch.device,
         imitation: ImageMap | None = None,
     ) -> dict[str, dict[str, float]]:
-        """Returns the signals of each structure by name.
+        """Returns the signals of each structure, by name, whose mask is not empty.
 
         Args:
             volume: intensities (C, X, Y, Z) with an affine (a MetaTensor).
@@ -60,7 +66,8 @@ class SignalMeter:
         labels = segmentation.labels.numpy()
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine_of(volume)))) / 1000
         classes = self.fingerprint.network.out_channels
-        voxels = np.bincount(labels.ravel(), minlength=classes)
+        counts = count_along_axes(labels, classes)
+        voxels = counts[0].sum(axis=0)
 
         def agree(other: nn.Module) -> np.ndarray:
             seen = other if imitation is None else ChangedImages(other, imitation)
@@ -74,11 +81,13 @@ class SignalMeter:
             fused = self.inferer.fuse(network)
             changes = (partial(random_appearance, seed=seed) for seed in range(APPEARANCES))
             agreements["appearance"] = np.mean([agree(ChangedImages(fused, change)) for change in changes], axis=0)
-        positions = position_plausibility(labels, affine_of(volume), self.fingerprint.spatial_prior)
+        positions = position_plausibility(counts, affine_of(volume), self.fingerprint.spatial_prior)
         measured = {}
         for value, name in self.fingerprint.structure_names.items():
+            if not voxels[value]:
+                continue
             known = self.fingerprint.structures.get(name)
-            kept = voxels[value] / max(voxels[value] + segmentation.dropped[value], 1)
+            kept = voxels[value] / (voxels[value] + segmentation.dropped[value])
             inside, mass = segmentation.confidence[value], segmentation.mass[value]
             found = {
                 "soft_dice": soft_dice(kept * inside, kept * segmentation.pixels[value], mass - (1 - kept) * inside),
@@ -86,7 +95,7 @@ class SignalMeter:
                 "position": positions.get(value, 1.0),
                 **{signal: float(each[value]) for signal, each in agreements.items()},
             }
-            measured[name] = {signal: float(found[signal]) if voxels[value] else 0.0 for signal in self.signals}
+            measured[name] = {signal: float(found[signal]) for signal in self.signals}
         return measured
 
     def _with_statistics_of(self, slices: torch.Tensor, network: nn.Module) -> nn.Module | None:

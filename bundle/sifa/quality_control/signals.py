@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import center_of_mass
 
 LEAST_ML = 1e-3  # volumes are rounded to it
 
@@ -29,11 +28,21 @@ def count_overlap(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarra
     """Returns how many voxels of each class are in one mask, in the other, and in both at once: (3, classes).
 
     Args:
-        one: classes, any shape.
+        one: classes, any shape of at least one dimension.
         other: classes, the same shape.
         classes: number of classes, background included.
     """
-    return np.stack([np.bincount(labels.ravel(), minlength=classes) for labels in (one, other, one[one == other])])
+    counts = np.zeros((3, classes), dtype=np.int64)
+    for a, b in zip(one, other, strict=True):  # slab by slab, since bincount copies what it counts to int64
+        for number, labels in enumerate((a, b, a[a == b])):
+            counts[number] += np.bincount(labels.ravel(), minlength=classes)
+    return counts
+
+
+def count_along_axes(labels: np.ndarray, classes: int) -> list[np.ndarray]:
+    """Returns how many voxels of each class each slab has, (length, classes), along each axis of a mask (X, Y, Z)."""
+    slabs = [np.moveaxis(labels, axis, 0) for axis in range(3)]
+    return [np.array([np.bincount(slab.ravel(), minlength=classes) for slab in each]) for each in slabs]
 
 
 def dice_of(counts: np.ndarray) -> np.ndarray:
@@ -74,7 +83,7 @@ def volume_plausibility(volume_ml: float, smallest_ml: float, largest_ml: float)
 
 
 def position_plausibility(
-    labels: np.ndarray, affine: np.ndarray, priors: Mapping[str, Mapping[str, Any]]
+    counts: Sequence[np.ndarray], affine: np.ndarray, priors: Mapping[str, Mapping[str, Any]]
 ) -> dict[int, float]:
     """Returns how well each structure lies relative to the others as in training: exp(-d^2 / 2), by value.
 
@@ -82,12 +91,13 @@ def position_plausibility(
     training. It is 0 where none of the others was found.
 
     Args:
-        labels: values of structures, (X, Y, Z).
+        counts: voxels of each class along the axes of a mask, see `count_along_axes`.
         affine: (4, 4), from indices to mm (RAS+).
         priors: by value of the structure, see `sifa.postprocessing.spatial_prior.measure_spatial_prior`.
     """
-    found = [value for value in map(int, priors) if (labels == value).any()]
-    centers = np.array(center_of_mass(np.ones(labels.shape, dtype=np.uint8), labels, found)).reshape(-1, 3)
+    sizes = counts[0].sum(axis=0)
+    found = [value for value in map(int, priors) if sizes[value]]
+    centers = np.array([np.arange(len(each)) @ each[:, found] / sizes[found] for each in counts]).T
     placed = centers @ affine[:3, :3].T + affine[:3, 3]
     common = placed - np.array([priors[str(value)]["center"] for value in found]).reshape(-1, 3)
     plausible = {}

@@ -15,7 +15,8 @@ QUANTILES = np.linspace(0, 1, 257)
 def with_low_frequencies_of(images: torch.Tensor, example: torch.Tensor, share: float) -> torch.Tensor:
     """Returns images with the amplitudes that an example has at low frequencies.
 
-    Fourier domain adaptation (FDA, Yang and Soatto, CVPR 2020), with air at 0: phases, which hold the shapes, stay.
+    Fourier domain adaptation (FDA, Yang and Soatto, CVPR 2020), with air at 0: phases, which hold the
+    shapes, stay. So does the air around the body, which phases alone would fill.
 
     Args:
         images: (N, C, H, W) in [-1, 1].
@@ -30,7 +31,7 @@ def with_low_frequencies_of(images: torch.Tensor, example: torch.Tensor, share: 
     amplitudes = spectrum.abs()
     amplitudes[..., rows, columns] = other.abs()[..., rows, columns]
     changed = torch.fft.ifft2(torch.fft.ifftshift(torch.polar(amplitudes, spectrum.angle()), dim=(-2, -1)))
-    return (changed.real - 1).clamp(-1, 1)
+    return torch.where(images >= NO_AIR, (changed.real - 1).clamp(-1, 1), images)
 
 
 def with_intensities_of(images: torch.Tensor, examples: torch.Tensor, inverted: bool = False) -> torch.Tensor:

@@ -63,4 +63,4 @@ class RandomAppearanced(Randomizable, MapTransform):
                 y = functional.leaky_relu(y, 0.2)
         low, high = y.amin(), y.amax()
         stretched = 2 * (y[0] - low) / (high - low).clamp(min=1e-6) - 1
-        return torch.lerp(image, stretched, float(self.R.random()))
+        return torch.lerp(image, stretched.to(image), float(self.R.random()))
