@@ -91,9 +91,17 @@ def test_a_scan_and_a_model_in_doubt_have_wider_intervals_and_say_so(data: Path,
         figures = [entry for entry in found.quality.values() if 0.1 < entry["predicted_dice"] < 0.9]
         widths[name] = [entry["high"] - entry["low"] for entry in figures]
         assert any("does not resemble this scan" in warning for warning in found.warnings) == (name == "far")
+        assert any("does not resemble the target scans" in one for one in found.warnings) == (name == "unlike")
     assert widths["known"] == pytest.approx([0.02] * len(widths["known"]), abs=2e-3)
     assert widths["far"] == widths["unlike"] == pytest.approx([0.04] * len(widths["known"]), abs=2e-3)
     assert widths["known"]
+    scans = scans_of(data, tmp_path / "scans")
+    run_bundle("inference", ["inference.yaml"], model_dir=doubtful, dataset_dir=scans, output_dir=tmp_path / "masks")
+    for case in read_json(tmp_path / "masks" / "manifest.json")["cases"]:
+        assert "does not resemble the target scans" in case["message"]
+        assert case["status"] == (
+            "flagged" if case["flags"] else "ok"
+        )  # a doubt about the model is none about the scan
 
 
 def test_inference_predicts_dice_and_masks_stay_as_they_are(data: Path, model: Path, tmp_path: Path) -> None:

@@ -726,6 +726,9 @@ def test_shards_cover_the_folder_without_overlap_and_are_merged(
     assert set(cases(tmp_path)) == set(cases(whole))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert all(f'Three planes of {name}"' in page for name in cases(whole))
+    (tmp_path / "index.html").write_text("old", encoding="utf-8")
+    infer(trained, scans, tmp_path)
+    assert all(name in (tmp_path / "index.html").read_text(encoding="utf-8") for name in cases(whole))
 
 
 def test_a_shard_without_scans_does_nothing_and_forgets_what_it_once_had(

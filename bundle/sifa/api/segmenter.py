@@ -197,9 +197,8 @@ class Segmenter:
             predictor=self.predictor,
         )
         mask = MetaTensor(found.mask, affine=image.affine)
-        return SegmentedVolume(
-            mask, self.fingerprint.mask_names, found.quality, [*warnings, *doubts.all, *found.doubts], scan
-        )
+        warnings = [*warnings, *doubts.all, *found.doubts, *found.remarks]
+        return SegmentedVolume(mask, self.fingerprint.mask_names, found.quality, warnings, scan)
 
 
 def _as_volume(scan: npt.NDArray[Any] | torch.Tensor, affine: npt.ArrayLike | None) -> MetaTensor:

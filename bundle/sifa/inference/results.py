@@ -33,7 +33,8 @@ class PredictedDice(NamedTuple):
     """The Dice that is predicted of a mask; see `sifa.quality_control`."""
 
     structures: dict[str, tuple[dict[str, Any], list[str]]]  # by name: `predicted_dice`, `low`, `high`; and flags
-    doubts: list[str]  # clauses about the prediction
+    doubts: list[str]  # clauses about the prediction for this scan
+    remarks: list[str]  # clauses about the predictions for all scans
 
 
 def prediction_clause(figures: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from sifa.inference.results import SegmentedScan
 from sifa.inference.segment_volume import Postprocessing, Predictor, segment_volume
 from sifa.inference.slice_segmenter import SliceSegmenter
 from sifa.io.nifti_writer import write_mask
+from sifa.reports.case_index import NAME as INDEX
 from sifa.reports.case_index import write_index
 from sifa.utils.errors import InputError, Interrupted, find_input_error, first_line, innermost
 
@@ -149,7 +150,7 @@ class SegmentScan:
                 return
             case = Case(
                 name,
-                _status(found),
+                found.pop("status"),
                 os.path.relpath(item["mask"], self.manifest.output_dir),
                 seconds=_since(start),
                 model=self.fingerprint.name,
@@ -169,7 +170,7 @@ class SegmentScan:
         return f"{name} ({item['series']})" if "series" in item else name
 
     def segment(self, item: Mapping[str, Any], device: torch.device, scan: Scan | None = None) -> dict[str, Any]:
-        """Reads, checks, segments, measures and writes one scan; returns these fields of its `Case`.
+        """Reads, checks, segments, measures and writes one scan; returns its status and other fields of its `Case`.
 
         Args:
             item: of `with_next` or `find_scans`.
@@ -211,10 +212,13 @@ class SegmentScan:
                     probabilities,
                 )
             )
+        unusual = [*warnings, *doubts.all, *found.doubts, *faults]
+        flags = {name: entry["flags"] for name, entry in found.quality.items() if entry["flags"]}
         return {
-            "message": "; ".join([*warnings, *doubts.all, *found.doubts, *faults]),
+            "status": "warning" if unusual else "flagged" if flags else "ok",
+            "message": "; ".join([*unusual, *found.remarks]),
             "volumes_ml": {name: entry["volume_ml"] for name, entry in found.quality.items()},
-            "flags": {name: entry["flags"] for name, entry in found.quality.items() if entry["flags"]},
+            "flags": flags,
             "quality": found.quality,
             **made,
         }
@@ -267,7 +271,9 @@ class SegmentScan:
             )
 
     def finish(self) -> None:
-        """Logs how many scans have each status, writes manifest and `volumes.csv`, and `index.html` where it is wanted.
+        """Logs how many scans have each status, and writes manifest and `volumes.csv`.
+
+        `index.html` is written where it is wanted, and where an earlier run has written one.
 
         After a run over a folder, cases of its scans that no longer exist are removed from the manifest; after a run
         over a single file, all cases of earlier runs stay.
@@ -280,8 +286,9 @@ class SegmentScan:
         if self.root.is_dir():
             self.manifest.keep_only(self.seen, self.known)
         self.manifest.fold()
-        if self.index and not self.manifest.is_shard:
-            write_index(self.manifest.output_dir, self.manifest.content() | {"model": self.fingerprint.name})
+        folder = self.manifest.output_dir
+        if (self.index or (folder / INDEX).is_file()) and not self.manifest.is_shard:
+            write_index(folder, self.manifest.content() | {"model": self.fingerprint.name})
         cases = [self.manifest.cases[name] for name in self.seen if name in self.manifest.cases]
         counts = count_statuses(cases)
         summary = ", ".join(f"{number} {status}" for status, number in counts.items())
@@ -289,11 +296,6 @@ class SegmentScan:
         logger.info("%s: %s; see %s", total, summary, self.manifest.path)
         if counts["failed"]:
             raise InputError(f"{counts['failed']} of {total} failed; {self.manifest.path} has the reasons.")
-
-
-def _status(found: Mapping[str, Any]) -> str:
-    """Returns the status of a segmented scan."""
-    return "warning" if found["message"] else "flagged" if found["flags"] else "ok"
 
 
 def one_line(error: BaseException) -> str:

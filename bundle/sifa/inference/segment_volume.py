@@ -27,7 +27,8 @@ class MeasuredMask(NamedTuple):
     mask: torch.Tensor  # (X, Y, Z), of the fingerprint's `mask_dtype`, with its `mask_values`
     segmentation: Segmentation  # its labels are the classes in the mask
     quality: dict[str, dict[str, Any]]  # by structure; see `sifa.inference.quality.measure`
-    doubts: list[str]  # clauses about predicted Dice
+    doubts: list[str]  # clauses about the Dice that is predicted for this scan
+    remarks: list[str]  # and for all scans
 
 
 def segment_volume(
@@ -57,7 +58,7 @@ def segment_volume(
     affine, volume = np.asarray(image.affine, dtype=float), image.numpy(force=True)
     unit = "arbitrary" if doubts.unit else intensity_unit(fingerprint.target)
     segmentation = inferer.segment(image, network, device, probabilities)
-    predicted = PredictedDice({}, []) if predictor is None else predictor(image, segmentation, device)
+    predicted = PredictedDice({}, [], []) if predictor is None else predictor(image, segmentation, device)
     cleaned = postprocessing({"image": image, "pred": segmentation.labels[None]})["pred"]
     mask = torch.as_tensor(cleaned)[0].as_subclass(torch.Tensor).to(getattr(torch, fingerprint.mask_dtype))
     segmentation.labels = _classes_of(mask, fingerprint.mask_values)
@@ -65,7 +66,7 @@ def segment_volume(
     for name, (figures, flags) in predicted.structures.items():
         measured[name].update(figures)
         measured[name]["flags"] += flags
-    return MeasuredMask(mask, segmentation, measured, predicted.doubts)
+    return MeasuredMask(mask, segmentation, measured, predicted.doubts, predicted.remarks)
 
 
 def _classes_of(mask: torch.Tensor, values: Mapping[int, int]) -> torch.Tensor:

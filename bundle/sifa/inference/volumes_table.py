@@ -22,6 +22,7 @@ MEASURED = (
     *("value", "volume_ml", "mean", "sd", "unit", *EXTENTS, "touches_border"),
     *("components", "confidence", "entropy"),
 )
+PREDICTED = ("predicted_dice", "low", "high")  # of a calibrated model
 COLUMNS = ("scan", "status", "structure", *MEASURED, "flags", "message")
 
 Row = dict[str, Any]
@@ -117,8 +118,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Returns the columns of a table: the usual ones, and those that only some rows have, in alphabetical order."""
-    return [*COLUMNS, *sorted({key for row in rows for key in row} - set(COLUMNS))]
+    """Returns the columns of a table: the usual ones, those of predicted Dice, and others in alphabetical order."""
+    found = {key for row in rows for key in row} - set(COLUMNS)
+    return [*COLUMNS, *(key for key in PREDICTED if key in found), *sorted(found - set(PREDICTED))]
 
 
 def _as_csv(rows: Iterable[Row], columns: Iterable[str]) -> str:

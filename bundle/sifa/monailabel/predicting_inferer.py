@@ -69,7 +69,7 @@ class PredictingInferer(Inferer):
         if structures := predicted.structures:
             prediction = {
                 "quality": {name: {**figures, "flags": flags} for name, (figures, flags) in structures.items()},
-                "doubts": predicted.doubts,
+                "doubts": [*predicted.doubts, *predicted.remarks],
                 "lowest_predicted_dice": min(figures["predicted_dice"] for figures, _ in structures.values()),
                 "calibration_sha256": calibration,
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from sifa.quality_control.resemblance import pool_latents
 from sifa.quality_control.signal_meter import SIGNALS, SLICES, SignalMeter
 from sifa.utils.errors import InputError, UsageError
 from sifa.utils.files import hash_of_file
-
-logger = logging.getLogger(__name__)
 
 FAR = "predicted Dice: calibration does not resemble this scan, so intervals are wider"
 
@@ -64,8 +61,8 @@ class DicePredictor:
         self.fitted = self.calibration.fits[str(trust)]
         if len(self.calibration.latents.mean) != 2 * _one_of(network).encoder.out_channels:
             raise InputError(f"{path}: its latents are not those of this network: run calibrating for this model.")
-        if doubt := self.calibration.resemblance.doubt:
-            logger.warning("%s: %s, so intervals are wider", path, doubt)
+        doubt = self.calibration.resemblance.doubt
+        self.remarks = [f"predicted Dice: {doubt}, so intervals are wider"] if doubt else []
         self.meter = SignalMeter(inferer, fingerprint, needed_signals(self.fitted))
         self.name = f"DicePredictor {trust} {hash_of_file(path)[:8]}"
 
@@ -78,18 +75,18 @@ class DicePredictor:
             device: where the network runs.
         """
         if not self.name:
-            return PredictedDice({}, [])
+            return PredictedDice({}, [], [])
         slices = self.meter.inferer.sample_slices(volume, SLICES, device)
         is_far = not self._is_near(slices)
         signals = self.meter.measure(volume, slices, segmentation, self.network, device)
         predicted = {}
         for name in self.meter.fingerprint.structure_names.values():
-            cautiously = is_far or bool(self.calibration.resemblance.doubt)
+            cautiously = is_far or bool(self.remarks)
             found = predict(self.fitted, signals[name], cautiously) if name in signals else EMPTY
             figures = dict(zip(("predicted_dice", "low", "high"), (round(number, 3) for number in found), strict=True))
             flags = [prediction_clause(figures)] if figures["predicted_dice"] < self.fitted.threshold else []
             predicted[name] = (figures, flags)
-        return PredictedDice(predicted, [FAR] if is_far else [])
+        return PredictedDice(predicted, [FAR] if is_far else [], self.remarks)
 
     def _is_near(self, slices: torch.Tensor) -> bool:
         """Returns whether the scan lies where those of calibration and of training do."""

@@ -17,6 +17,7 @@ STATUSES = {  # in the page's order
     "ok": "#1a7f37",
     "skipped": "#59636e",
 }
+NAME = "index.html"
 FIRST = 5  # scans that the page names as those to look at first
 
 
@@ -43,7 +44,7 @@ def write_index(output_dir: Path, manifest: Mapping[str, Any]) -> Path:
     for case in cases:
         if case["status"] not in STATUSES:
             raise ValueError(f"status {case['status']!r} of {case['input']} is none of {', '.join(STATUSES)}.")
-    path = Path(output_dir) / "index.html"
+    path = Path(output_dir) / NAME
     shown = [
         {"preview": None, **case, "structures": _structures(case)}
         for case in sorted(cases, key=lambda case: list(STATUSES).index(case["status"]))
