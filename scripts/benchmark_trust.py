@@ -1,6 +1,6 @@
 """Compares predicted Dice with true Dice, on generated CT scans of mixed quality or on the labeled scans of a data set.
 
-    python scripts/benchmark_trust.py OUTPUT --model_dirs "[RUN,...]" [--scans 60] [--seed 100] [--document FILE]
+    python scripts/benchmark_trust.py OUTPUT --model_dirs "[RUN,...]" [--scans 60] [--seed 100] [--trust full]
     python scripts/benchmark_trust.py OUTPUT --model_dirs "[RUN,...]" --dataset_dir DATA [--document FILE --table NAME]
 
 Each RUN is a training with a `calibration.json` (`run calibrating`), on the heart phantom or on the data set. Generated
@@ -218,6 +218,7 @@ def main(
     scans: int = 60,
     seed: int = 100,
     dataset_dir: str | None = None,
+    trust: str = "fast",
     document: str | None = None,
     table: str = "benchmark_trust",
 ) -> None:
@@ -229,6 +230,7 @@ def main(
         scans: number of generated scans.
         seed: of their anatomies and damages; choose one that no training had.
         dataset_dir: data set whose labeled target scans take the place of generated ones.
+        trust: signals, `fast` or `full`.
         document: Markdown file whose table is replaced.
         table: its name there.
     """
@@ -249,8 +251,14 @@ def main(
     damages: dict[str, str] = json.loads((data / "damages.json").read_text(encoding="utf-8"))
     rows, masks = {}, {}
     for model in models:
-        made = folder / "masks" / model.name
-        options = {"model_dir": model, "dataset_dir": data / "images", "output_dir": made, "previews": False}
+        made = folder / ("masks" if trust == "fast" else f"masks_{trust}") / model.name
+        options = {
+            "trust": trust,
+            "model_dir": model,
+            "dataset_dir": data / "images",
+            "output_dir": made,
+            "previews": False,
+        }
         subprocess.run(bundle("inference", ["inference.yaml"], **options), check=True, env=environment())
         found = measure(data, made, damages, read_fingerprint(model / "fingerprint.json"))
         rows[model.name], masks[model.name] = summarize(found), [mask._asdict() for mask in found]
