@@ -263,7 +263,7 @@ def test_the_study_with_the_lowest_predicted_dice_comes_first_and_those_without_
 ) -> None:
     status, content = server.ask("POST", STRATEGY)
     assert status == 400
-    assert b"no study has been segmented with the weights and calibration in use" in content
+    assert b"the datastore keeps no mask of the weights and calibration in use" in content
     server.reply("oblique", save_label=True)
     assert json.loads(server.ask("POST", STRATEGY)[1])["id"] == "oblique"  # `lps` is not segmented yet
     label = tmp_path / "oblique.nii.gz"
