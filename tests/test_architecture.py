@@ -26,7 +26,7 @@ ALLOWED = {  # beside `utils` and a room's own modules
     "adaptation": {"training", "networks", "data", "transforms", "postprocessing"},
     "reports": {"transforms", "metrics"},
     "inference": {"networks", "io", "transforms", "postprocessing", "fingerprint", "reports"},
-    "quality_control": {"networks", "data", "io", "transforms", "fingerprint", "inference"},
+    "quality_control": {"networks", "data", "io", "transforms", "postprocessing", "fingerprint", "inference"},
     "handlers": {"adaptation", "training", "data", "networks", "metrics", "reports"},
     "api": {"networks", "io", "transforms", "fingerprint", "inference", "quality_control"},
     "monailabel": {"data", "fingerprint", "inference", "io", "quality_control", "training", "transforms"},

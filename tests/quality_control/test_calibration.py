@@ -19,6 +19,7 @@ from sifa.quality_control.signals import (
     count_along_axes,
     count_overlap,
     position_plausibility,
+    shape_plausibility,
     soft_dice,
     volume_plausibility,
 )
@@ -171,6 +172,14 @@ def test_a_structure_that_lies_elsewhere_than_in_training_is_less_plausible() ->
     assert plausible(shifted, priors) == pytest.approx(dict.fromkeys((1, 2), np.exp(-0.5)))
     assert plausible(np.where(labels == 2, 0, labels), priors) == {1: 0}
     assert plausible(labels, {}) == {}
+
+
+def test_a_structure_in_pieces_is_less_plausible() -> None:
+    labels = np.zeros((12, 6, 6), dtype=np.uint8)
+    labels[:2], labels[5:6], labels[8:10] = 1, 1, 2
+    priors = {str(value): {"center": [0.0, 0, 0], "radius_mm": 1.0} for value in (1, 2, 3)}
+    assert shape_plausibility(labels, np.eye(4), priors) == pytest.approx({1: 2 / 3, 2: 1})
+    assert shape_plausibility(labels, np.eye(4), {"2": priors["2"]}) == {2: 1}
 
 
 def calibration(folder: Path) -> Calibration:

@@ -17,6 +17,7 @@ from sifa.quality_control.signals import (
     agreement,
     count_along_axes,
     position_plausibility,
+    shape_plausibility,
     soft_dice,
     volume_plausibility,
 )
@@ -24,7 +25,7 @@ from sifa.quality_control.views import ChangedImages, ImageMap, random_appearanc
 from sifa.transforms.slices import affine_of
 
 FAST = ("soft_dice", "batch_norm", "volume")  # one more inference
-FULL = (*FAST, "position", "appearance")
+FULL = (*FAST, "position", "shape", "appearance")
 SIGNALS = {"fast": FAST, "full": FULL}
 APPEARANCES = 2  # views of random appearance
 SLICES = 32  # of a scan, on which its batch-norm statistics are measured
@@ -81,7 +82,12 @@ class SignalMeter:
             fused = self.inferer.fuse(network)
             changes = (partial(random_appearance, seed=seed) for seed in range(APPEARANCES))
             agreements["appearance"] = np.mean([agree(ChangedImages(fused, change)) for change in changes], axis=0)
-        positions = position_plausibility(counts, affine_of(volume), self.fingerprint.spatial_prior)
+        plausible: dict[str, dict[int, float]] = {}
+        affine, priors = affine_of(volume), self.fingerprint.spatial_prior
+        if "position" in self.signals:
+            plausible["position"] = position_plausibility(counts, affine, priors)
+        if "shape" in self.signals:
+            plausible["shape"] = shape_plausibility(labels, affine, priors)
         measured = {}
         for value, name in self.fingerprint.structure_names.items():
             if not voxels[value]:
@@ -92,7 +98,7 @@ class SignalMeter:
             found = {
                 "soft_dice": soft_dice(kept * inside, kept * segmentation.pixels[value], mass - (1 - kept) * inside),
                 "volume": volume_plausibility(voxels[value] * voxel_ml, known.min, known.max) if known else 1.0,
-                "position": positions.get(value, 1.0),
+                **{signal: each.get(value, 1.0) for signal, each in plausible.items()},
                 **{signal: float(each[value]) for signal, each in agreements.items()},
             }
             measured[name] = {signal: float(found[signal]) for signal in self.signals}

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sifa.postprocessing.connected_components import find_structures
+
 LEAST_ML = 1e-3  # volumes are rounded to it
 
 
@@ -106,3 +108,20 @@ def position_plausibility(
         distance = np.linalg.norm(common[number] - others.mean(axis=0)) if len(others) else math.inf
         plausible[value] = math.exp(-((distance / priors[str(value)]["radius_mm"]) ** 2) / 2)
     return plausible
+
+
+def shape_plausibility(
+    labels: np.ndarray, affine: np.ndarray, priors: Mapping[str, Mapping[str, Any]]
+) -> dict[int, float]:
+    """Returns the share of voxels in the largest connected component of each structure, by value.
+
+    Only of structures that are one component in all training subjects, which are those with a spatial prior.
+
+    Args:
+        labels: values of structures, (X, Y, Z).
+        affine: (4, 4), from indices to mm (RAS+).
+        priors: by value of the structure, see `sifa.postprocessing.spatial_prior.measure_spatial_prior`.
+    """
+    found = find_structures(labels, map(int, priors), affine)
+    sizes = {value: structure.components.voxels for value, structure in found.items()}
+    return {value: float(voxels.max() / voxels.sum()) for value, voxels in sizes.items()}
