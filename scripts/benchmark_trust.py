@@ -251,7 +251,7 @@ def main(
     damages: dict[str, str] = json.loads((data / "damages.json").read_text(encoding="utf-8"))
     rows, masks = {}, {}
     for model in models:
-        made = folder / ("masks" if trust == "fast" else f"masks_{trust}") / model.name
+        made = folder / "masks" / trust / model.name
         options = {
             "trust": trust,
             "model_dir": model,

@@ -19,8 +19,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -53,8 +54,13 @@ class Commands:
         self.running: set[subprocess.Popen[bytes]] = set()
         self.error = ""
 
-    def run(self, command: list[str], log: Path) -> None:
+    def run(self, command: list[str], log: Path, watch: Callable[[], None] | None = None) -> None:
         """Runs a command with its output in `log`.
+
+        Args:
+            command: command line.
+            log: file.
+            watch: called every second; None: nothing is.
 
         Raises:
             SystemExit: when it or another one failed.
@@ -65,7 +71,11 @@ class Commands:
                 sys.exit(self.error)
             child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment())
             self.running.add(child)
-        status = child.wait()
+        while (status := child.poll()) is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=1)
+            if watch is not None:
+                watch()
         with self.lock:
             self.running.discard(child)
         if status != 0:
@@ -93,16 +103,14 @@ def train(
     )
     log = output / "logs" / f"training_{method}.log"
     bar = progress.add_task(method, total=options["epochs"])
+
+    def show_epochs() -> None:
+        if epochs := EPOCH.findall(log.read_text(encoding="utf-8", errors="replace")):
+            done, total = map(int, epochs[-1])
+            progress.update(bar, completed=done, total=total)
+
     started = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(commands.run, command, log)
-        while not training.done():
-            time.sleep(1)
-            epochs = EPOCH.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-            if epochs:
-                done, total = map(int, epochs[-1])
-                progress.update(bar, completed=done, total=total)
-        training.result()
+    commands.run(command, log, show_epochs)
     return time.monotonic() - started
 
 

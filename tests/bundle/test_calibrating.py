@@ -162,14 +162,18 @@ def test_a_shared_run_predicts_dice_as_the_run_does(data: Path, model: Path, tmp
     assert "predicted_dice" in next(iter(qualities[0][0].values()))
 
 
+def with_whole_paths(data: Path) -> Any:
+    """Returns the content of a dataset.json that may be written into another folder."""
+    content = read_json(data / "dataset.json")
+    for entries in (*content["source"].values(), *content["target"].values()):
+        for entry in entries if isinstance(entries, list) else []:
+            entry.update({kind: str(data / path) for kind, path in entry.items()})
+    return content
+
+
 def damaged_data(data: Path, folder: Path, change: str) -> Path:
     """Returns a dataset.json whose first held-out scan, or whose description, is damaged."""
-    content = read_json(data / "dataset.json")
-    for domain in ("source", "target"):
-        for entries in content[domain].values():
-            if isinstance(entries, list):
-                for entry in entries:
-                    entry.update({kind: str(data / path) for kind, path in entry.items()})
+    content = with_whole_paths(data)
     first = content["source"]["validation"][0]
     kind = "label" if change == "no structure" else "image"
     image = load_nifti(Path(first[kind]))
@@ -194,10 +198,7 @@ def damaged_data(data: Path, folder: Path, change: str) -> Path:
 
 
 def test_target_scans_that_cannot_be_segmented_are_refused_by_name(data: Path, model: Path, tmp_path: Path) -> None:
-    content = read_json(data / "dataset.json")
-    for entries in (*content["source"].values(), *content["target"].values()):
-        for entry in entries if isinstance(entries, list) else []:
-            entry.update({kind: str(data / path) for kind, path in entry.items()})
+    content = with_whole_paths(data)
     image = load_nifti(Path(content["target"]["training"][1]["image"]))
     values = np.asarray(image.dataobj).astype(np.float32)
     values[3, 3, 3] = np.nan

@@ -38,9 +38,11 @@ class Segmenter(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Maps images (B, in_channels, H, W) in [-1, 1] to logits (B, out_channels, H, W)."""
-        height, width = image.shape[-2], image.shape[-1]
-        below = (self.multiple - height % self.multiple) % self.multiple
-        right = (self.multiple - width % self.multiple) % self.multiple
-        padded = functional.pad(image, [0, right, 0, below], mode="replicate")
-        logits = self.pixel_classifier(self.encoder(padded))
-        return logits[:, :, :height, :width]
+        logits = self.pixel_classifier(self.encoder(self.pad(image)))
+        return logits[:, :, : image.shape[-2], : image.shape[-1]]
+
+    def pad(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns images (B, in_channels, H, W) padded on the right and at the bottom to sizes that E takes."""
+        below = (self.multiple - image.shape[-2] % self.multiple) % self.multiple
+        right = (self.multiple - image.shape[-1] % self.multiple) % self.multiple
+        return functional.pad(image, [0, right, 0, below], mode="replicate")

@@ -79,9 +79,9 @@ class DicePredictor:
         slices = self.meter.inferer.sample_slices(volume, SLICES, device)
         is_far = not self._is_near(slices)
         signals = self.meter.measure(volume, slices, segmentation, self.network, device)
+        cautiously = is_far or bool(self.remarks)
         predicted = {}
         for name in self.meter.fingerprint.structure_names.values():
-            cautiously = is_far or bool(self.remarks)
             found = predict(self.fitted, signals[name], cautiously) if name in signals else EMPTY
             figures = dict(zip(("predicted_dice", "low", "high"), (round(number, 3) for number in found), strict=True))
             flags = [prediction_clause(figures)] if figures["predicted_dice"] < self.fitted.threshold else []

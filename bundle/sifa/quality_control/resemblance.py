@@ -74,11 +74,9 @@ def pool_latents(network: Segmenter, images: torch.Tensor, batch_size: int) -> n
         images: slices of one scan (N, C, H, W) in [-1, 1], N >= 1.
         batch_size: of images.
     """
-    multiple = network.multiple
-    margins = (0, -images.shape[3] % multiple, 0, -images.shape[2] % multiple)
-    padded = functional.pad(images, margins, mode="replicate")
+    padded = network.pad(images)
     latents = torch.cat([network.encoder(batch) for batch in padded.split(batch_size)]).movedim(1, -1)
-    tissue = functional.avg_pool2d((padded.amax(dim=1, keepdim=True) >= NO_AIR).float(), multiple)[:, 0]
+    tissue = functional.avg_pool2d((padded.amax(dim=1, keepdim=True) >= NO_AIR).float(), network.multiple)[:, 0]
     shown = latents[tissue >= min(0.5, float(tissue.max()))]
     pooled = torch.cat([shown.mean(dim=0), shown.std(dim=0, correction=0)])
     return pooled.numpy(force=True).astype(np.float64)

@@ -67,7 +67,7 @@ class SignalMeter:
         labels = segmentation.labels.numpy()
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(affine_of(volume)))) / 1000
         classes = self.fingerprint.network.out_channels
-        counts = count_along_axes(labels, classes)
+        counts = count_along_axes(labels, classes, axes=3 if "position" in self.signals else 1)
         voxels = counts[0].sum(axis=0)
 
         def agree(other: nn.Module) -> np.ndarray:

@@ -41,9 +41,15 @@ def count_overlap(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarra
     return counts
 
 
-def count_along_axes(labels: np.ndarray, classes: int) -> list[np.ndarray]:
-    """Returns how many voxels of each class each slab has, (length, classes), along each axis of a mask (X, Y, Z)."""
-    slabs = [np.moveaxis(labels, axis, 0) for axis in range(3)]
+def count_along_axes(labels: np.ndarray, classes: int, axes: int = 3) -> list[np.ndarray]:
+    """Returns how many voxels of each class each slab of a mask (X, Y, Z) has, (length, classes), by axis.
+
+    Args:
+        labels: classes, (X, Y, Z).
+        classes: number of classes, background included.
+        axes: how many, from X on.
+    """
+    slabs = [np.moveaxis(labels, axis, 0) for axis in range(axes)]
     return [np.array([np.bincount(slab.ravel(), minlength=classes) for slab in each]) for each in slabs]
 
 
